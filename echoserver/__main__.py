@@ -1,0 +1,7 @@
+"""``python -m echoserver``."""
+
+import sys
+
+from echoserver.cli import main
+
+sys.exit(main())

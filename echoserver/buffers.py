@@ -1,0 +1,41 @@
+"""Large buffers that are used again: memory that has been faulted in once costs nothing the next time."""
+
+import mmap
+
+_KEPT = 32 << 20  # bytes that are kept for the next time
+_IDLE_SWEEPS = 10
+
+
+class BufferPool:
+    """Buffers of at least the size asked for, whose memory is only taken as they are written to."""
+
+    __slots__ = ("_free", "_kept", "_unused")
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[memoryview]] = {}
+        self._kept = 0
+        self._unused = 0
+
+    def take(self, size: int) -> memoryview:
+        """A buffer of size bytes or more. Raises OSError where the system has no room for it."""
+        self._unused = 0
+        rounded = 1 << (size - 1).bit_length()
+        free = self._free.get(rounded)
+        if free:
+            self._kept -= rounded
+            return free.pop()
+        return memoryview(mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+    def give(self, buffer: memoryview) -> None:
+        """Give back a buffer that nobody reads or writes any more."""
+        size = len(buffer)
+        if self._kept + size <= _KEPT:
+            self._kept += size
+            self._free.setdefault(size, []).append(buffer)
+
+    def sweep(self) -> None:
+        """Called once a sweep: what has not been asked for in a while goes back to the system."""
+        self._unused += 1
+        if self._kept and self._unused >= _IDLE_SWEEPS:
+            self._free.clear()
+            self._kept = 0

@@ -1,0 +1,158 @@
+"""The command line: arguments and environment to a Config, and the exit codes."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from echoserver import __version__, config
+
+OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
+
+_GROUPS = {
+    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path or off; port 0 takes a free one)",
+    config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
+    config.MEMORY: "memory",
+    config.DEADLINES: "deadlines (TIME: 500ms, 10s, 2m, off)",
+    config.PROCESS: "processes",
+}
+_EPILOG = """
+Every option can also be set as ECHOSERVER_NAME (--max-body: ECHOSERVER_MAX_BODY); an option beats its variable.
+SIGTERM or SIGINT drains: connections finish what is under way. A second one ends at once.
+exit codes: 0 ended by a signal, all served; 1 failed, or connections had to be cut; 2 bad usage; 3 could not start
+commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line: what was wrong and what was expected."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"echoserver: {message.removeprefix('argument ')}", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def _type(option: config.Option) -> Callable[[str], str]:
+    """Checks an option's text where argparse can name the option; the text itself is parsed with all the others."""
+
+    def check(text: str) -> str:
+        try:
+            option.parse(text)
+        except config.ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return check
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="echoserver", usage="echoserver [OPTIONS] | echoserver healthcheck [URL]", allow_abbrev=False,
+        description="Sends back what it is sent, over TCP, UDP and HTTP.", epilog=_EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=110),
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"echoserver {__version__}")
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    for option in config.OPTIONS:
+        stand_in = f", or ${option.stand_in}" if option.stand_in else ""
+        groups[option.group].add_argument(
+            option.flag, type=_type(option), metavar=option.metavar, default=None,
+            help=f"{option.help} (default: {option.default}{stand_in})",
+        )  # fmt: skip
+    return parser
+
+
+def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, str]:
+    texts = {}
+    for option in config.OPTIONS:
+        for variable in (option.variable, option.stand_in):
+            if variable and environment.get(variable):
+                try:
+                    option.parse(environment[variable])
+                except config.ConfigError as error:
+                    parser.error(f"{variable}: {error}")
+                texts[option.name] = environment[variable]
+                break
+    return texts
+
+
+def settings(arguments: list[str], environment: Mapping[str, str]) -> config.Config:
+    """The Config that arguments and environment ask for. Ends the program with 2 and one line where they are wrong."""
+    parser = _parser()
+    given = {name: text for name, text in vars(parser.parse_args(arguments)).items() if text is not None}
+    try:
+        return config.parse(_from_environment(parser, environment) | given)
+    except config.ConfigError as error:
+        parser.error(str(error))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, 1, 3), or raises SystemExit(2) for bad usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["healthcheck"]:
+        return healthcheck(arguments[1:], os.environ)
+    asked = settings(arguments, os.environ)
+    from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
+
+    return supervisor.serve(asked)
+
+
+def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Ask a server for /healthz, or the URL given: 0 where it answers 200, else 1 and a line that says why."""
+    if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
+        print("usage: echoserver healthcheck [http://HOST:PORT/PATH]", file=sys.stderr)
+        return OK if len(arguments) == 1 else USAGE
+    try:
+        where, path = _target(arguments[0] if arguments else None, environment)
+    except config.ConfigError as error:
+        print(f"echoserver healthcheck: {error}", file=sys.stderr)
+        return USAGE
+    host = "localhost" if where.path else str(where)
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    try:
+        with _connect(where) as connection:
+            connection.sendall(request)
+            status = connection.makefile("rb").readline(256).split()
+    except OSError as error:
+        print(f"echoserver healthcheck: {where}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1] != b"200":
+        answer = b" ".join(status).decode("latin-1") or "no answer"
+        print(f"echoserver healthcheck: {where}{path}: {answer}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Address, str]:
+    """Where to ask, and for what: the URL given, or /healthz where the environment says that HTTP is served."""
+    if url is None:
+        parser = _parser()
+        where = config.parse(_from_environment(parser, environment)).http
+        if where is None:
+            raise config.ConfigError("HTTP is off: expected a URL to ask")
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return config.Address(anywhere.get(where.host or "", where.host), where.port, where.path), "/healthz"
+    if not url.startswith("http://"):
+        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH")
+    authority, slash, path = url.removeprefix("http://").partition("/")
+    if ":" not in authority.rpartition("]")[2]:
+        authority += ":80"
+    where = config.inet_address(authority)
+    if where is None or where.host is None or not (slash + path).isprintable() or " " in path:
+        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH")
+    return where, (slash + path) or "/"
+
+
+def _connect(where: config.Address) -> socket.socket:
+    if where.path is None:
+        return socket.create_connection((where.host, where.port), timeout=3)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(3)
+    try:
+        connection.connect(where.path)
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,278 @@
+"""What the server can be told: every option once, with its type, its default and what it is for."""
+
+import dataclasses
+import os
+import re
+import resource
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A value that can't be used; the message says what was wrong and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener is bound: HOST and PORT, or the path of a unix socket. No host: ``--host`` says which."""
+
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
+
+
+# --- the types of the options: text in, value out, ConfigError with what was expected -----------------------------
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ConfigError(f"{text!r} is not a port: expected a number from 0 to 65535")
+    return int(text)
+
+
+def address(text: str) -> Address | None:
+    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, or ``off`` (None)."""
+    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path or off"
+    if text == "off":
+        return None
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path or len(os.fsencode(path)) > 107:
+            raise ConfigError(f"{text!r} is not an address: a unix socket's path has 1 to 107 bytes")
+        return Address(path=path)
+    if ":" not in text:
+        if not text.isdigit():
+            raise ConfigError(f"{text!r} is not an address: {expected}")
+        return Address(port=_port(text))
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{text!r} is not an address: an IPv6 address goes in brackets, as in [::1]:8080")
+    if not host:
+        raise ConfigError(f"{text!r} is not an address: {expected}")
+    return Address(hostname(host), _port(port))
+
+
+def inet_address(text: str) -> Address | None:
+    """As address(), without unix sockets: UDP has none here."""
+    if text.startswith("unix:"):
+        raise ConfigError(f"{text!r} is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT or off")
+    return address(text)
+
+
+def hostname(text: str) -> str:
+    """A name or an address to bind; brackets around an IPv6 address are taken off."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not re.fullmatch(r"[0-9A-Za-z_.:%-]{1,253}", host):
+        raise ConfigError(f"{text!r} is not a host: expected a name, an IPv4 or an IPv6 address")
+    return host
+
+
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|KB|MB|GB)?", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def size(text: str) -> int:
+    """Bytes: ``1000``, ``64KiB``, ``1MiB``, ``2GB``."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise ConfigError(f"{text!r} is not a size: expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB")
+    return int(found[1]) * _UNITS[(found[2] or "").lower()]
+
+
+def size_or_off(text: str) -> int:
+    """As size(); ``off`` is 0."""
+    return 0 if text == "off" else size(text)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = size(text)
+        if value < least:
+            raise ConfigError(f"{text!r} is too small: expected at least {least} bytes")
+        return value
+
+    return parse
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.ASCII)
+_SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> float:
+    """Seconds: ``500ms``, ``10s``, ``2m``; ``0`` or ``off`` is 0.0, which means none."""
+    found = _DURATION.fullmatch(text.strip())
+    if text != "off" and not found:
+        raise ConfigError(f"{text!r} is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off")
+    return float(found[1]) * _SECONDS[found[2]] if found else 0.0
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1 << 30:
+        raise ConfigError(f"{text!r} is not a count: expected a whole number from 1")
+    return int(text)
+
+
+def workers(text: str) -> int:
+    """A number of processes, or ``auto``: the cgroup's CPU quota, else the CPUs that this process may use."""
+    if text != "auto":
+        try:
+            return _count(text)
+        except ConfigError:
+            raise ConfigError(f"{text!r} is not a number of workers: expected a whole number from 1, or auto") from None
+    return max(1, int(_cgroup_cpus() or len(os.sched_getaffinity(0))))
+
+
+def _cgroup_cpus() -> float | None:
+    """The CPU quota of this process's cgroup in CPUs (v2: cpu.max, v1: cpu.cfs_quota_us), None without one."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with (
+                open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", encoding="ascii") as first,
+                open("/sys/fs/cgroup/cpu/cpu.cfs_period_us", encoding="ascii") as second,
+            ):
+                quota, period = first.read().strip(), second.read().strip()
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def _connections(text: str) -> int:
+    return 0 if text == "auto" else _count(text)
+
+
+def loop(text: str) -> str:
+    """``auto`` (uvloop where it is installed), ``uvloop`` or ``asyncio``."""
+    if text not in ("auto", "uvloop", "asyncio"):
+        raise ConfigError(f"{text!r} is not an event loop: expected auto, uvloop or asyncio")
+    return text
+
+
+# --- the options themselves ---------------------------------------------------------------------------------------
+
+LISTENERS, CONNECTIONS, MEMORY, DEADLINES, PROCESS = "listeners", "connections", "memory", "deadlines", "process"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """One option: ``--name`` and ``ECHOSERVER_NAME``, and the variable that stands in where neither is given."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    metavar: str
+    group: str
+    help: str
+    stand_in: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "ECHOSERVER_" + self.name.upper()
+
+
+def _option(  # noqa: PLR0917 - a table's row
+    default: str, parse: Callable[[str], Any], metavar: str, group: str, text: str, stand_in: str | None = None
+) -> Any:
+    return dataclasses.field(metadata={"option": (default, parse, metavar, group, text, stand_in)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, checked. Sizes in bytes, durations in seconds, 0 = none."""
+
+    host: str = _option("127.0.0.1", hostname, "HOST", LISTENERS, "the host of every ADDR that is only a port")
+    http: Address | None = _option("8080", address, "ADDR", LISTENERS, "HTTP/1.1 and HTTP/1.0", "PORT")
+    tcp: Address | None = _option("8007", address, "ADDR", LISTENERS, "raw TCP echo (RFC 862)")
+    udp: Address | None = _option("8007", inet_address, "ADDR", LISTENERS, "UDP echo (RFC 862)")
+    backlog: int = _option(
+        "4096", _count, "N", LISTENERS, "connections that may wait to be accepted; the kernel caps it"
+    )
+    max_connections: int = _option(
+        "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"
+    )
+    max_header: int = _option(
+        "64KiB", _at_least(256), "SIZE", CONNECTIONS, "the longest HTTP header section; longer ones get 414 or 431"
+    )
+    max_body: int = _option(
+        "off", size_or_off, "SIZE", CONNECTIONS, "the longest HTTP content; longer ones get 413; off: any length"
+    )
+    buffer_limit: int = _option(
+        "16MiB", _at_least(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
+    )
+    buffer_total: int = _option("256MiB", _at_least(1 << 16), "SIZE", MEMORY, "the same for all of a worker together")
+    header_timeout: float = _option(
+        "10s", duration, "TIME", DEADLINES, "an HTTP header section must be complete in this time, else 408"
+    )
+    keep_alive_timeout: float = _option(
+        "75s", duration, "TIME", DEADLINES, "an idle HTTP connection is closed after this time"
+    )
+    idle_timeout: float = _option(
+        "off", duration, "TIME", DEADLINES, "a TCP connection, or HTTP content, that stalls this long is closed"
+    )
+    drain_delay: float = _option(
+        "0", duration, "TIME", DEADLINES, "after a signal, go on serving this long while /readyz says 503"
+    )
+    drain_timeout: float = _option(
+        "10s", duration, "TIME", DEADLINES, "then finish what is under way, for at most this long; off: no limit"
+    )
+    workers: int = _option("1", workers, "N", PROCESS, "processes: a number, or auto for one a CPU", "WEB_CONCURRENCY")
+    loop: str = _option("auto", loop, "LOOP", PROCESS, "auto, uvloop or asyncio")
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    Option(field.name, *field.metadata["option"]) for field in dataclasses.fields(Config)
+)
+
+
+def parse(texts: Mapping[str, str]) -> Config:
+    """The texts given (option name: text) and the defaults for the rest, as a Config. Raises ConfigError."""
+    values: dict[str, Any] = {option.name: option.parse(texts.get(option.name, option.default)) for option in OPTIONS}
+    for name in ("http", "tcp", "udp"):
+        given = values[name]
+        if given is not None and given.path is None and given.host is None:
+            values[name] = dataclasses.replace(given, host=values["host"])
+    if not (values["http"] or values["tcp"] or values["udp"]):
+        raise ConfigError("nothing to serve: --http, --tcp and --udp are all off")
+    if (
+        values["http"]
+        and values["tcp"]
+        and values["http"] == values["tcp"]
+        and (values["http"].port or values["http"].path)
+    ):
+        raise ConfigError(f"--http and --tcp are both {values['http']}: expected two addresses")
+    if values["buffer_limit"] > values["buffer_total"]:
+        raise ConfigError("--buffer-limit is more than --buffer-total: expected at most as much")
+    return Config(**values)
+
+
+RESERVE = 128
+"""Descriptors of a worker that are no connections: listeners, the loop's own, those being refused."""
+
+
+def descriptor_limit() -> int:
+    """RLIMIT_NOFILE, the soft limit raised to the hard one first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return soft
+    return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
+def connection_limit(config: Config) -> int:
+    """``--max-connections``, or what the descriptor limit leaves for connections."""
+    return config.max_connections or max(1, descriptor_limit() - RESERVE)

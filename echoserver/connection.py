@@ -1,0 +1,159 @@
+"""What every stream connection has: a place among the worker's, a deadline, and a bound on what waits for its client.
+
+The transport's high-water mark is 0: it calls pause_writing() as soon as the kernel did not take all of a write, and
+resume_writing() when the kernel has taken the last of it. In between the connection is *behind*: what else is to be
+sent is kept in one buffer here, for a list of small writes in the transport would take many times their size.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from echoserver.worker import Worker
+
+LINGER = 2.0
+"""Seconds at most that what a client still sends is read and dropped after its last answer (RFC 9112 section 9.6)."""
+
+QUIET = 1.0
+"""Seconds without a read after which a draining worker takes a connection for idle."""
+
+
+class Connection(asyncio.Protocol):
+    """The common part of the stream protocols: not usable by itself."""
+
+    __slots__ = ("behind", "ending", "held", "owed", "paused", "stamp", "transport", "waiting", "worker")
+
+    worker: "Worker"
+    transport: asyncio.Transport
+    stamp: float
+    """The worker's time at the last read, or at the last progress of what is being sent."""
+    behind: bytearray | None
+    """None: the kernel has taken all that was sent. Else what is to be sent after what the transport still has."""
+    owed: int
+    """Bytes that wait to be sent, in the transport and behind it; 0 where the kernel has taken everything."""
+    held: int
+    """Bytes of a request's content that have been received and wait for the rest of it."""
+    paused: bool
+    """Nothing is read until all that waits has been sent."""
+    ending: bool
+    """Nothing more is sent after what is on its way."""
+    waiting: int
+    """Bytes that waited at the last sweep: fewer than now is progress."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self.behind = None
+        self.owed = self.held = self.waiting = 0
+        self.paused = self.ending = False
+        self.stamp = worker.now
+
+    # --- called by the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.worker.connections.add(self)
+        self.transport.set_write_buffer_limits(0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        self.worker.uncrowd(self.owed + self.held)
+        self.owed = self.held = 0
+        self.behind = None
+
+    def pause_writing(self) -> None:
+        self.behind = bytearray()
+        self.keep(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        behind, self.behind = self.behind, None
+        self.release()
+        if behind:
+            self.transport.write(behind)  # may call pause_writing()
+        if self.behind is None:
+            self.caught_up()
+
+    def eof_received(self) -> bool:
+        """The client's FIN: what is owed is still sent, then the connection is closed."""
+        return self.finish()
+
+    # --- what is sent, and what is kept ---
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send in order, now or when what is waiting has gone."""
+        if self.behind is None:
+            self.transport.write(data)
+        else:
+            self.behind += data
+            self.keep(len(data))
+
+    def keep(self, size: int) -> None:
+        """Account for bytes that wait to be sent, and stop reading where they are too many."""
+        self.owed += size
+        self.worker.owed += size
+        if self.owed >= self.worker.config.buffer_limit:
+            self.pause()
+        if self.worker.owed >= self.worker.owed_limit:
+            self.worker.crowd(self)
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
+        self.held += size
+        self.worker.owed += size
+        if self.worker.owed >= self.worker.owed_limit:
+            self.worker.crowd(self)
+
+    def release(self) -> None:
+        """Nothing waits to be sent any more."""
+        self.worker.uncrowd(self.owed)
+        self.owed = 0
+
+    def pause(self) -> None:
+        """Stop reading until all that is waiting has been sent."""
+        if self.behind is not None and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def caught_up(self) -> None:
+        """The kernel has taken everything: go on reading, or end what is ending."""
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
+        if self.ending:
+            self.end()
+
+    # --- how it ends ---
+
+    def finish(self) -> bool:
+        """End the connection after what is on its way. True: the transport is kept open for that."""
+        self.ending = True
+        if self.behind is None:
+            self.end()
+            return False
+        return True
+
+    def end(self) -> None:
+        """All is sent."""
+        self.transport.close()
+
+    def cut(self) -> None:
+        """Close at once, and lose what is on its way."""
+        self.transport.abort()
+
+    # --- once a sweep ---
+
+    def sweep(self, now: float) -> None:
+        """Close what is overdue at a time of the worker's clock."""
+        raise NotImplementedError
+
+    def stalled(self, now: float, timeout: float) -> bool:
+        """Whether nothing has been read, nor anything that waits been sent, for timeout seconds (0: never)."""
+        if self.behind is not None:
+            waiting = self.transport.get_write_buffer_size() + len(self.behind)
+            if waiting != self.waiting:
+                self.waiting = waiting
+                self.stamp = now
+        return 0 < timeout <= now - self.stamp
+
+    def drain(self) -> None:
+        """The worker has begun to drain: take nothing new."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: what HTTP messages say, without sockets or an event loop."""

@@ -1,0 +1,54 @@
+"""Response heads, prebuilt as far as they can be, and the error responses."""
+
+import time
+
+NO_SNIFF = b"X-Content-Type-Options: nosniff\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_REASONS = {
+    200: "OK", 400: "Bad Request", 408: "Request Timeout", 413: "Content Too Large", 414: "URI Too Long",
+    417: "Expectation Failed", 431: "Request Header Fields Too Large", 501: "Not Implemented",
+    503: "Service Unavailable", 505: "HTTP Version Not Supported",
+}  # fmt: skip
+
+
+class Refusal(Exception):
+    """A request that gets an error response and no echo: its status and, for a person, why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
+def prefix(seconds: float, status: int = 200) -> bytes:
+    """The status line, Server and Date (RFC 9110 section 6.6.1) at a time in seconds since the epoch."""
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(seconds))
+    return f"HTTP/1.1 {status} {_REASONS[status]}\r\nServer: echoserver\r\nDate: {date}\r\n".encode()
+
+
+def fields(content_type: bytes, length: int | None, connection: bytes) -> bytes:
+    """The rest of a head, after prefix(): length None for chunked, connection "" where nothing need be said."""
+    framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
+    said = b"Connection: %b\r\n" % connection if connection else b""
+    return b"Content-Type: %b\r\n%b%b%b\r\n" % (content_type, NO_SNIFF, framing, said)
+
+
+def chunk(content: bytes) -> bytes:
+    """Content, not empty, as one chunk (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def page(seconds: float, status: int, text: str, connection: bytes = b"", *, silent: bool = False) -> bytes:
+    """A whole response with a line of text for content; silent: without the content, as HEAD wants it."""
+    content = text.encode() + b"\n"
+    head = prefix(seconds, status) + fields(b"text/plain; charset=utf-8", len(content), connection)
+    return head if silent else head + content
+
+
+def refusal(seconds: float, error: Refusal, *, silent: bool = False) -> bytes:
+    """The error response; the connection closes after it."""
+    return page(
+        seconds, error.status, f"{error.status} {_REASONS[error.status]}: {error.reason}", b"close", silent=silent
+    )

@@ -1,0 +1,1 @@
+"""One file a protocol: what it does to the bytes."""

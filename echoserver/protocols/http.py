@@ -1,0 +1,425 @@
+"""HTTP/1.1 and HTTP/1.0 echo: the request's content, or where it has none, its header section (RFC 9110, RFC 9112)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from echoserver.connection import LINGER, QUIET, Connection
+from echoserver.messages import request as messages
+from echoserver.messages import response
+from echoserver.messages.chunked import ChunkedDecoder
+from echoserver.messages.request import NO_REQUEST, Request
+from echoserver.messages.response import Refusal
+from echoserver.protocols.gather import Gather
+from echoserver.protocols.relay import Relay
+
+if TYPE_CHECKING:
+    from echoserver.worker import Worker
+
+_COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
+_IN_PARTS = 256 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
+_MANY_PARTS = 64
+
+
+class HttpEcho(Connection):
+    """One client's requests, answered in order.
+
+    _receive is what the connection is doing, a method that takes the bytes that come next:
+    _answer_all (between two requests), _gather_head, _gather_content, _decode_chunks, _drop (after the last answer);
+    _relayed_elsewhere and _gathered_elsewhere while a Relay or a Gather has the transport.
+    """
+
+    __slots__ = (
+        "_decoder", "_left", "_lent", "_looked_at", "_parts", "_pending", "_receive", "_relaying", "_request",
+        "_serving", "_since", "_started",
+    )  # fmt: skip
+
+    _receive: Callable[["HttpEcho", bytes], None]
+    _request: Request
+    """The last request, if the next one may be the same and be answered at once; else NO_REQUEST."""
+    _serving: Request
+    """The request whose content is being received."""
+    _since: float | None
+    """Since when a header section has been awaited; None between two requests."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self._receive = HttpEcho._answer_all
+        self._request = NO_REQUEST
+        self._pending: bytearray | None = None
+        self._lent: memoryview | None = None
+        self._since = worker.now
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        worker = self.worker
+        if len(worker.connections) > worker.max_connections or worker.draining:
+            if len(worker.connections) > worker.max_connections + worker.refusals:
+                self.cut()
+            else:
+                self._refuse(Refusal(503, "shutting down" if worker.draining else "too many connections"))
+
+    # --- the requests ---
+
+    def data_received(self, data: bytes) -> None:
+        worker = self.worker
+        self.stamp = worker.now
+        request = self._request
+        if len(data) != request.size or not data.startswith(request.head):
+            self._receive(self, data)
+        # the same header section as last time, with its content: no need to read it again
+        elif request.size - request.head_size <= _COPIED:
+            self.transport.write(worker.prefix + request.answer + data[request.head_size :])
+        else:
+            self.transport.writelines((worker.prefix + request.answer, memoryview(data)[request.head_size :]))
+
+    def _answer_all(self, data: bytes) -> None:
+        """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
+        worker = self.worker
+        request = self._request
+        out: list[bytes] = []
+        position, end = 0, len(data)
+        while position < end:
+            if not data.startswith(request.head, position):
+                if data.startswith(b"\r\n", position):  # RFC 9112 section 2.2: an empty line before the request line
+                    position += 2
+                    continue
+                blank = data.find(b"\r\n\r\n", position)
+                if blank < 0:
+                    self._flush(out)
+                    self._receive = HttpEcho._gather_head
+                    self._gather_head(data[position:])
+                    return
+                head = data[position : blank + 4]
+                known = worker.requests.get(head)
+                if known is None:
+                    try:
+                        messages.check_size(head, len(head), worker.config.max_header)
+                        known = worker.read(head)
+                    except Refusal as refusal:
+                        self._flush(out)
+                        self._refuse(refusal, silent=head.startswith(b"HEAD "))
+                        return
+                request = known
+            content = position + request.head_size
+            if request.size >= 0 and position + request.size <= end:
+                position += request.size
+                out.append(worker.prefix)
+                out.append(request.answer)
+                if position > content and not request.silent:
+                    out.append(data[content:position])
+            else:
+                self._flush(out)
+                out = []
+                position = self._answer_one(request, data, content)
+                if position < 0:
+                    return
+            if not request.keep_alive:
+                self._flush(out)
+                self._last(more=position < end)
+                return
+        self._flush(out)
+        self._since = None
+        self._expect_again(request)
+
+    def _answer_one(self, request: Request, data: bytes, position: int) -> int:
+        """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
+
+        Returns where the next request begins, or -1 where data does not hold all of this one.
+        """
+        if request.page is not None:
+            self._send_page(request)
+            return position
+        self._since = None
+        self._request = NO_REQUEST
+        self._serving = request
+        if request.chunked:
+            self._begin_chunks()
+            self._continue(request, position == len(data))
+            return self._take_chunks(data, position)
+        end = position + request.content_length
+        if end <= len(data):
+            self.send(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            return end
+        self._continue(request, position == len(data))
+        self._begin_content(data[position:])
+        return -1
+
+    def _continue(self, request: Request, nothing_yet: bool) -> None:
+        if request.expects and nothing_yet:
+            self.send(response.CONTINUE)
+
+    def _send_page(self, request: Request) -> None:
+        status, text = self.worker.health(request.page == b"/readyz")
+        self.send(response.page(self.worker.time, status, text, request.connection, silent=request.silent))
+
+    def _flush(self, out: list[bytes]) -> None:
+        if out:
+            self.send(b"".join(out))
+
+    # --- a header section that comes in pieces ---
+
+    def _gather_head(self, data: bytes) -> None:
+        worker = self.worker
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = bytearray()
+            self._looked_at = 0
+            self._since = worker.now
+        pending += data
+        while pending.startswith(b"\r\n"):
+            del pending[:2]
+        if not pending or pending == b"\r":
+            return
+        if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
+            try:
+                messages.look_at(pending, self._looked_at, worker.config.max_header)
+            except Refusal as refusal:
+                self._refuse(refusal)
+            self._looked_at = len(pending)
+            return
+        self._pending = None
+        self._receive = HttpEcho._answer_all
+        self._answer_all(bytes(pending))
+
+    # --- content of a known length ---
+
+    def _begin_content(self, first: bytes) -> None:
+        request, worker = self._serving, self.worker
+        length = request.content_length
+        self._left = length
+        self._parts: list[bytes] = []
+        self._receive = HttpEcho._gather_content
+        self._relaying = length > worker.config.buffer_limit
+        if length > _IN_PARTS and not self._relaying and not worker.crowded and not request.silent:
+            try:
+                gather = Gather(self, len(worker.prefix) + len(request.answer), length, self._gathered)
+            except OSError:
+                self._relaying = True  # the system has no room for a buffer of this size
+            else:
+                self._receive = HttpEcho._gathered_elsewhere
+                gather.start(first)
+                return
+        if first:
+            self._gather_content(first)
+
+    def _gather_content(self, data: bytes) -> None:
+        request, rest = self._serving, b""
+        if len(data) > self._left:
+            data, rest = data[: self._left], data[self._left :]
+        self._left -= len(data)
+        if not request.silent:
+            self.hold(len(data))
+            self._parts.append(data)
+            if len(self._parts) > _MANY_PARTS:
+                self._parts = [b"".join(self._parts)]
+        if not self._left:
+            self._send_parts()
+            self._next(rest)
+        elif (self._relaying or self.worker.crowded) and not request.silent:
+            self._send_parts()
+            self._relay()
+
+    def _send_parts(self) -> None:
+        """Send the head and what has been gathered of the content."""
+        self.hold(-self.held)
+        parts, self._parts = self._parts, []
+        head = self.worker.prefix + self._serving.answer
+        if self.behind is None:
+            self.transport.writelines((head, *parts))
+        else:
+            self.send(b"".join((head, *parts)))
+
+    def _gathered(self, buffer: memoryview, size: int) -> None:
+        """A Gather is done: size bytes of the content are in the buffer, behind the room for the head."""
+        head = self.worker.prefix + self._serving.answer
+        buffer[: len(head)] = head
+        self.transport.set_protocol(self)
+        self.hold(-self.held)
+        behind = self.behind is not None
+        self.send(buffer[: len(head) + size])
+        if behind or self.behind is None:
+            self.worker.pool.give(buffer)
+        else:
+            self._lent = buffer  # the transport still has some of it to send
+        self._left = self._serving.content_length - size
+        if self._left:
+            self._relay()
+        else:
+            self._next(b"")
+
+    def _relay(self) -> None:
+        """Move the rest of the content on as it comes."""
+        self._receive = HttpEcho._relayed_elsewhere
+        self.transport.set_protocol(Relay(self, self._left, self._relayed))
+
+    def _relayed(self) -> None:
+        self.transport.set_protocol(self)
+        self._next(b"")
+
+    def _relayed_elsewhere(self, data: bytes) -> None:
+        raise AssertionError("a Relay has the transport")
+
+    def _gathered_elsewhere(self, data: bytes) -> None:
+        raise AssertionError("a Gather has the transport")
+
+    # --- chunked content ---
+
+    def _begin_chunks(self) -> None:
+        self._decoder = ChunkedDecoder()
+        self._left = 0  # bytes of content so far
+        self._started = False
+        self._receive = HttpEcho._decode_chunks
+
+    def _decode_chunks(self, data: bytes) -> None:
+        end = self._take_chunks(data, 0)
+        if end >= 0:
+            self._next(data[end:])
+
+    def _take_chunks(self, data: bytes, position: int) -> int:
+        """Echo the chunked content in data; returns where it ended, or -1."""
+        request, worker = self._serving, self.worker
+        try:
+            content, end = self._decoder.feed(data, position)
+            self._left += len(content)
+            if worker.config.max_body and self._left > worker.config.max_body:
+                raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
+        except Refusal as refusal:
+            if self._started:
+                self._cut_short()
+            else:
+                self._refuse(refusal, silent=request.silent)
+            return -1
+        out = []
+        if not self._started and (content or end >= 0):
+            self._started = end < 0
+            length = len(content) if end >= 0 else None
+            out = [worker.prefix, response.fields(request.content_type, length, request.connection)]
+        if content and not request.silent:
+            out.append(response.chunk(content) if self._started else content)
+        if end >= 0:
+            if self._started and not request.silent:
+                out.append(response.LAST_CHUNK)
+            self._receive = HttpEcho._answer_all
+        self._flush(out)
+        return end
+
+    def _cut_short(self) -> None:
+        """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
+        self._receive = HttpEcho._drop
+        self._linger()
+
+    # --- how it goes on, and how it ends ---
+
+    def _next(self, rest: bytes) -> None:
+        """A request with content has been answered; rest is what came behind it."""
+        request = self._serving
+        self._receive = HttpEcho._answer_all
+        if not request.keep_alive:
+            self._last(more=bool(rest))
+            return
+        self._expect_again(request)
+        if rest:
+            self._answer_all(rest)
+
+    def _expect_again(self, request: Request) -> None:
+        """The next request may be the same as this one, and be answered at once."""
+        again = request.keep_alive and self.behind is None and not (request.silent and request.content_length)
+        self._request = request if again else NO_REQUEST
+
+    def _last(self, *, more: bool) -> None:
+        """That was the last answer; more: the client has sent something behind it, which a close would answer with a
+        reset that can destroy the answer."""
+        self._receive = HttpEcho._drop
+        self._request = NO_REQUEST
+        self._since = None
+        if more:
+            self._linger()
+        else:
+            self.finish()
+
+    def _refuse(self, refusal: Refusal, *, silent: bool = False) -> None:
+        """Send an error response and nothing after it."""
+        self._pending = None
+        self._request = NO_REQUEST
+        self._receive = HttpEcho._drop
+        self.send(response.refusal(self.worker.time, refusal, silent=silent))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close in stages (RFC 9112 section 9.6): FIN after what is on its way, then read on until the client's."""
+        self._since = self.worker.now
+        self.finish()
+
+    def _drop(self, data: bytes) -> None:
+        pass
+
+    def end(self) -> None:
+        if self._receive is HttpEcho._drop and self._since is not None:
+            self._since = self.worker.now
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        self._request = NO_REQUEST
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._lent is not None:
+            self.worker.pool.give(self._lent)
+            self._lent = None
+        super().resume_writing()
+
+    def eof_received(self) -> bool:
+        if self._receive is HttpEcho._drop:
+            self._since = None
+        elif self._receive is HttpEcho._gather_head and self._pending:
+            self._refuse(Refusal(400, "the connection was closed within the header section"))
+        elif self._receive in (HttpEcho._gather_content, HttpEcho._gathered_elsewhere) or (
+            self._receive is HttpEcho._decode_chunks and not self._started
+        ):
+            self._refuse(Refusal(400, "the connection was closed within the content"))
+        self._since = None  # nothing more comes: no need to linger
+        return self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._pending = self._lent = None
+        self._parts = []
+
+    def sweep(self, now: float) -> None:
+        config = self.worker.config
+        receive = self._receive
+        if self.behind is not None:
+            if self.stalled(now, config.idle_timeout):
+                self.cut()
+        elif receive is HttpEcho._drop:
+            if self._since is not None and now - self._since >= LINGER - self.worker.interval:
+                self.transport.close()
+        elif self._since is not None:
+            if 0 < config.header_timeout <= now - self._since:
+                self._head_overdue()
+        elif receive is not HttpEcho._answer_all:
+            if self.stalled(now, config.idle_timeout):
+                self._content_overdue()
+        elif 0 < config.keep_alive_timeout <= now - self.stamp or (self.worker.draining and now - self.stamp >= QUIET):
+            self.finish()
+
+    def _head_overdue(self) -> None:
+        if self._pending:
+            self._refuse(Refusal(408, "the header section did not come in time"))
+        else:
+            self.finish()  # nothing was asked: a connection made in advance
+
+    def _content_overdue(self) -> None:
+        if self._receive is HttpEcho._relayed_elsewhere or (self._receive is HttpEcho._decode_chunks and self._started):
+            self.cut()
+        else:
+            self.transport.set_protocol(self)
+            self._refuse(Refusal(408, "the content stopped coming"))
+
+    def drain(self) -> None:
+        self._request = NO_REQUEST
+        if self._since is not None and not self._pending and self._receive is HttpEcho._answer_all:
+            self._since = None  # nothing was asked yet: idle

@@ -1,0 +1,56 @@
+"""TCP echo (RFC 862): the same bytes; after the client's FIN all that is still owed, then FIN."""
+
+import asyncio
+from collections.abc import Callable
+
+from echoserver.connection import QUIET, Connection
+from echoserver.protocols.relay import Relay
+
+
+class TcpEcho(Connection):
+    """As long as the kernel takes all that is written, what the transport reads goes straight back into its write().
+
+    There is no Python between the two: data_received *is* the transport's write. The first time that the kernel does
+    not take everything, this is a connection that moves much, and a Relay takes over for the rest of its life. Where
+    the time of a read matters (--idle-timeout, a drain) _stamped does the same and notes it.
+    """
+
+    __slots__ = ("data_received",)
+
+    data_received: Callable[[bytes], None]  # type: ignore[assignment]  # a slot where the base class has a method
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.worker.connections) > self.worker.max_connections:
+            self.cut()
+        else:
+            self._receive_with(self._stamped if self.worker.config.idle_timeout else self.transport.write)
+
+    def _receive_with(self, receive: Callable[[bytes], None]) -> None:
+        self.data_received = receive
+        self.transport.set_protocol(self)  # uvloop (0.23.0) looks data_received up only here
+
+    def _stamped(self, data: bytes) -> None:
+        self.stamp = self.worker.now
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.data_received is not None:
+            self.data_received = None  # type: ignore[assignment]
+            self.transport.set_protocol(Relay(self, -1))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.data_received = None  # type: ignore[assignment]  # a bound method of self: a cycle
+
+    def sweep(self, now: float) -> None:
+        if self.stalled(now, self.worker.config.idle_timeout):
+            self.cut()
+        elif self.worker.draining and self.behind is None and now - self.stamp >= QUIET:
+            self.finish()
+
+    def drain(self) -> None:
+        self.stamp = self.worker.now
+        if self.data_received is not None and not self.transport.is_closing():
+            self._receive_with(self._stamped)

@@ -1,0 +1,52 @@
+"""UDP echo (RFC 862): the same datagram, from the address it was sent to."""
+
+import socket
+from collections.abc import Callable
+
+REFLECTORS = frozenset({7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 427, 464, 520, 623})
+"""Source ports below 1024 of services that answer what they are sent: an echo to them could go on for ever."""
+
+_LONGEST = 65535
+_PER_TURN = 64  # datagrams a turn of the loop: others have work too
+_IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
+
+
+class UdpEcho:
+    """Reads a bound datagram socket whenever it has something, and sends each datagram back.
+
+    One that the kernel has no room for is dropped, as any network would.
+    """
+
+    __slots__ = ("_answer", "_buffer", "_no_answer_to", "_socket")
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._socket = listener
+        self._buffer = memoryview(bytearray(_LONGEST))
+        own = listener.getsockname()
+        self._no_answer_to = REFLECTORS | {own[1]}  # its own port: another of its kind
+        self._answer: Callable[[], None] = self._echo
+        if own[0] in ("0.0.0.0", "::"):
+            # the kernel would choose the source of the answer by its route, not by where the datagram was sent
+            self._answer = self._echo_from_there
+            if listener.family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                listener.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+    def readable(self) -> None:
+        """Echo what has arrived; to be called by the loop."""
+        try:
+            for _ in range(_PER_TURN):
+                self._answer()
+        except OSError:  # nothing more to read, no room to send, an address that can't be answered
+            pass
+
+    def _echo(self) -> None:
+        size, address = self._socket.recvfrom_into(self._buffer)
+        if address[1] not in self._no_answer_to:
+            self._socket.sendto(self._buffer[:size], address)
+
+    def _echo_from_there(self) -> None:
+        size, ancillary, _, address = self._socket.recvmsg_into([self._buffer], 64)
+        if address[1] not in self._no_answer_to:
+            self._socket.sendmsg([self._buffer[:size]], ancillary, 0, address)

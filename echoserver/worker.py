@@ -1,0 +1,272 @@
+"""One process, one event loop: opens the listeners, ticks the clock, sweeps the overdue, drains."""
+
+import asyncio
+import functools
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from echoserver import config, listeners
+from echoserver.buffers import BufferPool
+from echoserver.connection import Connection
+from echoserver.messages import request, response
+from echoserver.messages.request import Request
+from echoserver.protocols.http import HttpEcho
+from echoserver.protocols.tcp import TcpEcho
+from echoserver.protocols.udp import UdpEcho
+
+log = logging.getLogger("echoserver")
+
+_READ = 256 << 10  # bytes read at a time by a relay
+_REMEMBERED = 256  # header sections whose reading is remembered
+_REMEMBERED_SIZE = 1024  # ... of at most so many bytes
+_REFUSALS = config.RESERVE // 2
+_MALLOC_THRESHOLD = 1 << 20
+
+
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """The event loop asked for: auto, uvloop or asyncio. Raises ImportError where it is not installed."""
+    if name != "asyncio":
+        try:
+            import uvloop  # noqa: PLC0415 - not there on every platform
+
+            return uvloop.new_event_loop()
+        except ImportError:
+            if name == "uvloop":
+                raise
+    return asyncio.new_event_loop()
+
+
+class Worker:
+    """What the connections of a process share, and the process's life.
+
+    now is the loop's time in seconds at the last sweep, prefix the beginning of a 200 response as of then. owed counts
+    the bytes kept for all connections; from owed_limit on the worker is crowded and reads no more from those that are
+    behind.
+    """
+
+    __slots__ = (
+        "_exit_code", "_held", "_interval", "_servers", "_stop_by", "_udp", "buffer", "config", "connections",
+        "crowded", "draining", "loop", "max_connections", "now", "owed", "owed_limit", "pool", "prefix", "refusals",
+        "requests", "stopping", "time",
+    )  # fmt: skip
+
+    def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = settings
+        self.loop = loop
+        self.connections: set[Connection] = set()
+        self.max_connections = config.connection_limit(settings)
+        self.refusals = _REFUSALS
+        self.requests: dict[bytes, Request] = {}
+        self.buffer = memoryview(bytearray(_READ))
+        self.pool = BufferPool()
+        self.owed = 0
+        self.owed_limit = settings.buffer_total * 3 // 4  # what is under way when it is reached comes on top
+        self.crowded = self.stopping = self.draining = False
+        deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout)
+        self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
+        self._servers: list[asyncio.AbstractServer] = []
+        self._held: list[tuple[socket.socket, Callable[[], Connection]]] = []
+        self._udp: list[socket.socket] = []
+        self._stop_by = 0.0
+        self._exit_code = 0
+        self._read_clock()
+
+    # --- what the connections ask for ---
+
+    def read(self, head: bytes) -> Request:
+        """Read a header section, and remember it: clients repeat themselves. Raises Refusal."""
+        found = request.read(head, max_body=self.config.max_body, closing=self.draining)
+        if found.size >= 0 and len(head) <= _REMEMBERED_SIZE and not self.draining:
+            if len(self.requests) >= _REMEMBERED:
+                self.requests.clear()
+            self.requests[head] = found
+        return found
+
+    def health(self, readiness: bool) -> tuple[int, str]:
+        """Status and text of /healthz, and of /readyz: 503 from the moment a drain begins."""
+        if readiness and self.stopping:
+            return 503, "draining"
+        return 200, "ready" if readiness else "ok"
+
+    def crowd(self, connection: Connection) -> None:
+        """owed_limit is reached: stop reading from all that are behind; from then on from each that adds to it."""
+        if self.crowded:
+            connection.pause()
+        else:
+            self.crowded = True
+            for each in self.connections:
+                each.pause()
+
+    def uncrowd(self, size: int) -> None:
+        """So many bytes are not kept any more."""
+        self.owed -= size
+        if self.crowded and self.owed < self.owed_limit:
+            self.crowded = False
+
+    # --- its life ---
+
+    async def listen(self, endpoints: list[listeners.Endpoint], sockets: list[socket.socket]) -> None:
+        """Serve on bound sockets."""
+        protocols = {"http": HttpEcho, "tcp": TcpEcho}
+        for endpoint, bound in zip(endpoints, sockets, strict=True):
+            if endpoint.protocol == "udp":
+                self._udp.append(bound)
+                self.loop.add_reader(bound, UdpEcho(bound).readable)
+                continue
+            factory = functools.partial(protocols[endpoint.protocol], self)
+            self._held.append((bound.dup(), factory))
+            create: Any = self.loop.create_unix_server if endpoint.family == socket.AF_UNIX else self.loop.create_server
+            self._servers.append(await create(factory, sock=bound, backlog=self.config.backlog))
+
+    def _read_clock(self) -> None:
+        self.now = self.loop.time()
+        self.time = time.time()
+        self.prefix = response.prefix(self.time)
+
+    def tick(self) -> None:
+        """Once a sweep: the time, the Date, and all connections that are overdue."""
+        self._read_clock()
+        for connection in list(self.connections):
+            connection.sweep(self.now)
+        self.pool.sweep()
+        if self.draining:
+            if not self.connections:
+                self.loop.stop()
+                return
+            if self._stop_by and self.now >= self._stop_by:
+                self._cut_all()
+        self.loop.call_later(self.interval, self.tick)
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one sweep to the next."""
+        return 0.05 if self.draining else self._interval
+
+    def stop(self, delay: float) -> None:
+        """Begin to drain: not ready from now on, nothing new accepted after delay seconds. May be called again."""
+        if not self.stopping:
+            self.stopping = True
+            self.loop.call_later(delay, self._drain)
+
+    def _drain(self) -> None:
+        self.draining = True
+        self._read_clock()
+        self._stop_by = self.now + self.config.drain_timeout if self.config.drain_timeout else 0.0
+        self.requests.clear()
+        for connection in self.connections:
+            connection.drain()
+        for server in self._servers:
+            server.close()
+        for bound in self._udp:
+            self.loop.remove_reader(bound)
+            bound.close()
+        self.loop.create_task(self._refuse_waiting())
+        self.loop.call_soon(self.tick)
+
+    async def _refuse_waiting(self) -> None:
+        """Answer those that the kernel has accepted and we have not: closing the socket would reset them."""
+        for listener, factory in self._held:
+            while True:
+                try:
+                    accepted, _ = listener.accept()
+                except OSError:
+                    break
+                await self.loop.connect_accepted_socket(factory, accepted)
+            listener.close()
+
+    def _cut_all(self) -> None:
+        self._exit_code = 1
+        log.warning("drain timeout: %d connections cut", len(self.connections))
+        for connection in list(self.connections):
+            connection.cut()
+
+    def end_at_once(self) -> None:
+        """The second signal: no more waiting."""
+        self._exit_code = 1 if self.connections else 0
+        self.loop.stop()
+
+    def run(self) -> int:
+        """Serve until stopped; returns the exit code: 0 after a drain in which nothing was cut."""
+        gc.collect()
+        gc.freeze()
+        self.loop.run_forever()
+        return self._exit_code
+
+
+def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of the server's own: one line, the connection is closed by the transport."""
+    error = context.get("exception")
+    where = ""
+    if error is not None and error.__traceback__ is not None:
+        last = error.__traceback__
+        while last.tb_next:
+            last = last.tb_next
+        where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})"
+    log.error("%s: %r%s", context.get("message", "error"), error, where)
+
+
+def tune_malloc() -> None:
+    """Let glibc keep blocks of up to 1 MiB: what is read at a time is more than what it maps anew each time (128 KiB).
+
+    It raises that threshold to the size of the largest mapped block ever freed (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    bytearray(_MALLOC_THRESHOLD).clear()
+
+
+def open_worker(settings: config.Config, endpoints: list[listeners.Endpoint], sockets: list[socket.socket]) -> Worker:
+    """A worker in this process that listens on the sockets. Raises ImportError, OSError."""
+    tune_malloc()
+    loop = new_event_loop(settings.loop)
+    asyncio.set_event_loop(loop)
+    loop.set_exception_handler(_log_exception)
+    worker = Worker(settings, loop)
+    loop.run_until_complete(worker.listen(endpoints, sockets))
+    loop.call_soon(worker.tick)
+    return worker
+
+
+def serve_alone(worker: Worker, delay: float) -> int:
+    """Run the only worker, in the main process: signals are its own."""
+
+    def on_signal() -> None:
+        if worker.stopping:
+            worker.end_at_once()
+        else:
+            log.info("draining")
+            worker.stop(delay)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        worker.loop.add_signal_handler(number, on_signal)
+    if os.getpid() == 1:  # orphans come to us
+        worker.loop.add_signal_handler(signal.SIGCHLD, _reap)
+    return worker.run()
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def serve_for(supervisor: socket.socket, worker: Worker, delay: float) -> int:
+    """Run one of several workers: it says READY, is told DRAIN, and ends when the supervisor is gone."""
+
+    def told() -> None:
+        if supervisor.recv(16):
+            worker.stop(delay)
+        else:
+            worker.loop.remove_reader(supervisor)
+            worker.stop(0.0)
+
+    worker.loop.add_reader(supervisor, told)
+    worker.loop.add_signal_handler(signal.SIGTERM, worker.stop, delay)
+    supervisor.send(b"R")
+    return worker.run()

@@ -1,0 +1,175 @@
+"""Real servers for the tests: processes started as a user starts them, on ports of their own."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up waiting for a condition: only failing tests wait so long."""
+
+
+def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Return as soon as the condition holds; fail, saying what was awaited, when it does not for too long."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"waited {patience} s for {what}"
+        time.sleep(0.01)
+
+
+class Server:
+    """``python -m echoserver OPTIONS`` on free ports; use it as a context manager.
+
+    Its stderr is read all the time (lines). Leaving the context ends it with SIGTERM and checks that it said nothing
+    of a fault of its own (allow_errors=True: that is expected).
+    """
+
+    def __init__(self, *options: str, allow_errors: bool = False, environment: dict[str, str] | None = None) -> None:
+        given = " ".join(options)
+        ports = [
+            option for name in ("http", "tcp", "udp") if f"--{name} " not in given for option in (f"--{name}", "0")
+        ]
+        self._allow_errors = allow_errors
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "echoserver", *ports, *options],
+            stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+    def __enter__(self) -> Self:
+        try:
+            wait_for(lambda: self.said("ready") or self.process.poll() is not None, "the line 'ready'")
+            assert self.process.poll() is None, f"the server ended at its start: {self.lines}"
+        except BaseException:
+            self.process.kill()
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self._close()
+                raise
+        self._close()
+        if kind is None and not self._allow_errors:
+            bad = [line for line in self.lines if re.search(r"Traceback|Error|error|Exception|failed", line)]
+            assert not bad, bad
+
+    def _close(self) -> None:
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def said(self, what: str) -> bool:
+        """Whether a line of its stderr ends so."""
+        return any(line.endswith(what) for line in list(self.lines))
+
+    def port(self, protocol: str) -> int:
+        """The port of a listener, as the start-up lines say."""
+        for line in self.lines:
+            found = re.search(rf"listening: {protocol} \S+:(\d+)(?:,|$)", line)
+            if found:
+                return int(found[1])
+        raise AssertionError(f"no {protocol} listener in {self.lines}")
+
+    @property
+    def http(self) -> int:
+        return self.port("http")
+
+    @property
+    def tcp(self) -> int:
+        return self.port("tcp")
+
+    @property
+    def udp(self) -> int:
+        return self.port("udp")
+
+    def connect(self, protocol: str = "http", timeout: float = PATIENCE) -> socket.socket:
+        """A client's connection to a listener."""
+        connection = socket.create_connection(("127.0.0.1", self.port(protocol)), timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def wait(self) -> int:
+        """Wait for its end; returns the exit code."""
+        return self.process.wait(PATIENCE)
+
+    def children(self) -> list[int]:
+        """The workers' process ids, in the order of their start; none where the only worker is the process itself."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+
+    def resident(self, pid: int | None = None) -> int:
+        """Bytes of memory that a process of its holds."""
+        with open(f"/proc/{pid or self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the server's FIN."""
+    parts = []
+    while part := connection.recv(1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytes:
+    """size bytes; fails where the connection ends before."""
+    got = bytearray()
+    while len(got) < size:
+        part = connection.recv(min(1 << 20, size - len(got)))
+        assert part, f"the connection ended after {len(got)} of {size} bytes"
+        got += part
+    return bytes(got)
+
+
+def fill(connection: socket.socket, block: bytes = bytes(1 << 16), quiet: float = 1.0) -> int:
+    """Send without reading until nothing more is taken for quiet seconds; returns how many bytes were."""
+    sent = 0
+    before = connection.gettimeout()
+    connection.settimeout(quiet)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            sent += connection.send(block)
+    connection.settimeout(before)
+    return sent
+
+
+@contextlib.contextmanager
+def sending(connection: socket.socket, data: bytes, *, fin: bool = False) -> Iterator[None]:
+    """Send data in a thread of its own while the context reads; fin: half-close after it."""
+
+    def send() -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(data)
+            if fin:
+                connection.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    yield
+    sender.join(PATIENCE)
+    assert not sender.is_alive(), "not all was sent"

@@ -96,7 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
     asked = settings(arguments, os.environ)
     from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
 
-    return supervisor.serve(asked)
+    try:
+        return supervisor.serve(asked)
+    except KeyboardInterrupt:  # before there was anything to drain
+        return FAILED
 
 
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:

@@ -97,10 +97,12 @@ class Connection(asyncio.Protocol):
 
     def hold(self, size: int) -> None:
         """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
+        worker = self.worker
+        self.stamp = worker.now
         self.held += size
-        self.worker.owed += size
-        if self.worker.owed >= self.worker.owed_limit:
-            self.worker.crowd(self)
+        worker.owed += size
+        if worker.owed >= worker.owed_limit:
+            worker.crowd(self)
 
     def release(self) -> None:
         """Nothing waits to be sent any more."""

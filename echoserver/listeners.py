@@ -163,8 +163,7 @@ def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int) -> str:
     """The start-up line: protocol, address, and the settings in effect."""
     settings = []
     if endpoint.kind == socket.SOCK_STREAM:
-        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
-            cap = int(file.read())
+        cap = _somaxconn()
         settings.append(
             f"backlog {cap} (net.core.somaxconn; {backlog} asked for)" if cap < backlog else f"backlog {backlog}"
         )
@@ -173,3 +172,12 @@ def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int) -> str:
         f"send buffer {bound.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)}",
     ]
     return f"listening: {endpoint}, {', '.join(settings)}"
+
+
+def _somaxconn() -> int:
+    """The kernel's cap on a backlog; where it can't be read, none."""
+    try:
+        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        return 1 << 31

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import platform
 import resource
 import selectors
 import signal
@@ -28,6 +27,7 @@ def serve(settings: config.Config) -> int:
     """Serve until a signal; returns the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="echoserver: %(message)s")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    logging.raiseExceptions = False  # a stderr that is gone is no reason to stop
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         log.error("--loop uvloop: uvloop is not installed")
         return NOT_STARTED
@@ -40,6 +40,9 @@ def serve(settings: config.Config) -> int:
         if settings.workers == 1:
             return _serve_alone(settings, reservation)
         return Supervisor(settings, reservation).run()
+    except Exception as error:  # noqa: BLE001 - a fault of our own: one line, no traceback
+        log.error("failed: %r", error)
+        return FAILED
     finally:
         reservation.close()
 
@@ -66,8 +69,8 @@ def _announce(settings: config.Config, reservation: listeners.Reservation) -> No
     processes = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     log.info(
         "%s on %s %s, %s, httptools %s; %s, at most %d connections (%d descriptors) each",
-        __version__, platform.python_implementation(), platform.python_version(), loop_name, httptools.__version__,
-        processes, config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        __version__, sys.implementation.name, sys.version.split()[0], loop_name, httptools.__version__, processes,
+        config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )  # fmt: skip
     for line in reservation.descriptions:
         log.info("%s", line)

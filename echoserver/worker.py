@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import importlib.util
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from echoserver import config, listeners
 from echoserver.buffers import BufferPool
 from echoserver.connection import Connection
 from echoserver.messages import request, response
-from echoserver.messages.request import Request
+from echoserver.messages.request import Fields, Request
 from echoserver.protocols.http import HttpEcho
 from echoserver.protocols.tcp import TcpEcho
 from echoserver.protocols.udp import UdpEcho
@@ -23,23 +24,17 @@ from echoserver.protocols.udp import UdpEcho
 log = logging.getLogger("echoserver")
 
 _READ = 256 << 10  # bytes read at a time by a relay
-_REMEMBERED = 256  # header sections whose reading is remembered
-_REMEMBERED_SIZE = 1024  # ... of at most so many bytes
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 1 << 20
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
-    """The event loop asked for: auto, uvloop or asyncio. Raises ImportError where it is not installed."""
-    if name != "asyncio":
-        try:
-            import uvloop  # noqa: PLC0415 - not there on every platform
+    """The event loop asked for: auto (uvloop where it is installed), uvloop or asyncio. Raises ImportError."""
+    if name == "asyncio" or (name == "auto" and importlib.util.find_spec("uvloop") is None):
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - not there on every platform
 
-            return uvloop.new_event_loop()
-        except ImportError:
-            if name == "uvloop":
-                raise
-    return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class Worker:
@@ -52,8 +47,8 @@ class Worker:
 
     __slots__ = (
         "_exit_code", "_held", "_interval", "_servers", "_stop_by", "_udp", "buffer", "config", "connections",
-        "crowded", "draining", "loop", "max_connections", "now", "owed", "owed_limit", "pool", "prefix", "refusals",
-        "requests", "stopping", "time",
+        "crowded", "draining", "fields", "loop", "max_connections", "now", "owed", "owed_limit", "pool", "prefix",
+        "refusals", "stopping", "time",
     )  # fmt: skip
 
     def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,9 +57,9 @@ class Worker:
         self.connections: set[Connection] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
-        self.requests: dict[bytes, Request] = {}
-        self.buffer = memoryview(bytearray(_READ))
+        self.fields: dict[bytes, Fields] = {}
         self.pool = BufferPool()
+        self.buffer = self.pool.take(_READ)
         self.owed = 0
         self.owed_limit = settings.buffer_total * 3 // 4  # what is under way when it is reached comes on top
         self.crowded = self.stopping = self.draining = False
@@ -80,13 +75,8 @@ class Worker:
     # --- what the connections ask for ---
 
     def read(self, head: bytes) -> Request:
-        """Read a header section, and remember it: clients repeat themselves. Raises Refusal."""
-        found = request.read(head, max_body=self.config.max_body, closing=self.draining)
-        if found.size >= 0 and len(head) <= _REMEMBERED_SIZE and not self.draining:
-            if len(self.requests) >= _REMEMBERED:
-                self.requests.clear()
-            self.requests[head] = found
-        return found
+        """Read a header section. Raises Refusal."""
+        return request.read(head, self.fields, max_body=self.config.max_body, closing=self.draining)
 
     def health(self, readiness: bool) -> tuple[int, str]:
         """Status and text of /healthz, and of /readyz: 503 from the moment a drain begins."""
@@ -117,10 +107,11 @@ class Worker:
         for endpoint, bound in zip(endpoints, sockets, strict=True):
             if endpoint.protocol == "udp":
                 self._udp.append(bound)
-                self.loop.add_reader(bound, UdpEcho(bound).readable)
+                self.loop.add_reader(bound, UdpEcho(bound, self.buffer).readable)
                 continue
             factory = functools.partial(protocols[endpoint.protocol], self)
-            self._held.append((bound.dup(), factory))
+            if endpoint.family != socket.AF_UNIX or self.config.workers == 1:  # it is not the other workers' too
+                self._held.append((bound.dup(), factory))
             create: Any = self.loop.create_unix_server if endpoint.family == socket.AF_UNIX else self.loop.create_server
             self._servers.append(await create(factory, sock=bound, backlog=self.config.backlog))
 
@@ -158,7 +149,6 @@ class Worker:
         self.draining = True
         self._read_clock()
         self._stop_by = self.now + self.config.drain_timeout if self.config.drain_timeout else 0.0
-        self.requests.clear()
         for connection in self.connections:
             connection.drain()
         for server in self._servers:
@@ -182,6 +172,7 @@ class Worker:
 
     def _cut_all(self) -> None:
         self._exit_code = 1
+        self._stop_by = 0.0
         log.warning("drain timeout: %d connections cut", len(self.connections))
         for connection in list(self.connections):
             connection.cut()

@@ -1,48 +1,84 @@
 """Receives content of a known length whole, into one buffer and without copies, behind the room for its head."""
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from echoserver.messages.request import Request
     from echoserver.protocols.http import HttpEcho
 
 
-class Gather(asyncio.BufferedProtocol):
-    """Takes the place of an HTTP connection as its transport's protocol until the content is complete.
+_SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
+_NONE = memoryview(b"")
 
-    room: bytes left free before the content; done gets the buffer and how much of the content it holds, when that is
-    all of it, or when the worker keeps so much that the rest has to be relayed.
+
+class Gather(asyncio.BufferedProtocol):
+    """Takes the place of an HTTP connection as its transport's protocol while large content comes.
+
+    The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
+    Between two requests it stays, for the next one may be the same: that one is read so that its head ends where the
+    content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_buffer", "_connection", "_done", "_end", "_filled", "_room")
+    __slots__ = ("_answer_size", "_buffer", "_connection", "_end", "_filled", "_place", "_request")
 
-    def __init__(self, connection: "HttpEcho", room: int, length: int, done: Callable[[memoryview, int], None]) -> None:
+    def __init__(self, connection: "HttpEcho", request: "Request") -> None:
         self._connection = connection
-        self._done = done
-        self._buffer = connection.worker.pool.take(room + length)
-        self._room = self._filled = room
-        self._end = room + length
+        self._request = request
+        self._answer_size = len(connection.worker.prefix) + len(request.answer)
+        self._place = max(request.head_size, self._answer_size)
+        self._end = self._place + request.content_length
+        self._filled = 0  # where the next bytes go
+        self._buffer = _NONE  # taken when there is something to read
 
     def start(self, first: bytes) -> None:
-        """Begin with what has come already, and take over the transport."""
-        stop = self._filled + len(first)
-        self._buffer[self._filled : stop] = first
-        self._filled = stop
-        self._connection.hold(len(first))
-        self._connection.transport.set_protocol(self)
+        """Take over the transport, with the content that has come already. Raises OSError without room for a buffer."""
+        connection = self._connection
+        self._buffer = connection.worker.pool.take(self._end + _SPARE)
+        self._filled = self._place + len(first)
+        self._buffer[self._place : self._filled] = first
+        connection.hold(len(first))
+        connection.transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer[self._filled : self._end]
+        if self._buffer is _NONE:
+            self._buffer = self._connection.worker.pool.take(self._end + _SPARE)
+            self._filled = self._place - self._request.head_size
+        return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
+        filled = self._filled = self._filled + nbytes
         connection = self._connection
-        worker = connection.worker
-        connection.stamp = worker.now
-        self._filled += nbytes
+        if connection.awaiting:
+            nbytes = self._begin(filled)
+            if nbytes < 0:
+                return
         connection.hold(nbytes)
-        if self._filled == self._end or worker.crowded:
-            self._done(self._buffer, self._filled - self._room)
+        if filled >= self._end or connection.worker.crowded:
+            self._finish(filled)
+
+    def _begin(self, filled: int) -> int:
+        """The first bytes of another request: how many are content that belongs where it is, or -1."""
+        place, request, connection = self._place, self._request, self._connection
+        head = self._buffer[place - request.head_size : min(filled, place)]
+        if head == request.head:
+            connection.again(request)
+            return filled - place
+        data = bytes(self._buffer[place - request.head_size : filled])
+        self._give_back()
+        connection.another(data)
+        return -1
+
+    def _finish(self, filled: int) -> None:
+        buffer, end, place = self._buffer, self._end, self._place
+        self._buffer = _NONE
+        rest = bytes(buffer[end:filled])
+        self._connection.gathered(buffer, place - self._answer_size, place, min(filled, end), rest)
+
+    def _give_back(self) -> None:
+        if self._buffer is not _NONE:
+            self._connection.worker.pool.give(self._buffer)
+            self._buffer = _NONE
 
     def pause_writing(self) -> None:
         self._connection.pause_writing()
@@ -54,4 +90,5 @@ class Gather(asyncio.BufferedProtocol):
         return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._give_back()
         self._connection.connection_lost(exc)

@@ -31,7 +31,7 @@ class HttpEcho(Connection):
 
     __slots__ = (
         "_decoder", "_left", "_lent", "_looked_at", "_parts", "_pending", "_receive", "_relaying", "_request",
-        "_serving", "_since", "_started",
+        "_serving", "_since", "_started", "awaiting",
     )  # fmt: skip
 
     _receive: Callable[["HttpEcho", bytes], None]
@@ -39,6 +39,8 @@ class HttpEcho(Connection):
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST."""
     _serving: Request
     """The request whose content is being received."""
+    awaiting: bool
+    """A Gather has the transport, between two requests."""
     _since: float | None
     """Since when a header section has been awaited; None between two requests."""
 
@@ -48,6 +50,7 @@ class HttpEcho(Connection):
         self._request = NO_REQUEST
         self._pending: bytearray | None = None
         self._lent: memoryview | None = None
+        self.awaiting = False
         self._since = worker.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,16 +94,14 @@ class HttpEcho(Connection):
                     self._gather_head(data[position:])
                     return
                 head = data[position : blank + 4]
-                known = worker.requests.get(head)
-                if known is None:
-                    try:
-                        messages.check_size(head, len(head), worker.config.max_header)
-                        known = worker.read(head)
-                    except Refusal as refusal:
-                        self._flush(out)
-                        self._refuse(refusal, silent=head.startswith(b"HEAD "))
-                        return
-                request = known
+                try:
+                    if len(head) > worker.config.max_header:
+                        raise messages.too_long(head, worker.config.max_header)
+                    request = worker.read(head)
+                except Refusal as refusal:
+                    self._flush(out)
+                    self._refuse(refusal, silent=head.startswith(b"HEAD "))
+                    return
             content = position + request.head_size
             if request.size >= 0 and position + request.size <= end:
                 position += request.size
@@ -193,12 +194,11 @@ class HttpEcho(Connection):
         self._relaying = length > worker.config.buffer_limit
         if length > _IN_PARTS and not self._relaying and not worker.crowded and not request.silent:
             try:
-                gather = Gather(self, len(worker.prefix) + len(request.answer), length, self._gathered)
+                Gather(self, request).start(first)
             except OSError:
                 self._relaying = True  # the system has no room for a buffer of this size
             else:
                 self._receive = HttpEcho._gathered_elsewhere
-                gather.start(first)
                 return
         if first:
             self._gather_content(first)
@@ -230,23 +230,41 @@ class HttpEcho(Connection):
         else:
             self.send(b"".join((head, *parts)))
 
-    def _gathered(self, buffer: memoryview, size: int) -> None:
-        """A Gather is done: size bytes of the content are in the buffer, behind the room for the head."""
-        head = self.worker.prefix + self._serving.answer
-        buffer[: len(head)] = head
-        self.transport.set_protocol(self)
+    def gathered(self, buffer: memoryview, start: int, place: int, end: int, rest: bytes) -> None:
+        """A Gather has all of the content, or as much as may be kept, from place to end in a buffer.
+
+        The answer's head goes before it, from start on; the buffer is done with when both have been sent.
+        """
+        request, worker = self._serving, self.worker
+        buffer[start:place] = worker.prefix + request.answer
         self.hold(-self.held)
         behind = self.behind is not None
-        self.send(buffer[: len(head) + size])
+        self.send(buffer[start:end])
         if behind or self.behind is None:
-            self.worker.pool.give(buffer)
+            worker.pool.give(buffer)
         else:
             self._lent = buffer  # the transport still has some of it to send
-        self._left = self._serving.content_length - size
+        self._left = request.content_length - (end - place)
         if self._left:
             self._relay()
+        elif request.keep_alive and not rest and request.head_size <= messages.REMEMBERED_SIZE:
+            self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
+            self.awaiting = True
         else:
-            self._next(b"")
+            self.transport.set_protocol(self)
+            self._next(rest)
+
+    def again(self, request: Request) -> None:
+        """A Gather that stayed has got the same header section again."""
+        self._receive = HttpEcho._gathered_elsewhere
+        self._serving = request
+        self.awaiting = False
+
+    def another(self, data: bytes) -> None:
+        """A Gather that stayed has got something else."""
+        self.awaiting = False
+        self.transport.set_protocol(self)
+        self.data_received(data)
 
     def _relay(self) -> None:
         """Move the rest of the content on as it comes."""
@@ -313,7 +331,7 @@ class HttpEcho(Connection):
 
     def _next(self, rest: bytes) -> None:
         """A request with content has been answered; rest is what came behind it."""
-        request = self._serving
+        request, self._serving = self._serving, NO_REQUEST
         self._receive = HttpEcho._answer_all
         if not request.keep_alive:
             self._last(more=bool(rest))
@@ -324,7 +342,12 @@ class HttpEcho(Connection):
 
     def _expect_again(self, request: Request) -> None:
         """The next request may be the same as this one, and be answered at once."""
-        again = request.keep_alive and self.behind is None and not (request.silent and request.content_length)
+        again = (
+            self.behind is None
+            and request.keep_alive
+            and request.head_size <= messages.REMEMBERED_SIZE
+            and not (request.silent and request.content_length)
+        )
         self._request = request if again else NO_REQUEST
 
     def _last(self, *, more: bool) -> None:
@@ -421,5 +444,8 @@ class HttpEcho(Connection):
 
     def drain(self) -> None:
         self._request = NO_REQUEST
+        if self.awaiting:
+            self.awaiting = False
+            self.transport.set_protocol(self)
         if self._since is not None and not self._pending and self._receive is HttpEcho._answer_all:
             self._since = None  # nothing was asked yet: idle

@@ -6,7 +6,6 @@ from collections.abc import Callable
 REFLECTORS = frozenset({7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 427, 464, 520, 623})
 """Source ports below 1024 of services that answer what they are sent: an echo to them could go on for ever."""
 
-_LONGEST = 65535
 _PER_TURN = 64  # datagrams a turn of the loop: others have work too
 _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 
@@ -14,14 +13,15 @@ _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 class UdpEcho:
     """Reads a bound datagram socket whenever it has something, and sends each datagram back.
 
-    One that the kernel has no room for is dropped, as any network would.
+    buffer has room for any datagram (64 KiB) and is used only while readable() runs. A datagram that the kernel has
+    no room to send is dropped, as any network would.
     """
 
     __slots__ = ("_answer", "_buffer", "_no_answer_to", "_socket")
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, buffer: memoryview) -> None:
         self._socket = listener
-        self._buffer = memoryview(bytearray(_LONGEST))
+        self._buffer = buffer
         own = listener.getsockname()
         self._no_answer_to = REFLECTORS | {own[1]}  # its own port: another of its kind
         self._answer: Callable[[], None] = self._echo

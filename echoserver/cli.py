@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
     """Errors in one line: what was wrong and what was expected."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"echoserver: {message.removeprefix('argument ')}", file=sys.stderr)
+        printable = "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+        print(f"echoserver: {printable.removeprefix('argument ')}", file=sys.stderr)
         raise SystemExit(USAGE)
 
 
@@ -137,15 +139,14 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
             raise config.ConfigError("HTTP is off: expected a URL to ask")
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         return config.Address(anywhere.get(where.host or "", where.host), where.port, where.path), "/healthz"
-    if not url.startswith("http://"):
-        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH")
-    authority, slash, path = url.removeprefix("http://").partition("/")
-    if ":" not in authority.rpartition("]")[2]:
-        authority += ":80"
-    where = config.inet_address(authority)
-    if where is None or where.host is None or not (slash + path).isprintable() or " " in path:
-        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH")
-    return where, (slash + path) or "/"
+    found = re.fullmatch(r"http://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]+))?(/[!-~]*)?", url)
+    try:
+        if found is None:
+            raise config.ConfigError
+        where = config.Address(config.hostname(found[1]), config.port(found[2] or "80"))
+    except config.ConfigError:
+        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH") from None
+    return where, found[3] or "/"
 
 
 def _connect(where: config.Address) -> socket.socket:

@@ -29,8 +29,9 @@ class Address:
 # --- the types of the options: text in, value out, ConfigError with what was expected -----------------------------
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+def port(text: str) -> int:
+    """A port number; 0 stands for a free one."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise ConfigError(f"{text!r} is not a port: expected a number from 0 to 65535")
     return int(text)
 
@@ -46,17 +47,17 @@ def address(text: str) -> Address | None:
             raise ConfigError(f"{text!r} is not an address: a unix socket's path has 1 to 107 bytes")
         return Address(path=path)
     if ":" not in text:
-        if not text.isdigit():
+        if not text.isascii() or not text.isdigit():
             raise ConfigError(f"{text!r} is not an address: {expected}")
-        return Address(port=_port(text))
-    host, _, port = text.rpartition(":")
+        return Address(port=port(text))
+    host, _, number = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ConfigError(f"{text!r} is not an address: an IPv6 address goes in brackets, as in [::1]:8080")
     if not host:
         raise ConfigError(f"{text!r} is not an address: {expected}")
-    return Address(hostname(host), _port(port))
+    return Address(hostname(host), port(number))
 
 
 def inet_address(text: str) -> Address | None:
@@ -74,7 +75,7 @@ def hostname(text: str) -> str:
     return host
 
 
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|KB|MB|GB)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|KB|MB|GB)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
@@ -101,7 +102,7 @@ def _at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.ASCII)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h)?", re.ASCII)
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -113,9 +114,12 @@ def duration(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]] if found else 0.0
 
 
+_MOST = 1 << 30
+
+
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1 << 30:
-        raise ConfigError(f"{text!r} is not a count: expected a whole number from 1")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= _MOST:
+        raise ConfigError(f"{text!r} is not a count: expected a whole number from 1 to {_MOST}")
     return int(text)
 
 

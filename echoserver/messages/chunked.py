@@ -51,16 +51,17 @@ class ChunkedDecoder:
                 if not self._left:
                     self._state = _CONTENT_END
                 continue
-            end = data.find(b"\r\n", position, position + _MAX_LINE + 2)
+            if self._state == _CONTENT_END and not b"\r\n".startswith(data[position : position + 2]):
+                raise Refusal(400, "a chunk is longer than its size says")
+            limit = self._line_limit()
+            end = data.find(b"\r\n", position, position + limit + 2)
             if end < 0:
-                self._keep(data[position:])
+                self._keep(data[position:], limit)
                 break
             line, position = data[position:end], end + 2
             if self._state == _SIZE:
                 self._begin_chunk(line)
             elif self._state == _CONTENT_END:
-                if line:
-                    raise Refusal(400, "a chunk is longer than its size says")
                 self._state = _SIZE
             elif not line:
                 return b"".join(pieces), position
@@ -68,12 +69,16 @@ class ChunkedDecoder:
                 self._drop_trailer(line)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), -1
 
-    def _keep(self, beginning: bytes) -> None:
+    def _line_limit(self) -> int:
+        """How long the line that comes next may be, without its CRLF."""
+        return max(0, self._trailer_left - 2) if self._state == _TRAILER else _MAX_LINE
+
+    def _keep(self, beginning: bytes, limit: int) -> None:
         """Keep the beginning of a line for the next data, refused as soon as it can't become a line."""
-        if len(beginning) > (1 if self._state == _CONTENT_END else _MAX_LINE):
+        if len(beginning) - beginning.endswith(b"\r") > limit:
+            if self._state == _TRAILER:
+                raise Refusal(431, "the trailer section is too long")
             raise Refusal(400, "a line of chunked content is too long")
-        if self._state == _CONTENT_END and beginning != b"\r":
-            raise Refusal(400, "a chunk is longer than its size says")
         if b"\n" in beginning:
             raise Refusal(400, "a line of chunked content does not end in CRLF")
         self._rest = beginning
@@ -87,7 +92,5 @@ class ChunkedDecoder:
 
     def _drop_trailer(self, line: bytes) -> None:
         self._trailer_left -= len(line) + 2
-        if self._trailer_left < 0:
-            raise Refusal(431, "the trailer section is too long")
         if not _TRAILER_LINE.fullmatch(line):
             raise Refusal(400, "a line of the trailer section is not a field")

@@ -47,7 +47,7 @@ class HttpEcho(Connection):
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self._receive = HttpEcho._answer_all
-        self._request = NO_REQUEST
+        self._request = self._serving = NO_REQUEST
         self._pending: bytearray | None = None
         self._lent: memoryview | None = None
         self.awaiting = False
@@ -83,13 +83,14 @@ class HttpEcho(Connection):
         out: list[bytes] = []
         position, end = 0, len(data)
         while position < end:
-            if not data.startswith(request.head, position):
+            if request is NO_REQUEST or not data.startswith(request.head, position):
                 if data.startswith(b"\r\n", position):  # RFC 9112 section 2.2: an empty line before the request line
                     position += 2
                     continue
                 blank = data.find(b"\r\n\r\n", position)
                 if blank < 0:
                     self._flush(out)
+                    self._request = NO_REQUEST
                     self._receive = HttpEcho._gather_head
                     self._gather_head(data[position:])
                     return
@@ -110,9 +111,7 @@ class HttpEcho(Connection):
                 if position > content and not request.silent:
                     out.append(data[content:position])
             else:
-                self._flush(out)
-                out = []
-                position = self._answer_one(request, data, content)
+                position = self._answer_one(request, data, content, out)
                 if position < 0:
                     return
             if not request.keep_alive:
@@ -123,36 +122,33 @@ class HttpEcho(Connection):
         self._since = None
         self._expect_again(request)
 
-    def _answer_one(self, request: Request, data: bytes, position: int) -> int:
+    def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
         """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
 
-        Returns where the next request begins, or -1 where data does not hold all of this one.
+        Returns where the next request begins, or -1 where data does not hold all of this one; then all is flushed.
         """
         if request.page is not None:
-            self._send_page(request)
+            status, text = self.worker.health(request.page == b"/readyz")
+            out.append(response.page(self.worker.time, status, text, request.connection, silent=request.silent))
             return position
+        end = position + request.content_length
+        if not request.chunked and end <= len(data):
+            out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            return end
         self._since = None
         self._request = NO_REQUEST
         self._serving = request
+        if request.expects and position == len(data):
+            out.append(response.CONTINUE)
         if request.chunked:
-            self._begin_chunks()
-            self._continue(request, position == len(data))
-            return self._take_chunks(data, position)
-        end = position + request.content_length
-        if end <= len(data):
-            self.send(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
-            return end
-        self._continue(request, position == len(data))
+            self._decoder = ChunkedDecoder()
+            self._left = 0  # bytes of content so far
+            self._started = False
+            self._receive = HttpEcho._decode_chunks
+            return self._take_chunks(data, position, out)
+        self._flush(out)
         self._begin_content(data[position:])
         return -1
-
-    def _continue(self, request: Request, nothing_yet: bool) -> None:
-        if request.expects and nothing_yet:
-            self.send(response.CONTINUE)
-
-    def _send_page(self, request: Request) -> None:
-        status, text = self.worker.health(request.page == b"/readyz")
-        self.send(response.page(self.worker.time, status, text, request.connection, silent=request.silent))
 
     def _flush(self, out: list[bytes]) -> None:
         if out:
@@ -176,7 +172,7 @@ class HttpEcho(Connection):
             try:
                 messages.look_at(pending, self._looked_at, worker.config.max_header)
             except Refusal as refusal:
-                self._refuse(refusal)
+                self._refuse(refusal, silent=pending.startswith(b"HEAD "))
             self._looked_at = len(pending)
             return
         self._pending = None
@@ -215,7 +211,7 @@ class HttpEcho(Connection):
                 self._parts = [b"".join(self._parts)]
         if not self._left:
             self._send_parts()
-            self._next(rest)
+            self._next(request, rest)
         elif (self._relaying or self.worker.crowded) and not request.silent:
             self._send_parts()
             self._relay()
@@ -242,17 +238,19 @@ class HttpEcho(Connection):
         self.send(buffer[start:end])
         if behind or self.behind is None:
             worker.pool.give(buffer)
-        else:
-            self._lent = buffer  # the transport still has some of it to send
+        else:  # the transport still has some of it to send, and so we have all of it to keep
+            self._lent = buffer
+            self.keep(end - start - self.owed)
         self._left = request.content_length - (end - place)
         if self._left:
             self._relay()
-        elif request.keep_alive and not rest and request.head_size <= messages.REMEMBERED_SIZE:
+        elif not rest and not request.expects and self._may_repeat(request):
+            self._serving = NO_REQUEST
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
             self.awaiting = True
         else:
             self.transport.set_protocol(self)
-            self._next(rest)
+            self._next(request, rest)
 
     def again(self, request: Request) -> None:
         """A Gather that stayed has got the same header section again."""
@@ -273,7 +271,7 @@ class HttpEcho(Connection):
 
     def _relayed(self) -> None:
         self.transport.set_protocol(self)
-        self._next(b"")
+        self._next(self._serving, b"")
 
     def _relayed_elsewhere(self, data: bytes) -> None:
         raise AssertionError("a Relay has the transport")
@@ -283,19 +281,15 @@ class HttpEcho(Connection):
 
     # --- chunked content ---
 
-    def _begin_chunks(self) -> None:
-        self._decoder = ChunkedDecoder()
-        self._left = 0  # bytes of content so far
-        self._started = False
-        self._receive = HttpEcho._decode_chunks
-
     def _decode_chunks(self, data: bytes) -> None:
-        end = self._take_chunks(data, 0)
+        request, out = self._serving, list[bytes]()
+        end = self._take_chunks(data, 0, out)
         if end >= 0:
-            self._next(data[end:])
+            self._flush(out)
+            self._next(request, data[end:])
 
-    def _take_chunks(self, data: bytes, position: int) -> int:
-        """Echo the chunked content in data; returns where it ended, or -1."""
+    def _take_chunks(self, data: bytes, position: int, out: list[bytes]) -> int:
+        """Echo the chunked content in data; returns where it ended, or -1: then all is flushed."""
         request, worker = self._serving, self.worker
         try:
             content, end = self._decoder.feed(data, position)
@@ -303,23 +297,25 @@ class HttpEcho(Connection):
             if worker.config.max_body and self._left > worker.config.max_body:
                 raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
         except Refusal as refusal:
+            self._flush(out)
             if self._started:
                 self._cut_short()
             else:
-                self._refuse(refusal, silent=request.silent)
+                self._refuse(refusal)
             return -1
-        out = []
         if not self._started and (content or end >= 0):
             self._started = end < 0
             length = len(content) if end >= 0 else None
-            out = [worker.prefix, response.fields(request.content_type, length, request.connection)]
+            out += worker.prefix, response.fields(request.content_type, length, request.connection)
         if content and not request.silent:
             out.append(response.chunk(content) if self._started else content)
-        if end >= 0:
-            if self._started and not request.silent:
-                out.append(response.LAST_CHUNK)
-            self._receive = HttpEcho._answer_all
-        self._flush(out)
+        if end < 0:
+            self._flush(out)
+            return -1
+        if self._started and not request.silent:
+            out.append(response.LAST_CHUNK)
+        self._serving = NO_REQUEST
+        self._receive = HttpEcho._answer_all
         return end
 
     def _cut_short(self) -> None:
@@ -329,9 +325,9 @@ class HttpEcho(Connection):
 
     # --- how it goes on, and how it ends ---
 
-    def _next(self, rest: bytes) -> None:
+    def _next(self, request: Request, rest: bytes) -> None:
         """A request with content has been answered; rest is what came behind it."""
-        request, self._serving = self._serving, NO_REQUEST
+        self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
         if not request.keep_alive:
             self._last(more=bool(rest))
@@ -342,13 +338,15 @@ class HttpEcho(Connection):
 
     def _expect_again(self, request: Request) -> None:
         """The next request may be the same as this one, and be answered at once."""
-        again = (
-            self.behind is None
-            and request.keep_alive
+        self._request = request if self.behind is None and self._may_repeat(request) else NO_REQUEST
+
+    def _may_repeat(self, request: Request) -> bool:
+        return (
+            request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
+            and not self.worker.draining
         )
-        self._request = request if again else NO_REQUEST
 
     def _last(self, *, more: bool) -> None:
         """That was the last answer; more: the client has sent something behind it, which a close would answer with a
@@ -362,7 +360,8 @@ class HttpEcho(Connection):
             self.finish()
 
     def _refuse(self, refusal: Refusal, *, silent: bool = False) -> None:
-        """Send an error response and nothing after it."""
+        """Send an error response and nothing after it; silent: the request that is in error is a HEAD."""
+        silent = silent or self._serving.silent
         self._pending = None
         self._request = NO_REQUEST
         self._receive = HttpEcho._drop
@@ -398,7 +397,8 @@ class HttpEcho(Connection):
         if self._receive is HttpEcho._drop:
             self._since = None
         elif self._receive is HttpEcho._gather_head and self._pending:
-            self._refuse(Refusal(400, "the connection was closed within the header section"))
+            silent = self._pending.startswith(b"HEAD ")
+            self._refuse(Refusal(400, "the connection was closed within the header section"), silent=silent)
         elif self._receive in (HttpEcho._gather_content, HttpEcho._gathered_elsewhere) or (
             self._receive is HttpEcho._decode_chunks and not self._started
         ):
@@ -431,7 +431,8 @@ class HttpEcho(Connection):
 
     def _head_overdue(self) -> None:
         if self._pending:
-            self._refuse(Refusal(408, "the header section did not come in time"))
+            silent = self._pending.startswith(b"HEAD ")
+            self._refuse(Refusal(408, "the header section did not come in time"), silent=silent)
         else:
             self.finish()  # nothing was asked: a connection made in advance
 

@@ -1,0 +1,330 @@
+"""Options: texts in, values out, and for everything else a message that says what was expected."""
+
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echoserver import config
+from echoserver.config import Address, ConfigError
+from tests.unit.examples import examples
+
+ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path or off"
+PORT = "expected a number from 0 to 65535"
+HOST = "expected a name, an IPv4 or an IPv6 address"
+SIZE = "expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"
+DURATION = "expected a number and a unit, as in 500ms, 10s, 2m, or off"
+
+options = pytest.mark.parametrize("option", config.OPTIONS, ids=lambda option: option.name)
+what_a_shell_can_pass = st.text() | st.binary().map(os.fsdecode)
+
+
+def option(name: str) -> config.Option:
+    return next(each for each in config.OPTIONS if each.name == name)
+
+
+def error_of(parse: Callable[[str], object], text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8080", Address(port=8080)),
+        ("0", Address(port=0)),
+        ("65535", Address(port=65535)),
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("echo-1.example_x.org:7", Address("echo-1.example_x.org", 7)),
+        ("[::1]:8080", Address("::1", 8080)),
+        ("[::]:0", Address("::", 0)),
+        ("[fe80::1%eth0]:7", Address("fe80::1%eth0", 7)),
+        ("unix:/run/echo.sock", Address(path="/run/echo.sock")),
+        ("unix:relative:with:colons", Address(path="relative:with:colons")),
+        ("unix:" + "p" * 107, Address(path="p" * 107)),
+        ("off", None),
+    ],
+)
+def test_addresses(text: str, expected: Address | None) -> None:
+    assert config.address(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", f"'' is not an address: {ADDRESS}"),
+        ("OFF", f"'OFF' is not an address: {ADDRESS}"),
+        ("http", f"'http' is not an address: {ADDRESS}"),
+        ("-1", f"'-1' is not an address: {ADDRESS}"),
+        (" 80", f"' 80' is not an address: {ADDRESS}"),
+        (":80", f"':80' is not an address: {ADDRESS}"),
+        ("[]:80", f"'[]:80' is not an address: {ADDRESS}"),
+        ("65536", f"'65536' is not a port: {PORT}"),
+        ("\u0663", f"'\u0663' is not an address: {ADDRESS}"),
+        ("localhost:", f"'' is not a port: {PORT}"),
+        ("localhost:http", f"'http' is not a port: {PORT}"),
+        ("localhost:65536", f"'65536' is not a port: {PORT}"),
+        ("localhost:+1", f"'+1' is not a port: {PORT}"),
+        ("::1", "'::1' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
+        ("[::1]", "'[::1]' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
+        ("a b:80", f"'a b' is not a host: {HOST}"),
+        ("a/b:80", f"'a/b' is not a host: {HOST}"),
+        ("unix:", "'unix:' is not an address: a unix socket's path has 1 to 107 bytes"),
+        ("unix:a\0b", "'unix:a\\x00b' is not an address: a unix socket's path has 1 to 107 bytes"),
+        ("unix:" + "é" * 54, f"'unix:{'é' * 54}' is not an address: a unix socket's path has 1 to 107 bytes"),
+    ],
+)
+def test_what_is_no_address(text: str, message: str) -> None:
+    assert error_of(config.address, text) == message
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "localhost:0", "[::1]:8080", "unix:/run/echo.sock"])
+def test_an_address_is_written_as_it_is_read(text: str) -> None:
+    assert str(config.address(text)) == text
+
+
+def test_udp_has_no_unix_sockets() -> None:
+    assert error_of(config.inet_address, "unix:/run/echo.sock") == (
+        "'unix:/run/echo.sock' is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT or off"
+    )
+    assert config.inet_address("[::1]:7") == Address("::1", 7)
+    assert config.inet_address("off") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("localhost", "localhost"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("a" * 253, "a" * 253)],
+)
+def test_hostnames(text: str, expected: str) -> None:
+    assert config.hostname(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a b", "a\n", "é", "[::1", "a" * 254])
+def test_what_is_no_hostname(text: str) -> None:
+    assert error_of(config.hostname, text) == f"{text!r} is not a host: {HOST}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("1b", 1),
+        ("64KiB", 64 << 10),
+        ("64kib", 64 << 10),
+        (" 64 KiB ", 64 << 10),
+        ("16MiB", 16 << 20),
+        ("2GiB", 2 << 30),
+        ("1KB", 1000),
+        ("1MB", 1_000_000),
+        ("2GB", 2_000_000_000),
+    ],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert config.size(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "KiB", "-1", "+1", "1.5MiB", "1 K", "1TiB", "1_000", "0x10", "\u0663", "off", "1\0"]
+)
+def test_what_is_no_size(text: str) -> None:
+    assert error_of(config.size, text) == f"{text!r} is not a size: {SIZE}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0.0),
+        ("off", 0.0),
+        ("10", 10.0),
+        ("10s", 10.0),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        (" 2 m ", 120.0),
+        ("1h", 3600.0),
+    ],
+)
+def test_durations(text: str, expected: float) -> None:
+    assert config.duration(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1s", "1.s", ".5s", "1e3", "1d", "1S", "inf", "nan", "OFF", "\u0663s", "1s 2s"]
+)
+def test_what_is_no_duration(text: str) -> None:
+    assert error_of(config.duration, text) == f"{text!r} is not a duration: {DURATION}"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", 1), ("007", 7), (str(1 << 30), 1 << 30)])
+@pytest.mark.parametrize("name", ["workers", "backlog", "max_connections"])
+def test_counts(name: str, text: str, expected: int) -> None:
+    assert option(name).parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", " 1", "\u0663", "two", str((1 << 30) + 1)])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("workers", "is not a number of workers: expected a whole number from 1, or auto"),
+        ("backlog", "is not a count: expected a whole number from 1 to 1073741824"),
+        ("max_connections", "is not a count: expected a whole number from 1 to 1073741824"),
+    ],
+)
+def test_what_is_no_count(name: str, message: str, text: str) -> None:
+    assert error_of(option(name).parse, text) == f"{text!r} {message}"
+
+
+@pytest.mark.parametrize("text", ["auto", "uvloop", "asyncio"])
+def test_loops(text: str) -> None:
+    assert config.loop(text) == text
+
+
+def test_what_is_no_loop() -> None:
+    assert error_of(config.loop, "trio") == "'trio' is not an event loop: expected auto, uvloop or asyncio"
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "short"),
+    [("max_header", "256", "255"), ("buffer_limit", "64KiB", "65535"), ("buffer_total", "64KiB", "65535")],
+)
+def test_sizes_that_would_be_of_no_use(name: str, least: str, short: str) -> None:
+    assert option(name).parse(least) == config.size(least)
+    expected = f"'{short}' is too small: expected at least {config.size(least)} bytes"
+    assert error_of(option(name).parse, short) == expected
+
+
+@pytest.mark.parametrize("text", ["off", "0"])
+def test_max_body_can_be_off(text: str) -> None:
+    assert option("max_body").parse(text) == 0
+
+
+@options
+@examples(60)
+@given(text=what_a_shell_can_pass)
+def test_any_text_is_a_value_or_a_config_error(option: config.Option, text: str) -> None:
+    try:
+        found = option.parse(text)
+    except ConfigError as error:
+        found = str(error)
+    assert found is None or isinstance(found, int | float | str | Address)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (config.address, "9" * 5000),  # more digits than int() takes (CPython 3.11: 4300)
+        (config.address, "localhost:" + "9" * 5000),
+        (config.size, "9" * 5000 + "KiB"),
+        (config.duration, "9" * 400 + "s"),  # more than a float holds
+        (config.workers, "9" * 5000),
+        (option("backlog").parse, "9" * 5000),
+    ],
+)
+def test_a_number_too_long_to_be_one_is_a_config_error(parse: Callable[[str], object], text: str) -> None:
+    assert "expected" in error_of(parse, text)
+
+
+@options
+def test_every_default_is_a_value(option: config.Option) -> None:
+    assert option.parse(option.default) == option.parse(option.default)
+    assert option.flag == "--" + option.name.replace("_", "-")
+    assert option.variable == "ECHOSERVER_" + option.name.upper()
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    assert dataclasses.asdict(config.parse({})) == dataclasses.asdict(
+        config.Config(
+            host="127.0.0.1", http=Address("127.0.0.1", 8080), tcp=Address("127.0.0.1", 8007),
+            udp=Address("127.0.0.1", 8007), backlog=4096, max_connections=0, max_header=64 << 10, max_body=0,
+            buffer_limit=16 << 20, buffer_total=256 << 20, header_timeout=10.0, keep_alive_timeout=75.0,
+            idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto",
+        )
+    )  # fmt: skip
+
+
+def test_host_is_for_addresses_that_are_only_a_port() -> None:
+    found = config.parse({"host": "[::]", "http": "80", "tcp": "10.0.0.1:7", "udp": "unix-host:7"})
+    assert (found.http, found.tcp, found.udp) == (Address("::", 80), Address("10.0.0.1", 7), Address("unix-host", 7))
+    assert config.parse({"host": "::", "http": "unix:/p", "tcp": "off"}).http == Address(path="/p")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"http": "0", "tcp": "0"},  # two free ports
+        {"tcp": "7", "udp": "7"},
+        {"http": "10.0.0.1:80", "tcp": "80"},
+        {"http": "off", "tcp": "off"},
+        {"http": "off", "udp": "off"},
+        {"tcp": "off", "udp": "off"},
+        {"buffer_limit": "1MiB", "buffer_total": "1MiB"},
+    ],
+)
+def test_settings_that_go_together(texts: dict[str, str]) -> None:
+    assert isinstance(config.parse(texts), config.Config)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"http": "off", "tcp": "off", "udp": "off"}, "nothing to serve: --http, --tcp and --udp are all off"),
+        ({"http": "7", "tcp": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
+        ({"http": "[::1]:7", "tcp": "7", "host": "::1"}, "--http and --tcp are both [::1]:7: expected two addresses"),
+        ({"http": "unix:/p", "tcp": "unix:/p"}, "--http and --tcp are both unix:/p: expected two addresses"),
+        (
+            {"buffer_limit": "2MiB", "buffer_total": "1MiB"},
+            "--buffer-limit is more than --buffer-total: expected at most as much",
+        ),
+        ({"max_body": "much"}, f"'much' is not a size: {SIZE}"),
+    ],
+)
+def test_settings_that_do_not_go_together(texts: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(texts)
+    assert str(caught.value) == message
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.parse({}).workers = 2  # type: ignore[misc]
+
+
+V1_QUOTA, V1_PERIOD = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"/sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
+        ({"/sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
+        ({"/sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        ({"/sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({V1_QUOTA: "300000\n", V1_PERIOD: "100000\n"}, 3),
+        ({V1_QUOTA: "-1\n", V1_PERIOD: "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_auto_workers_are_the_quota_of_the_cgroup_else_the_affinity(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int | None
+) -> None:
+    def read(path: str, **_: Any) -> io.StringIO:
+        if path not in files:
+            raise FileNotFoundError(path)
+        return io.StringIO(files[path])
+
+    monkeypatch.setattr(config, "open", read, raising=False)
+    assert config.workers("auto") == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_the_connection_limit_leaves_descriptors_for_the_rest() -> None:
+    assert config.connection_limit(config.parse({"max_connections": "17"})) == 17
+    limit = config.connection_limit(config.parse({}))
+    assert limit == max(1, config.descriptor_limit() - config.RESERVE)
+    assert 1 <= limit < math.inf

@@ -1,0 +1,544 @@
+"""Header sections: what good ones mean, and what bad ones get."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import httptools
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from echoserver.messages import request as messages
+from echoserver.messages.request import MAX_FIELDS, NO_REQUEST, Fields, Request
+from echoserver.messages.response import Refusal, fields
+from tests.unit.examples import examples
+
+LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
+OTHER_CODING = "a transfer coding other than chunked"
+BINARY = b"application/octet-stream"
+
+
+def head(line: bytes = b"GET / HTTP/1.1", *more: bytes, host: bytes | None = b"Host: x") -> bytes:
+    """A header section: the request line, Host, and more fields."""
+    return b"\r\n".join((line, *([host] if host is not None else []), *more, b"", b""))
+
+
+def refusal_of(read: Callable[[], object]) -> tuple[int, str]:
+    with pytest.raises(Refusal) as caught:
+        read()
+    return caught.value.status, caught.value.reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What is to be found in a Request; the defaults are those of ``GET / HTTP/1.1``."""
+
+    keep_alive: bool = True
+    connection: bytes = b""
+    content_length: int = 0
+    chunked: bool = False
+    expects: bool = False
+    silent: bool = False
+    page: bytes | None = None
+    content_type: bytes = b""  # of the content, if there is any
+    known_size: bool = True  # head and content can be taken from the data without looking at them
+
+
+def content(length: int, content_type: bytes = BINARY) -> Means:
+    return Means(content_length=length, content_type=content_type)
+
+
+CHUNKED = Means(chunked=True, content_type=BINARY, known_size=False)
+CLOSE = Means(keep_alive=False, connection=b"close")
+
+GOOD: dict[str, tuple[bytes, Means]] = {
+    "GET": (head(), Means()),
+    "path and query": (head(b"GET /a/b?c=d&e=%00 HTTP/1.1"), Means()),
+    "absolute form": (head(b"GET http://a:1/b HTTP/1.1"), Means()),
+    "asterisk form": (head(b"OPTIONS * HTTP/1.1"), Means()),
+    "HTTP/1.0 without Host": (head(b"GET / HTTP/1.0", host=None), CLOSE),
+    "HTTP/1.0 keep-alive": (
+        head(b"GET / HTTP/1.0", b"Connection: Keep-Alive"),
+        Means(keep_alive=True, connection=b"keep-alive"),
+    ),
+    "HTTP/1.0 keep-alive, close": (head(b"GET / HTTP/1.0", b"Connection: keep-alive, close"), CLOSE),
+    "HTTP/1.0 content": (
+        head(b"POST / HTTP/1.0", b"Content-Length: 3", host=None),
+        dataclasses.replace(content(3), keep_alive=False, connection=b"close"),
+    ),
+    "HTTP/1.0 expects nothing (RFC 9110 section 10.1.1)": (
+        head(b"POST / HTTP/1.0", b"Expect: 100-continue", b"Content-Length: 3", b"Connection: keep-alive"),
+        dataclasses.replace(content(3), connection=b"keep-alive"),
+    ),
+    "HTTP/1.2": (head(b"GET / HTTP/1.2"), Means()),
+    "HTTP/1.9 with content": (head(b"POST / HTTP/1.9", b"Content-Length: 3"), content(3)),
+    "HTTP/1.9 chunked": (head(b"POST / HTTP/1.9", b"Transfer-Encoding: chunked"), CHUNKED),
+    "close": (head(b"GET / HTTP/1.1", b"connection:CLOSE"), CLOSE),
+    "close among others": (head(b"GET / HTTP/1.1", b"Connection: x ,\tclose\t, y"), CLOSE),
+    "close in a field of two": (head(b"GET / HTTP/1.1", b"Connection: close", b"Connection: keep-alive"), CLOSE),
+    "keep-alive is 1.1's own": (head(b"GET / HTTP/1.1", b"Connection: keep-alive"), Means()),
+    "not closed": (head(b"GET / HTTP/1.1", b"Connection: closed", b"X-Connection: close"), Means()),
+    "HEAD": (head(b"HEAD / HTTP/1.1"), Means(silent=True)),
+    "HEAD with content": (head(b"HEAD / HTTP/1.1", b"Content-Length: 3"), dataclasses.replace(content(3), silent=True)),
+    "content": (head(b"POST / HTTP/1.1", b"Content-Length: 3"), content(3)),
+    "content of a GET": (head(b"GET / HTTP/1.1", b"content-length:\t3\t"), content(3)),
+    "content of no bytes": (head(b"POST / HTTP/1.1", b"Content-Length: 0"), content(0)),
+    "content of a PUT, with zeros": (head(b"PUT / HTTP/1.1", b"Content-Length: 00003"), content(3)),
+    "content of 2**64 - 1 bytes": (head(b"PUT / HTTP/1.1", b"Content-Length: %d" % (2**64 - 1)), content(2**64 - 1)),
+    "content type": (
+        head(b"POST / HTTP/1.1", b"Content-Type:  text/html; charset=x ", b"Content-Length: 3"),
+        content(3, b"text/html; charset=x"),
+    ),
+    "empty content type": (head(b"POST / HTTP/1.1", b"Content-Type:", b"Content-Length: 3"), content(3)),
+    "content type without content": (head(b"POST / HTTP/1.1", b"Content-Type: text/html"), Means()),
+    "chunked": (head(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked"), CHUNKED),
+    "Chunked": (head(b"POST / HTTP/1.1", b"transfer-encoding:CHUNKED "), CHUNKED),
+    "chunked GET": (head(b"GET / HTTP/1.1", b"Transfer-Encoding: chunked"), CHUNKED),
+    "chunked HEAD": (
+        head(b"HEAD / HTTP/1.1", b"Transfer-Encoding: chunked"),
+        dataclasses.replace(CHUNKED, silent=True),
+    ),
+    "expectation": (
+        head(b"POST / HTTP/1.1", b"Expect: 100-Continue", b"Content-Length: 3"),
+        dataclasses.replace(content(3), expects=True, known_size=False),
+    ),
+    "expectation, chunked": (
+        head(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Transfer-Encoding: chunked"),
+        dataclasses.replace(CHUNKED, expects=True),
+    ),
+    "expectation without content": (head(b"GET / HTTP/1.1", b"Expect: 100-continue"), Means(expects=True)),
+    "upgrade": (head(b"GET / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade"), Means()),
+    "upgrade with content": (
+        head(b"POST / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade", b"Content-Length: 3"),
+        content(3),
+    ),
+    "upgrade, chunked": (
+        head(b"POST / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade", b"Transfer-Encoding: chunked"),
+        CHUNKED,
+    ),
+    "upgrade of a method llhttp does not know": (
+        head(b"FOO / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade", b"Content-Length: 3"),
+        content(3),
+    ),
+    "TRACE": (head(b"TRACE / HTTP/1.1"), Means()),
+    "healthz": (head(b"GET /healthz HTTP/1.1"), Means(page=b"/healthz", known_size=False)),
+    "readyz": (
+        head(b"HEAD /readyz HTTP/1.1"),
+        Means(page=b"/readyz", silent=True, known_size=False),
+    ),
+    "POST to healthz": (head(b"POST /healthz HTTP/1.1"), Means()),
+    "content for healthz": (head(b"GET /healthz HTTP/1.1", b"Content-Length: 3"), content(3)),
+    "not quite healthz": (head(b"GET /healthz? HTTP/1.1"), Means()),
+    "100 fields": (head(b"GET / HTTP/1.1", *[b"A: b"] * (MAX_FIELDS - 1)), Means()),
+    "repeats, cases and all that may be in a value": (
+        head(b"GET / HTTP/1.1", b"a: 1", b"A:2", b"a:", b"b: \t\xff\x80 :,;\"' "),
+        Means(),
+    ),
+    "underscores": (head(b"GET / HTTP/1.1", b"Content_Length: 3", b"Transfer_Encoding: chunked"), Means()),
+    "names within names": (head(b"GET / HTTP/1.1", b"X-Host: y", b"X-Content-Length: 3", b"A: Host: z"), Means()),
+}
+for method in (b"FOO", b"get", b"M-SEARCH", b"SOURCE", b"DESCRIBE", b"PRI", b"!#$%&'*+-.^_`|~", b"X" * 300):
+    GOOD[f"method {method[:20].decode()}"] = (head(b"%b / HTTP/1.1" % method), Means())
+for host in (b"", b"x", b"x:", b"x:80", b"127.0.0.1:8080", b"[::1]", b"[::1]:80", b"a-b_c.d~e", b"%C3%A9", b"\tx "):
+    GOOD[f"Host: {host!r}"] = (head(host=b"hOST:" + host), Means())
+
+
+@pytest.mark.parametrize(("section", "means"), GOOD.values(), ids=GOOD)
+def test_what_a_header_section_means(section: bytes, means: Means) -> None:
+    found = messages.read(section)
+    read = {each.name: getattr(found, each.name) for each in dataclasses.fields(Means) if each.name != "known_size"}
+    assert Means(**read, known_size=found.size >= 0) == means
+    assert (found.head, found.head_size) == (section, len(section))
+    assert found.size == (len(section) + means.content_length if means.known_size else -1)
+
+
+@pytest.mark.parametrize(("section", "means"), GOOD.values(), ids=GOOD)
+def test_what_it_is_answered(section: bytes, means: Means) -> None:
+    answer = messages.read(section).answer
+    if means.page:
+        assert answer == b""
+    elif means.content_type:
+        assert answer == fields(means.content_type, means.content_length, means.connection)
+    else:
+        echo = b"" if means.silent else section
+        length = len(section) - (1 if means.silent else 0)  # as GET, which is one byte shorter
+        kind = b"message/http" if section.startswith(b"TRACE") else b"text/plain"
+        assert answer == fields(kind, length, means.connection) + echo
+
+
+@pytest.mark.parametrize("more", [(), (b"A: b",), (b"Content-Length: 3",), (b"Connection: close",)])
+def test_head_is_told_what_get_is(more: tuple[bytes, ...]) -> None:
+    get = messages.read(head(b"GET /some/path HTTP/1.1", *more)).answer
+    told = messages.read(head(b"HEAD /some/path HTTP/1.1", *more)).answer
+    assert told.endswith(b"\r\n\r\n")
+    assert get.startswith(told)
+
+
+def test_the_answer_in_full() -> None:
+    section = head(b"GET /x HTTP/1.1", b"Connection: close")
+    assert messages.read(section).answer == (
+        b"Content-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n"
+        b"Content-Length: 47\r\nConnection: close\r\n\r\n"
+        b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_trace_keeps_credentials_to_itself() -> None:
+    secret = [b"Authorization: s", b"COOKIE:s", b"proxy-authorization: \ts ", b"Cookie: s; s", b"cookie:"]
+    kept = [b"X-Cookie: k", b"Cookies: k", b"Authorization-Info: k", b"A: Cookie: k"]
+    section = head(b"TRACE /x HTTP/1.1", *secret[:3], *kept, *secret[3:])
+    answer = messages.read(section).answer
+    assert answer.partition(b"\r\n\r\n")[2] == head(b"TRACE /x HTTP/1.1", *kept)
+    assert answer.startswith(fields(b"message/http", len(head(b"TRACE /x HTTP/1.1", *kept)), b""))
+
+
+@pytest.mark.parametrize("name", ["GET", "HTTP/1.0 keep-alive", "content", "chunked"])
+def test_the_last_answer_of_a_connection_says_so(name: str) -> None:
+    found = messages.read(GOOD[name][0], closing=True)
+    assert (found.keep_alive, found.connection) == (False, b"close")
+    assert b"\r\nConnection: close\r\n\r\n" in found.answer
+
+
+def test_content_up_to_max_body_is_taken() -> None:
+    section = head(b"POST / HTTP/1.1", b"Content-Length: 1000")
+    assert messages.read(section, max_body=1000).content_length == 1000
+    assert refusal_of(lambda: messages.read(section, max_body=999)) == (
+        413,
+        "content of 1000 bytes, at most 999 are taken",
+    )
+
+
+@pytest.mark.parametrize("blank", [b"", b" ", b"   "])
+def test_blanks_around_a_coding_are_no_part_of_it(blank: bytes) -> None:
+    """RFC 9110 section 5.5."""
+    assert messages.read(head(b"POST / HTTP/1.1", b"Transfer-Encoding:%bchunked%b" % (blank, blank))).chunked
+
+
+def test_no_request_is_like_none() -> None:
+    assert NO_REQUEST.size < 0
+    for section, _ in GOOD.values():
+        assert not section.startswith(NO_REQUEST.head)
+
+
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "nothing": (b"", 400, LINE_EXPECTED),
+    "blank": (b"\r\n\r\n", 400, LINE_EXPECTED),
+    "no version": (head(b"GET /"), 400, LINE_EXPECTED),
+    "no target": (head(b"GET  HTTP/1.1"), 400, LINE_EXPECTED),
+    "two spaces": (head(b"GET  / HTTP/1.1"), 400, LINE_EXPECTED),
+    "a space before": (head(b" GET / HTTP/1.1"), 400, LINE_EXPECTED),
+    "a space behind": (head(b"GET / HTTP/1.1 "), 400, LINE_EXPECTED),
+    "a space in the target": (head(b"GET /a b HTTP/1.1"), 400, LINE_EXPECTED),
+    "a tab": (head(b"GET\t/ HTTP/1.1"), 400, LINE_EXPECTED),
+    "a control in the target": (head(b"GET /\x01 HTTP/1.1"), 400, LINE_EXPECTED),
+    "NUL in the target": (head(b"GET /\0 HTTP/1.1"), 400, LINE_EXPECTED),
+    "another protocol": (head(b"GET / RTSP/1.0"), 400, LINE_EXPECTED),
+    "a lower case version": (head(b"GET / http/1.1"), 400, LINE_EXPECTED),
+    "HTTP/1.10": (head(b"GET / HTTP/1.10"), 400, LINE_EXPECTED),
+    "HTTP/1": (head(b"GET / HTTP/1"), 400, LINE_EXPECTED),
+    "a method that is no token": (head(b"G@T / HTTP/1.1"), 400, LINE_EXPECTED),
+    "NUL first": (b"\0" + head(), 400, LINE_EXPECTED),
+    "a bare LF behind the request line": (b"GET / HTTP/1.1\nHost: x\r\n\r\n", 400, LINE_EXPECTED),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, LINE_EXPECTED),
+    "a target that is none": (head(b"GET foo HTTP/1.1"), 400, LINE_EXPECTED),
+    "authority form": (head(b"GET x:443 HTTP/1.1"), 400, LINE_EXPECTED),
+    "authority form, a method llhttp does not know": (
+        head(b"FOO x:443 HTTP/1.1"),
+        400,
+        LINE_EXPECTED,
+    ),
+    "a target with high bytes": (head(b"GET /\xff HTTP/1.1"), 400, LINE_EXPECTED),
+    "HTTP/2.0": (head(b"GET / HTTP/2.0"), 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
+    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
+    "HTTP/0.9": (head(b"GET / HTTP/0.9"), 505, "HTTP/0.9 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
+    "HTTP/3.1": (head(b"GET / HTTP/3.1"), 505, "HTTP/3.1 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
+    "101 fields": (
+        head(b"GET / HTTP/1.1", *[b"A: b"] * MAX_FIELDS),
+        431,
+        "more than 100 fields in the header section",
+    ),
+    "no Host": (head(host=None), 400, "no Host field"),
+    "no Host on 1.2": (head(b"GET / HTTP/1.2", host=None), 400, "no Host field"),
+    "two Hosts": (head(b"GET / HTTP/1.1", b"host:x"), 400, "more than one Host field"),
+    "two Hosts on 1.0": (head(b"GET / HTTP/1.0", b"Host: x"), 400, "more than one Host field"),
+    "CONNECT": (head(b"CONNECT x:443 HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
+    "CONNECT to a path": (head(b"CONNECT / HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
+    "TRACE with content": (
+        head(b"TRACE / HTTP/1.1", b"Content-Length: 0"),
+        400,
+        "a TRACE request has no content (RFC 9110 section 9.3.8)",
+    ),
+    "TRACE with chunked content": (
+        head(b"TRACE / HTTP/1.1", b"Transfer-Encoding: chunked"),
+        400,
+        "a TRACE request has no content (RFC 9110 section 9.3.8)",
+    ),
+    "chunked on 1.0": (
+        head(b"POST / HTTP/1.0", b"Transfer-Encoding: chunked"),
+        400,
+        "Transfer-Encoding in an HTTP/1.0 request",
+    ),
+    "another expectation": (
+        head(b"POST / HTTP/1.1", b"Expect: 200-ok", b"Content-Length: 3"),
+        417,
+        "an expectation other than 100-continue",
+    ),
+    "two expectations": (
+        head(b"GET / HTTP/1.1", b"Expect: 100-continue", b"Expect: x"),
+        417,
+        "an expectation other than 100-continue",
+    ),
+}
+for host in (b"a@b", b"x y", b"x, y", b"x:y", b"a/b", b"x:80:80", b"::1", b"[::1", b"[x]", b"\xc3\xa9", b"%", b'"x"'):
+    BAD[f"Host: {host!r}"] = (head(host=b"Host: " + host), 400, "the Host field is not a host and a port")
+for name, lines, reason in (
+    ("5, 5", b"Content-Length: 5, 5", "invalid character in Content-Length"),
+    ("+5", b"Content-Length: +5", "invalid character in Content-Length"),
+    ("-5", b"Content-Length: -5", "invalid character in Content-Length"),
+    ("0x5", b"Content-Length: 0x5", "invalid character in Content-Length"),
+    ("5 5", b"Content-Length: 5 5", "invalid character in Content-Length"),
+    ("1_0", b"Content-Length: 1_0", "invalid character in Content-Length"),
+    ("a vertical tab", b"Content-Length: 5\x0b", "invalid character in Content-Length"),
+    ("none", b"Content-Length:", "empty Content-Length"),
+    ("only blanks", b"Content-Length: \t ", "empty Content-Length"),
+    ("2**64", b"Content-Length: %d" % 2**64, "content-Length overflow"),
+    ("5000 digits", b"Content-Length: " + b"9" * 5000, "content-Length overflow"),
+    ("twice the same", b"Content-Length: 5\r\ncontent-length: 5", "duplicate Content-Length"),
+    ("two that differ", b"Content-Length: 5\r\nContent-Length: 6", "duplicate Content-Length"),
+):
+    BAD[f"Content-Length: {name}"] = (head(b"POST / HTTP/1.1", lines), 400, reason)
+    BAD[f"Content-Length: {name}, a method llhttp does not know"] = (head(b"FOO / HTTP/1.2", lines), 400, reason)
+    BAD[f"Content-Length: {name}, with Upgrade"] = (
+        head(b"POST / HTTP/1.1", b"Connection: upgrade", b"Upgrade: x", lines),
+        400,
+        reason,
+    )
+for coding in (
+    b"", b"gzip", b"identity", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"xchunked", b"chunked;a=b",
+    b"\x0bchunked", b"chunked\r\nTransfer-Encoding: identity", b"identity\r\nTransfer-Encoding: chunked",
+):  # fmt: skip
+    section = head(b"POST / HTTP/1.1", b"Transfer-Encoding: " + coding)
+    BAD[f"Transfer-Encoding: {coding!r}"] = (section, 501, OTHER_CODING)
+for first, second in (
+    (b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    (b"Content-Length: 0", b"transfer-encoding:x"),
+):
+    for pair in ((first, second), (second, first)):
+        section = head(b"POST / HTTP/1.1", *pair)
+        BAD[f"both {pair!r}"] = (section, 400, "both Content-Length and Transfer-Encoding")
+for name, line, reason in (
+    ("an obsolete fold", b"A: b\r\n c", "unexpected whitespace after header value"),
+    ("a fold of a secret", b"Cookie: b\r\n\tc", "unexpected whitespace after header value"),
+    ("a bare LF", b"A: b\nContent-Length: 5", "missing expected CR after header value"),
+    ("a bare CR", b"A: b\rContent-Length: 5", "missing expected LF after header value"),
+    ("a space before the colon", b"A : b", "invalid header token"),
+    ("a space before the colon of Content-Length", b"Content-Length : 5", "invalid header field char"),
+    ("NUL", b"A: \0", "invalid header value char"),
+    ("NUL in the name", b"A\0: b", "invalid header token"),
+    ("DEL", b"A: \x7f", "invalid header value char"),
+    ("a control", b"A: \x01", "invalid header value char"),
+    ("a name of high bytes", b"\xff: b", "invalid header token"),
+    ("no name", b": b", "invalid header token"),
+    ("no colon", b"A", "invalid header token"),
+    ("a bracket in the name", b"A[]: b", "invalid header token"),
+):
+    for method in (b"GET", b"FOO"):
+        BAD[f"{name}, {method.decode()}"] = (head(b"%b / HTTP/1.1" % method, line), 400, reason)
+BAD["a space before the first field"] = (head(host=b" Host: x"), 400, "unexpected space after start line")
+
+
+@pytest.mark.parametrize(("section", "status", "reason"), BAD.values(), ids=BAD)
+def test_what_a_header_section_is_refused_for(section: bytes, status: int, reason: str) -> None:
+    assert refusal_of(lambda: messages.read(section)) == (status, reason)
+
+
+# --- the beginning of a header section ---
+
+
+def look(pending: bytes, looked_at: int = 0, max_header: int = 1000) -> None:
+    messages.look_at(bytearray(pending), looked_at, max_header)
+
+
+@pytest.mark.parametrize("section", [section for section, _ in GOOD.values() if len(section) < 300])
+def test_a_beginning_of_what_is_good_is_never_refused(section: bytes) -> None:
+    for end in range(1, len(section)):
+        look(section[:end], end - 1)
+        look(section[:end])
+
+
+@pytest.mark.parametrize(
+    ("pending", "reason"),
+    [
+        (b"\0", "this does not begin as an HTTP request does"),
+        (b" GET", "this does not begin as an HTTP request does"),
+        (b"\n", "this does not begin as an HTTP request does"),
+        (b"G@", "this does not begin as an HTTP request does"),
+        (b"GET\r\n", "this does not begin as an HTTP request does"),
+        (b"\x16\x03\x01", "this does not begin as an HTTP request does"),
+        (b"GET / HTTP/1.1\n", "a line of the header section does not end in CRLF"),
+        (b"GET / HTTP/1.1\r\nA: b\n", "a line of the header section does not end in CRLF"),
+        (b"GET / HTTP/1.1\r\n\n", "a line of the header section does not end in CRLF"),
+        (b"GET /\r\n", LINE_EXPECTED),
+        (b"GET  / HTTP/1.1\r\nA", LINE_EXPECTED),
+    ],
+)
+def test_a_beginning_that_cannot_become_one_is_refused(pending: bytes, reason: str) -> None:
+    assert refusal_of(lambda: look(pending)) == (400, reason)
+
+
+def test_a_line_end_cut_in_two_is_one() -> None:
+    pending = b"GET / HTTP/1.1\r\nA: b\r\nC"
+    look(pending, looked_at=pending.rindex(b"\n"))
+    bare = pending.replace(b"b\r\n", b"b\n")
+    reason = "a line of the header section does not end in CRLF"
+    assert refusal_of(lambda: look(bare, bare.rindex(b"\n"))) == (400, reason)
+
+
+@pytest.mark.parametrize(
+    ("section", "limit", "expected"),
+    [
+        (head(), 27, None),
+        (head(), 26, (431, "the header section is longer than 26 bytes")),
+        (head(), 16, (431, "the header section is longer than 16 bytes")),
+        (head(), 15, (414, "the request line is longer than 15 bytes")),
+        (head(b"GET /" + b"x" * 400 + b" HTTP/1.1"), 300, (414, "the request line is longer than 300 bytes")),
+        (head(b"GET / HTTP/1.1", b"A: " + b"x" * 400), 300, (431, "the header section is longer than 300 bytes")),
+    ],
+)
+def test_the_limit_of_a_header_section(section: bytes, limit: int, expected: tuple[int, str] | None) -> None:
+    assert len(head()) == 27
+    if expected is None:
+        look(section, 0, limit)
+    else:
+        assert refusal_of(lambda: look(section, 0, limit)) == expected
+        assert messages.too_long(section, limit).args == expected
+
+
+# --- fields that are remembered ---
+
+
+def everything(found: Request) -> list[object]:
+    return [getattr(found, name) for name in Request.__slots__]
+
+
+def test_fields_that_are_remembered_mean_the_same() -> None:
+    known: dict[bytes, Fields] = {}
+    for _ in range(2):
+        for section, _ in GOOD.values():
+            assert everything(messages.read(section, known)) == everything(messages.read(section))
+        for section, status, reason in BAD.values():
+            assert refusal_of(lambda section=section: messages.read(section, known)) == (status, reason)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.0", b"FOO /x HTTP/1.2", b"HEAD / HTTP/1.1", b"TRACE / HTTP/1.1"])
+def test_fields_remembered_of_one_request_serve_another(line: bytes) -> None:
+    for section, _ in GOOD.values():
+        known: dict[bytes, Fields] = {}
+        messages.read(section, known)
+        other = line + section[section.index(b"\r\n") :]
+        expected, found = read_or_refuse(other), read_or_refuse(other, known)
+        assert (expected and everything(expected)) == (found and everything(found))
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    known: dict[bytes, Fields] = {}
+    for number in range(1000):
+        messages.read(head(b"GET / HTTP/1.1", b"A: %d" % number), known)
+        assert len(known) <= 256
+    known.clear()
+    messages.read(head(b"GET / HTTP/1.1", b"A: " + b"b" * messages.REMEMBERED_SIZE), known)
+    assert known == {}
+
+
+# --- whatever is sent ---
+
+
+def read_or_refuse(section: bytes, known: dict[bytes, Fields] | None = None) -> Request | None:
+    """read() gives a Request or a Refusal, and nothing else."""
+    try:
+        return messages.read(section, known)
+    except Refusal as error:
+        refusal = error
+    assert refusal.status in {400, 413, 417, 431, 501, 505}
+    assert re.fullmatch("[^\r\n]+", refusal.reason)
+    return None
+
+
+class Judge:
+    """What llhttp has found in a header section."""
+
+    def __init__(self, section: bytes) -> None:
+        self.heads = 0
+        self.error: str | None = None
+        self.parser = httptools.HttpRequestParser(self)
+        try:
+            self.parser.feed_data(section)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            self.error = str(error)
+
+    def on_headers_complete(self) -> None:
+        self.heads += 1
+
+
+SECTIONS = [section for section, _ in GOOD.values()] + [section for section, *_ in BAD.values()]
+PIECES = [
+    b"\r\n", b"\r", b"\n", b" ", b"\t", b":", b"\0", b"\xff", b"5", b"chunked", b"Host: x\r\n",
+    b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close, Upgrade\r\n",
+    b"HTTP/1.0", b"HEAD ", b"FOO ",
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A header section of the tables in which some pieces have been put, taken out or replaced."""
+    section = draw(st.sampled_from(SECTIONS))[:2000]
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(section)))
+        stop = min(len(section), start + draw(st.sampled_from([0, 0, 1, 2, 9])))
+        section = section[:start] + draw(st.sampled_from(PIECES) | st.binary(max_size=3)) + section[stop:]
+    return section.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+@examples(200)
+@given(
+    section=st.binary(max_size=200) | st.binary(max_size=100).map(lambda more: b"GET / HTTP/1.1\r\n%b\r\n\r\n" % more)
+)
+def test_arbitrary_bytes_are_read_or_refused(section: bytes) -> None:
+    read_or_refuse(section)
+
+
+@examples(600)
+@given(section=mutated())
+@example(section=head(b"POST / HTTP/1.1", b"\xff: \r\nTransfer-Encoding: chunked"))
+def test_a_mutated_header_section_is_read_or_refused(section: bytes) -> None:
+    found = read_or_refuse(section)
+    judge = Judge(section)
+    if found is None:
+        return
+    if re.match(rb"(GET|HEAD|POST|PUT) \S+ HTTP/1\.[01]\r\n", section):
+        assert judge.error is None, "what llhttp refuses is refused"
+        assert judge.heads == 1
+    if found.chunked:
+        assert found.content_length == 0
+    elif found.content_length:
+        assert re.findall(rb"(?i)\r\ncontent-length:[ \t]*(\d+)", section) == [b"%d" % found.content_length] or (
+            re.search(rb"(?i)\r\ncontent-length:[ \t]*0+%d[ \t]*\r" % found.content_length, section)
+        )
+    if section.startswith(b"GET ") and not found.content_type and not found.page:
+        assert found.answer.endswith(b"\r\n\r\n" + section)
+
+
+names = st.text("abcXYZ-_!#$%&'*+.^`|~019", min_size=1, max_size=12).map(lambda name: b"x" + name.encode())
+values = st.binary(max_size=30).map(lambda value: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"?", value))
+
+
+@examples(200)
+@given(extra=st.lists(st.tuples(names, values), max_size=8))
+def test_the_answer_to_get_ends_with_its_head(extra: list[tuple[bytes, bytes]]) -> None:
+    section = head(b"GET / HTTP/1.1", *(b"%b:%b" % each for each in extra))
+    found = messages.read(section)
+    assert found.answer == fields(b"text/plain", len(section), b"") + section
+    assert found.size == len(section)

@@ -1,0 +1,177 @@
+"""A transport in memory: what uvloop does between a protocol and a kernel that takes as much as it is told."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import Any, Self
+
+Data = bytes | bytearray | memoryview
+
+_READ = 256 << 10  # bytes that uvloop reads at a time
+
+
+class FakeTransport(asyncio.Transport):
+    """room: bytes that the kernel takes; what is more is queued as uvloop queues it: not copied. None: all are taken.
+
+    sent: what the client has been sent, also by protocols that write to the socket itself. writes: calls of write() and
+    writelines(). To write after the end is an error here.
+    """
+
+    def __init__(self, protocol: asyncio.BaseProtocol, room: int | None = None) -> None:
+        super().__init__()
+        self.sent = bytearray()
+        self.writes = 0
+        self.room = room
+        self.ended = self.closing = self.lost = False
+        self.reading = True
+        self._protocol = protocol
+        self._queue: list[memoryview] = []
+        self._writing_paused = False
+        self._kernel, self._client = socket.socketpair()
+        self._kernel.setblocking(False)
+        self._client.setblocking(False)
+        protocol.connection_made(self)
+        self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+        self._settle()
+
+    # --- what the client and the kernel do ---
+
+    def feed(self, data: bytes) -> bytes:
+        """Data has arrived; returns what of it is not read, for reading is paused or the connection closed."""
+        while data and self.reading and not self.closing:
+            protocol: Any = self._protocol
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                buffer = memoryview(protocol.get_buffer(-1))
+                size = min(len(buffer), len(data))
+                assert size, "no room to read into"
+                buffer[:size] = data[:size]
+                protocol.buffer_updated(size)
+            else:
+                size = min(_READ, len(data))
+                protocol.data_received(data[:size])
+            data = data[size:]
+            self._settle()
+        return data
+
+    def feed_each(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self.feed(piece)
+
+    def eof(self) -> None:
+        """The client's FIN."""
+        protocol: Any = self._protocol
+        if not self.closing and not protocol.eof_received():
+            self.close()
+        self._settle()
+
+    def take(self, size: int) -> None:
+        """The kernel has room for so many more bytes."""
+        assert self.room is not None
+        self.room += size
+        self._send_queued()
+        while self._writing_paused and not self._queue:
+            self._writing_paused = False
+            protocol: Any = self._protocol
+            protocol.resume_writing()
+        self._settle()
+
+    @property
+    def open(self) -> bool:
+        return not (self.ended or self.closing)
+
+    def _settle(self) -> None:
+        """What the loop does before its next turn."""
+        self._read_socket()
+        if self.closing and not self._queue and not self.lost:
+            self.lost = True
+            protocol: Any = self._protocol
+            protocol.connection_lost(None)
+            self._kernel.close()
+            self._client.close()
+
+    def _read_socket(self) -> None:
+        """What protocols have written to the socket itself comes between what they wrote here."""
+        try:
+            while not self.lost:
+                self.sent += self._client.recv(1 << 20)
+        except BlockingIOError:
+            pass
+
+    def _send_queued(self) -> None:
+        while self._queue:
+            first = self._queue[0]
+            size = len(first) if self.room is None else min(self.room, len(first))
+            self.sent += first[:size]
+            if self.room is not None:
+                self.room -= size
+            if size < len(first):
+                self._queue[0] = first[size:]
+                return
+            del self._queue[0]
+
+    # --- what protocols call ---
+
+    def write(self, data: Data) -> None:
+        self.writelines((data,))
+
+    def writelines(self, list_of_data: Iterable[Data]) -> None:
+        assert not self.ended, "written after write_eof()"
+        assert not self.closing, "written after close()"
+        self.writes += 1
+        self._read_socket()
+        self._queue += [memoryview(data) for data in list_of_data]
+        if not self._writing_paused:
+            self._send_queued()
+        if self._queue and not self._writing_paused:
+            self._writing_paused = True
+            protocol: Any = self._protocol
+            protocol.pause_writing()
+
+    def write_eof(self) -> None:
+        assert not self._queue
+        self.ended = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self._queue.clear()
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._kernel if name == "socket" else default
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self._queue))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0, "pause_writing() would come later than the connections rely on"

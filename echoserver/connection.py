@@ -121,6 +121,11 @@ class Connection(asyncio.Protocol):
             self.paused = False
             self.transport.resume_reading()
         if self.ending:
+            # asyncio (CPython 3.11 to 3.13) ends a transport twice that is closed within resume_writing()
+            self.worker.loop.call_soon(self._end_later)
+
+    def _end_later(self) -> None:
+        if self.behind is None and not self.transport.is_closing():
             self.end()
 
     # --- how it ends ---

@@ -53,14 +53,18 @@ def endpoints(config: Config) -> list[Endpoint]:
     return found
 
 
-def bind(endpoint: Endpoint, *, shared: bool) -> socket.socket:
-    """A bound socket, not listening yet. shared: others of ours are bound to the same address (SO_REUSEPORT)."""
+def bind(endpoint: Endpoint, *, shared: bool = False, reuse: bool = True) -> socket.socket:
+    """A bound socket, not listening yet. Raises CannotListen.
+
+    shared: others of ours are bound to the same address (SO_REUSEPORT). reuse: nobody listens there is enough, there
+    may be sockets of old connections (SO_REUSEADDR); but two that do not listen yet may then both be bound.
+    """
     bound = socket.socket(endpoint.family, endpoint.kind)
     try:
         bound.setblocking(False)
         if endpoint.family == socket.AF_UNIX:
             _remove_stale(str(endpoint.sockaddr))
-        elif endpoint.kind == socket.SOCK_STREAM:
+        elif endpoint.kind == socket.SOCK_STREAM and reuse:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared and endpoint.family != socket.AF_UNIX:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -69,8 +73,21 @@ def bind(endpoint: Endpoint, *, shared: bool) -> socket.socket:
         bound.bind(endpoint.sockaddr)
     except OSError as error:
         bound.close()
-        raise CannotListen(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}") from None
+        raise _cannot_listen(endpoint, error) from None
     return bound
+
+
+def listen(endpoint: Endpoint, bound: socket.socket, backlog: int) -> None:
+    """Begin to listen on a stream socket. Raises CannotListen: uvloop (0.23.0) would say nothing."""
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(endpoint, error) from None
+
+
+def _cannot_listen(endpoint: Endpoint, error: OSError) -> CannotListen:
+    return CannotListen(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}")
 
 
 def _remove_stale(path: str) -> None:
@@ -115,12 +132,14 @@ class Reservation:
             # a name with several addresses: port 0 is the same one for all of them
             sockaddr = (endpoint.sockaddr[0], ports[endpoint.protocol], *endpoint.sockaddr[2:])
             endpoint = dataclasses.replace(endpoint, sockaddr=sockaddr)
-        bound = bind(endpoint, shared=False)
+        stream, unix = endpoint.kind == socket.SOCK_STREAM, endpoint.family == socket.AF_UNIX
+        bound = self._bind_alone(endpoint) if stream and self.shared and not unix else bind(endpoint)
         self.sockets.append(bound)
-        if endpoint.family == socket.AF_UNIX:
+        if stream and (unix or not self.shared):
+            listen(endpoint, bound, backlog)
+        if unix:
             path = str(endpoint.sockaddr)
             self._unix.append((path, os.stat(path).st_ino))
-            bound.listen(backlog)
         else:
             endpoint = dataclasses.replace(endpoint, sockaddr=bound.getsockname())
             ports[endpoint.protocol] = bound.getsockname()[1]
@@ -128,6 +147,17 @@ class Reservation:
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.endpoints.append(endpoint)
         self.descriptions.append(_describe(endpoint, bound, backlog))
+
+    @staticmethod
+    def _bind_alone(endpoint: Endpoint) -> socket.socket:
+        """A socket that keeps a port without listening; no other server may have the same one at the same time."""
+        try:
+            return bind(endpoint, reuse=False)
+        except CannotListen:  # a server, or only what is left of old connections? Who listens knows
+            probe = bind(endpoint)
+            listen(endpoint, probe, 1)
+            probe.close()
+            return bind(endpoint)
 
     def for_worker(self) -> list[socket.socket]:
         """The sockets, in the order of endpoints, that the worker in this process serves on. Raises CannotListen."""

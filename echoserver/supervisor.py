@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from echoserver import __version__, config, listeners, worker
@@ -27,6 +28,7 @@ def serve(settings: config.Config) -> int:
     """Serve until a signal; returns the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="echoserver: %(message)s")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     logging.raiseExceptions = False  # a stderr that is gone is no reason to stop
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         log.error("--loop uvloop: uvloop is not installed")
@@ -97,8 +99,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._announced = self._stopping = False
-        self._kill_at: float | None = None
-        self._start_at: list[float] = []  # when to start the next workers
+        self._timers: list[tuple[float, Callable[[], None]]] = []
         self._short_lives = 0
         self._exit_code = OK
 
@@ -111,9 +112,10 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
         for _ in range(self._config.workers):
             self._start()
-        while self._children or self._start_at:
+        while self._children or not self._stopping:
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     with contextlib.suppress(BlockingIOError):
@@ -131,11 +133,15 @@ class Supervisor:
     # --- processes ---
 
     def _start(self) -> None:
+        """Start a worker, unless there is no more use for one."""
+        if self._stopping:
+            return
         ours, theirs = socket.socketpair()
-        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # until the worker's loop runs
         pid = os.fork()
         if not pid:
             os._exit(self._be_worker(ours, theirs))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
         theirs.close()
         ours.setblocking(False)
         child = self._children[pid] = _Child(pid, ours, time.monotonic())
@@ -191,10 +197,11 @@ class Supervisor:
         if not self._announced or self._short_lives >= _SHORT_LIVES:
             log.error("worker %d %s at its start: giving up", child.pid, how)
             self._exit_code = NOT_STARTED
-            self._stop(kill=True)
+            self._stopping = True
+            self._kill()
             return
         log.warning("worker %d %s: starting another", child.pid, how)
-        self._start_at.append(now + (0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0))
+        self._later(0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0, self._start)
 
     def _hear(self, child: _Child) -> None:
         """A worker said that it is ready, or closed its end of the channel: then it is about to end."""
@@ -207,15 +214,16 @@ class Supervisor:
             return
         child.ready = True
         if self._stopping:
-            self._tell_drain(child)
+            self._tell(child, worker.DRAIN)
         if not self._announced and all(each.ready for each in self._children.values()):
             self._announced = True
             self._reservation.release(socket.SOCK_DGRAM)
             _announce(self._config, self._reservation)
 
-    def _tell_drain(self, child: _Child) -> None:
+    @staticmethod
+    def _tell(child: _Child, what: bytes) -> None:
         with contextlib.suppress(OSError):  # it has just ended
-            child.channel.send(b"D")
+            child.channel.send(what)
 
     # --- signals and time ---
 
@@ -225,39 +233,38 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 continue
             if self._stopping:
-                self._exit_code = self._exit_code or FAILED
-                self._kill()
+                for child in self._children.values():
+                    self._tell(child, worker.END)
+                self._later(_GRACE, self._kill)
             else:
                 log.info("draining")
                 self._stop()
 
-    def _stop(self, *, kill: bool = False) -> None:
+    def _stop(self) -> None:
+        """Let all workers drain; the unix sockets that they share go when they stop to accept."""
         self._stopping = True
-        self._start_at.clear()
-        if kill:
-            self._kill()
-            return
         for child in self._children.values():
-            self._tell_drain(child)
+            self._tell(child, worker.DRAIN)
+        self._later(self._config.drain_delay, self._reservation.close)
         if self._config.drain_timeout:
-            self._kill_at = time.monotonic() + self._config.drain_delay + self._config.drain_timeout + _GRACE
+            self._later(self._config.drain_delay + self._config.drain_timeout + _GRACE, self._kill)
 
     def _kill(self) -> None:
-        self._kill_at = None
+        self._exit_code = self._exit_code or FAILED
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
 
+    def _later(self, delay: float, action: Callable[[], None]) -> None:
+        """Do something in delay seconds."""
+        self._timers.append((time.monotonic() + delay, action))
+
     def _patience(self) -> float | None:
         """Seconds until there is something to do without being woken."""
-        times = [*self._start_at, *([self._kill_at] if self._kill_at else [])]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return max(0.0, min(when for when, _ in self._timers) - time.monotonic()) if self._timers else None
 
     def _keep_time(self) -> None:
         now = time.monotonic()
-        if self._kill_at and now >= self._kill_at:
-            self._exit_code = FAILED
-            self._kill()
-        due = [each for each in self._start_at if each <= now]
-        self._start_at = [each for each in self._start_at if each > now]
-        for _ in due:
-            self._start()
+        due = [action for when, action in self._timers if when <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for action in due:
+            action()

@@ -1,6 +1,7 @@
 """One process, one event loop: opens the listeners, ticks the clock, sweeps the overdue, drains."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -21,11 +22,17 @@ from echoserver.protocols.http import HttpEcho
 from echoserver.protocols.tcp import TcpEcho
 from echoserver.protocols.udp import UdpEcho
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+"""What is blocked until there is somebody to handle it."""
+
 log = logging.getLogger("echoserver")
 
 _READ = 256 << 10  # bytes read at a time by a relay
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 1 << 20
+
+READY, DRAIN, END = b"R", b"D", b"E"
+"""What a worker and its supervisor tell each other."""
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -109,9 +116,9 @@ class Worker:
                 self._udp.append(bound)
                 self.loop.add_reader(bound, UdpEcho(bound, self.buffer).readable)
                 continue
+            listeners.listen(endpoint, bound, self.config.backlog)
             factory = functools.partial(protocols[endpoint.protocol], self)
-            if endpoint.family != socket.AF_UNIX or self.config.workers == 1:  # it is not the other workers' too
-                self._held.append((bound.dup(), factory))
+            self._held.append((bound.dup(), factory))
             create: Any = self.loop.create_unix_server if endpoint.family == socket.AF_UNIX else self.loop.create_server
             self._servers.append(await create(factory, sock=bound, backlog=self.config.backlog))
 
@@ -139,13 +146,16 @@ class Worker:
         """Seconds from one sweep to the next."""
         return 0.05 if self.draining else self._interval
 
-    def stop(self, delay: float) -> None:
-        """Begin to drain: not ready from now on, nothing new accepted after delay seconds. May be called again."""
+    def stop(self, delay: float, *, alone: bool = False) -> None:
+        """Begin to drain: not ready from now on, nothing new accepted after delay seconds. May be called again.
+
+        alone: the other workers go on.
+        """
         if not self.stopping:
             self.stopping = True
-            self.loop.call_later(delay, self._drain)
+            self.loop.call_later(delay, self._drain, alone)
 
-    def _drain(self) -> None:
+    def _drain(self, alone: bool) -> None:
         self.draining = True
         self._read_clock()
         self._stop_by = self.now + self.config.drain_timeout if self.config.drain_timeout else 0.0
@@ -156,13 +166,16 @@ class Worker:
         for bound in self._udp:
             self.loop.remove_reader(bound)
             bound.close()
-        self.loop.create_task(self._refuse_waiting())
+        self.loop.create_task(self._refuse_waiting(alone))
         self.loop.call_soon(self.tick)
 
-    async def _refuse_waiting(self) -> None:
-        """Answer those that the kernel has accepted and we have not: closing the socket would reset them."""
+    async def _refuse_waiting(self, alone: bool) -> None:
+        """Answer those that the kernel has accepted and we have not: closing the socket would reset them.
+
+        Who waits at a unix socket waits for the other workers too: they are left to those, where we drain alone.
+        """
         for listener, factory in self._held:
-            while True:
+            while not (alone and listener.family == socket.AF_UNIX):
                 try:
                     accepted, _ = listener.accept()
                 except OSError:
@@ -183,7 +196,11 @@ class Worker:
         self.loop.stop()
 
     def run(self) -> int:
-        """Serve until stopped; returns the exit code: 0 after a drain in which nothing was cut."""
+        """Serve until stopped; returns the exit code: 0 after a drain in which nothing was cut.
+
+        Signals are taken from here on: one that comes before its loop runs, uvloop (0.23.0) keeps for the next one.
+        """
+        self.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         gc.collect()
         gc.freeze()
         self.loop.run_forever()
@@ -235,29 +252,27 @@ def serve_alone(worker: Worker, delay: float) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.loop.add_signal_handler(number, on_signal)
     if os.getpid() == 1:  # orphans come to us
-        worker.loop.add_signal_handler(signal.SIGCHLD, _reap)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them from now on
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
     return worker.run()
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
 def serve_for(supervisor: socket.socket, worker: Worker, delay: float) -> int:
-    """Run one of several workers: it says READY, is told DRAIN, and ends when the supervisor is gone."""
+    """Run one of several workers: it says READY, is told DRAIN or END, and ends when the supervisor is gone."""
 
     def told() -> None:
-        if supervisor.recv(16):
+        what = supervisor.recv(16)
+        if END in what:
+            worker.end_at_once()
+        elif DRAIN in what:
             worker.stop(delay)
         else:
             worker.loop.remove_reader(supervisor)
             worker.stop(0.0)
 
     worker.loop.add_reader(supervisor, told)
-    worker.loop.add_signal_handler(signal.SIGTERM, worker.stop, delay)
-    supervisor.send(b"R")
+    worker.loop.add_signal_handler(signal.SIGTERM, functools.partial(worker.stop, delay, alone=True))
+    supervisor.send(READY)
     return worker.run()

@@ -130,6 +130,15 @@ class Request:
         self.keep_alive = True
         self.page: bytes | None = None
 
+    def as_last(self) -> "Request":
+        """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""
+        last = Request(self.head)
+        last.content_length, last.content_type = self.content_length, self.content_type
+        last.chunked, last.expects, last.silent = self.chunked, self.expects, self.silent
+        last.keep_alive, last.connection = False, b"close"
+        last.answer = fields(self.content_type, self.content_length, last.connection)
+        return last
+
 
 NO_REQUEST = Request(b"\0")
 """Stands for no request: none begins with its head."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
+_CLOSE = len(b"Connection: close\r\n")  # which a drain may add to the answer
 _NONE = memoryview(b"")
 
 
@@ -20,13 +21,12 @@ class Gather(asyncio.BufferedProtocol):
     content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_answer_size", "_buffer", "_connection", "_end", "_filled", "_place", "_request")
+    __slots__ = ("_buffer", "_connection", "_end", "_filled", "_place", "_request")
 
     def __init__(self, connection: "HttpEcho", request: "Request") -> None:
         self._connection = connection
         self._request = request
-        self._answer_size = len(connection.worker.prefix) + len(request.answer)
-        self._place = max(request.head_size, self._answer_size)
+        self._place = max(request.head_size, len(connection.worker.prefix) + len(request.answer) + _CLOSE)
         self._end = self._place + request.content_length
         self._filled = 0  # where the next bytes go
         self._buffer = _NONE  # taken when there is something to read
@@ -73,7 +73,7 @@ class Gather(asyncio.BufferedProtocol):
         buffer, end, place = self._buffer, self._end, self._place
         self._buffer = _NONE
         rest = bytes(buffer[end:filled])
-        self._connection.gathered(buffer, place - self._answer_size, place, min(filled, end), rest)
+        self._connection.gathered(buffer, place, min(filled, end), rest)
 
     def _give_back(self) -> None:
         if self._buffer is not _NONE:

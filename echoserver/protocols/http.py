@@ -226,13 +226,15 @@ class HttpEcho(Connection):
         else:
             self.send(b"".join((head, *parts)))
 
-    def gathered(self, buffer: memoryview, start: int, place: int, end: int, rest: bytes) -> None:
-        """A Gather has all of the content, or as much as may be kept, from place to end in a buffer.
+    def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
+        """A Gather has all of the content, or as much as may be kept, from place to end in a buffer; rest came behind.
 
-        The answer's head goes before it, from start on; the buffer is done with when both have been sent.
+        The answer's head goes before it; the buffer is done with when both have been sent.
         """
         request, worker = self._serving, self.worker
-        buffer[start:place] = worker.prefix + request.answer
+        head = worker.prefix + request.answer
+        start = place - len(head)
+        buffer[start:place] = head
         self.hold(-self.held)
         behind = self.behind is not None
         self.send(buffer[start:end])
@@ -448,5 +450,7 @@ class HttpEcho(Connection):
         if self.awaiting:
             self.awaiting = False
             self.transport.set_protocol(self)
+        if self._serving is not NO_REQUEST:
+            self._serving = self._serving.as_last()
         if self._since is not None and not self._pending and self._receive is HttpEcho._answer_all:
             self._since = None  # nothing was asked yet: idle

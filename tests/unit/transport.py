@@ -5,6 +5,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
+from echoserver.connection import Connection
+
 Data = bytes | bytearray | memoryview
 
 _READ = 256 << 10  # bytes that uvloop reads at a time
@@ -17,14 +19,15 @@ class FakeTransport(asyncio.Transport):
     writelines(). To write after the end is an error here.
     """
 
-    def __init__(self, protocol: asyncio.BaseProtocol, room: int | None = None) -> None:
+    def __init__(self, protocol: Connection, room: int | None = None) -> None:
         super().__init__()
         self.sent = bytearray()
         self.writes = 0
         self.room = room
         self.ended = self.closing = self.lost = False
         self.reading = True
-        self._protocol = protocol
+        self._connection = protocol
+        self._protocol: asyncio.BaseProtocol = protocol
         self._queue: list[memoryview] = []
         self._writing_paused = False
         self._kernel, self._client = socket.socketpair()
@@ -79,6 +82,7 @@ class FakeTransport(asyncio.Transport):
             self._writing_paused = False
             protocol: Any = self._protocol
             protocol.resume_writing()
+        self._connection.worker.loop.run_until_complete(asyncio.sleep(0))  # what they put off
         self._settle()
 
     @property

@@ -37,5 +37,9 @@ class BufferPool:
         """Called once a sweep: what has not been asked for in a while goes back to the system."""
         self._unused += 1
         if self._kept and self._unused >= _IDLE_SWEEPS:
-            self._free.clear()
-            self._kept = 0
+            self.clear()
+
+    def clear(self) -> None:
+        """Give back to the system what is kept for the next time."""
+        self._free.clear()
+        self._kept = 0

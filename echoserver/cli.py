@@ -5,10 +5,13 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from echoserver import __version__, config
+
+_PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health check
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 
@@ -119,7 +122,7 @@ def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     try:
         with _connect(where) as connection:
             connection.sendall(request)
-            status = connection.makefile("rb").readline(256).split()
+            status = _first_line(connection).split()
     except OSError as error:
         print(f"echoserver healthcheck: {where}: {error.strerror or error}", file=sys.stderr)
         return FAILED
@@ -128,6 +131,19 @@ def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
         print(f"echoserver healthcheck: {where}{path}: {answer}", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """The first line of an answer, or as much of it as comes in time."""
+    until = time.monotonic() + _PATIENCE
+    line = b""
+    while b"\n" not in line and len(line) < 256 and (left := until - time.monotonic()) > 0:
+        connection.settimeout(left)
+        part = connection.recv(256)
+        if not part:
+            break
+        line += part
+    return line.partition(b"\n")[0]
 
 
 def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Address, str]:
@@ -151,9 +167,9 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
 
 def _connect(where: config.Address) -> socket.socket:
     if where.path is None:
-        return socket.create_connection((where.host, where.port), timeout=3)
+        return socket.create_connection((where.host, where.port), timeout=_PATIENCE)
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(3)
+    connection.settimeout(_PATIENCE)
     try:
         connection.connect(where.path)
     except OSError:

@@ -17,6 +17,9 @@ LINGER = 2.0
 QUIET = 1.0
 """Seconds without a read after which a draining worker takes a connection for idle."""
 
+FAIR_SHARE = 64 << 10
+"""Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
+
 
 class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
@@ -88,12 +91,13 @@ class Connection(asyncio.Protocol):
 
     def keep(self, size: int) -> None:
         """Account for bytes that wait to be sent, and stop reading where they are too many."""
+        worker = self.worker
         self.owed += size
-        self.worker.owed += size
-        if self.owed >= self.worker.config.buffer_limit:
+        worker.owed += size
+        if self.owed >= (FAIR_SHARE if worker.crowded else worker.config.buffer_limit):
             self.pause()
-        if self.worker.owed >= self.worker.owed_limit:
-            self.worker.crowd(self)
+        if worker.owed >= worker.owed_limit and not worker.crowded:
+            worker.crowd()
 
     def hold(self, size: int) -> None:
         """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
@@ -101,13 +105,18 @@ class Connection(asyncio.Protocol):
         self.stamp = worker.now
         self.held += size
         worker.owed += size
-        if worker.owed >= worker.owed_limit:
-            worker.crowd(self)
+        if worker.owed >= worker.owed_limit and not worker.crowded:
+            worker.crowd()
 
     def release(self) -> None:
         """Nothing waits to be sent any more."""
         self.worker.uncrowd(self.owed)
         self.owed = 0
+
+    def crowd(self) -> None:
+        """The worker keeps as much as it may: add little to it."""
+        if self.owed >= FAIR_SHARE:
+            self.pause()
 
     def pause(self) -> None:
         """Stop reading until all that is waiting has been sent."""

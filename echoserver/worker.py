@@ -29,7 +29,7 @@ log = logging.getLogger("echoserver")
 
 _READ = 256 << 10  # bytes read at a time by a relay
 _REFUSALS = config.RESERVE // 2
-_MALLOC_THRESHOLD = 1 << 20
+_MALLOC_THRESHOLD = 260 << 10
 
 READY, DRAIN, END = b"R", b"D", b"E"
 """What a worker and its supervisor tell each other."""
@@ -48,8 +48,7 @@ class Worker:
     """What the connections of a process share, and the process's life.
 
     now is the loop's time in seconds at the last sweep, prefix the beginning of a 200 response as of then. owed counts
-    the bytes kept for all connections; from owed_limit on the worker is crowded and reads no more from those that are
-    behind.
+    the bytes kept for all connections; from owed_limit on the worker is crowded.
     """
 
     __slots__ = (
@@ -68,7 +67,9 @@ class Worker:
         self.pool = BufferPool()
         self.buffer = self.pool.take(_READ)
         self.owed = 0
-        self.owed_limit = settings.buffer_total * 3 // 4  # what is under way when it is reached comes on top
+        self.owed_limit = (
+            settings.buffer_total // 2
+        )  # what is under way when it is reached, and malloc's share, come on top
         self.crowded = self.stopping = self.draining = False
         deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout)
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
@@ -91,14 +92,12 @@ class Worker:
             return 503, "draining"
         return 200, "ready" if readiness else "ok"
 
-    def crowd(self, connection: Connection) -> None:
-        """owed_limit is reached: stop reading from all that are behind; from then on from each that adds to it."""
-        if self.crowded:
-            connection.pause()
-        else:
-            self.crowded = True
-            for each in self.connections:
-                each.pause()
+    def crowd(self) -> None:
+        """owed_limit is reached: from now on read little at a time, and nothing from those for whom much is kept."""
+        self.crowded = True
+        self.pool.clear()
+        for each in self.connections:
+            each.crowd()
 
     def uncrowd(self, size: int) -> None:
         """So many bytes are not kept any more."""
@@ -220,7 +219,7 @@ def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 
 
 def tune_malloc() -> None:
-    """Let glibc keep blocks of up to 1 MiB: what is read at a time is more than what it maps anew each time (128 KiB).
+    """Let glibc keep blocks of the size that is read at a time; it would map what is over 128 KiB anew each time.
 
     It raises that threshold to the size of the largest mapped block ever freed (mallopt(3), M_MMAP_THRESHOLD).
     """

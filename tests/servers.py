@@ -1,6 +1,9 @@
 """Real servers for the tests: processes started as a user starts them, on ports of their own."""
 
 import contextlib
+import email.utils
+import http.client
+import io
 import os
 import re
 import signal
@@ -11,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 PATIENCE = 20.0
 """Seconds after which a test gives up waiting for a condition: only failing tests wait so long."""
@@ -173,3 +176,93 @@ def sending(connection: socket.socket, data: bytes, *, fin: bool = False) -> Ite
     yield
     sender.join(PATIENCE)
     assert not sender.is_alive(), "not all was sent"
+
+
+def request(line: str, *fields: str, content: bytes = b"") -> bytes:
+    """A request; fields as they are to be sent, "Host: a" comes first where none of them is a Host."""
+    if not any(field.lower().startswith("host:") for field in fields):
+        fields = ("Host: a", *fields)
+    return "".join(f"{each}\r\n" for each in (line, *fields, "")).encode("latin-1") + content
+
+
+class Answer:
+    """One response as http.client reads it; checked for what every response must have (DESIGN.md, section 4)."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.fields = [(name.lower(), value) for name, value in response.getheaders()]
+        self.content = response.read()
+        names = [name for name, _ in self.fields]
+        assert response.version == 11
+        assert len(names) == len(set(names)), f"a field comes twice: {self.fields}"
+        assert self["server"] == "echoserver"
+        sent = email.utils.parsedate_to_datetime(self["date"] or "")
+        assert abs(sent.timestamp() - time.time()) < 10, self["date"]
+        assert ("content-length" in names) != ("transfer-encoding" in names), self.fields
+        assert self["transfer-encoding"] in (None, "chunked")
+        assert self["x-content-type-options"] == "nosniff"
+
+    def __getitem__(self, name: str) -> str | None:
+        """A field's value, by its name in lower case; None where there is none."""
+        return dict(self.fields).get(name)
+
+
+class _Reader:
+    """What http.client takes for a socket and its file, and can't close: the next response comes from it too."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.readline, self.read, self.readinto, self.flush = file.readline, file.read, file.readinto, file.flush
+
+    def makefile(self, mode: str) -> Self:
+        return self
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+class HttpClient:
+    """Sends bytes and reads responses, on one connection; use it as a context manager."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.file = connection.makefile("rb")
+        self._reader = cast(socket.socket, _Reader(self.file))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def send(self, data: bytes, piece: int = 0) -> None:
+        """Send data, in pieces of so many bytes (0: at once)."""
+        for position in range(0, len(data), piece or max(1, len(data))):
+            self.socket.sendall(data[position : position + piece] if piece else data)
+
+    def answer(self, method: str = "GET") -> Answer:
+        """The next response, to a request with that method."""
+        response = http.client.HTTPResponse(self._reader, method=method)
+        response.begin()
+        return Answer(response)
+
+    def ask(self, data: bytes, piece: int = 0) -> Answer:
+        """Send a request and read its response."""
+        self.send(data, piece)
+        return self.answer(data.split(b" ", 1)[0].decode("latin-1"))
+
+    def fin(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def rest(self) -> bytes:
+        """What comes until the server's FIN."""
+        return self.file.read()
+
+
+def let_read(server: Server) -> None:
+    """Return when the server's only worker has read what was sent on other connections before.
+
+    An answer on a new connection shows that: what arrived first is ready no later in the loop's turn.
+    """
+    with HttpClient(server.connect()) as client:
+        assert client.ask(request("GET /healthz HTTP/1.1")).status == 200

@@ -3,6 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from echoserver.protocols.frugal import LITTLE
+
 if TYPE_CHECKING:
     from echoserver.messages.request import Request
     from echoserver.protocols.http import HttpEcho
@@ -44,6 +46,8 @@ class Gather(asyncio.BufferedProtocol):
         if self._buffer is _NONE:
             self._buffer = self._connection.worker.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
+        if self._connection.worker.crowded:
+            return self._buffer[self._filled : self._filled + LITTLE]
         return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:

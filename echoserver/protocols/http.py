@@ -10,6 +10,7 @@ from echoserver.messages import response
 from echoserver.messages.chunked import ChunkedDecoder
 from echoserver.messages.request import NO_REQUEST, Request
 from echoserver.messages.response import Refusal
+from echoserver.protocols.frugal import Frugal
 from echoserver.protocols.gather import Gather
 from echoserver.protocols.relay import Relay
 
@@ -56,6 +57,8 @@ class HttpEcho(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         worker = self.worker
+        if worker.crowded:
+            self.take_transport()
         if len(worker.connections) > worker.max_connections or worker.draining:
             if len(worker.connections) > worker.max_connections + worker.refusals:
                 self.cut()
@@ -251,7 +254,7 @@ class HttpEcho(Connection):
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
             self.awaiting = True
         else:
-            self.transport.set_protocol(self)
+            self.take_transport()
             self._next(request, rest)
 
     def again(self, request: Request) -> None:
@@ -263,7 +266,7 @@ class HttpEcho(Connection):
     def another(self, data: bytes) -> None:
         """A Gather that stayed has got something else."""
         self.awaiting = False
-        self.transport.set_protocol(self)
+        self.take_transport()
         self.data_received(data)
 
     def _relay(self) -> None:
@@ -272,7 +275,7 @@ class HttpEcho(Connection):
         self.transport.set_protocol(Relay(self, self._left, self._relayed))
 
     def _relayed(self) -> None:
-        self.transport.set_protocol(self)
+        self.take_transport()
         self._next(self._serving, b"")
 
     def _relayed_elsewhere(self, data: bytes) -> None:
@@ -326,6 +329,15 @@ class HttpEcho(Connection):
         self._linger()
 
     # --- how it goes on, and how it ends ---
+
+    def take_transport(self) -> None:
+        """Be the transport's protocol, or have it read little at a time."""
+        self.transport.set_protocol(Frugal(self) if self.worker.crowded else self)
+
+    def crowd(self) -> None:
+        super().crowd()
+        if self._receive not in (HttpEcho._relayed_elsewhere, HttpEcho._gathered_elsewhere) and not self.awaiting:
+            self.take_transport()
 
     def _next(self, request: Request, rest: bytes) -> None:
         """A request with content has been answered; rest is what came behind it."""
@@ -442,14 +454,14 @@ class HttpEcho(Connection):
         if self._receive is HttpEcho._relayed_elsewhere or (self._receive is HttpEcho._decode_chunks and self._started):
             self.cut()
         else:
-            self.transport.set_protocol(self)
+            self.take_transport()
             self._refuse(Refusal(408, "the content stopped coming"))
 
     def drain(self) -> None:
         self._request = NO_REQUEST
         if self.awaiting:
             self.awaiting = False
-            self.transport.set_protocol(self)
+            self.take_transport()
         if self._serving is not NO_REQUEST:
             self._serving = self._serving.as_last()
         if self._since is not None and not self._pending and self._receive is HttpEcho._answer_all:

@@ -5,8 +5,7 @@ import os
 from collections.abc import Callable
 
 from echoserver.connection import Connection
-
-_CROWDED = 16 << 10  # bytes read at a time where the worker keeps as much as it may: what is not sent adds to it
+from echoserver.protocols.frugal import LITTLE
 
 
 class Relay(asyncio.BufferedProtocol):
@@ -26,7 +25,7 @@ class Relay(asyncio.BufferedProtocol):
         self._write_to = connection.transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        size = _CROWDED if self._connection.worker.crowded else len(self._buffer)
+        size = LITTLE if self._connection.worker.crowded else len(self._buffer)
         return self._buffer[: min(size, self._left)] if self._left >= 0 else self._buffer[:size]
 
     def buffer_updated(self, nbytes: int) -> None:

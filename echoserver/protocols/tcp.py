@@ -36,6 +36,13 @@ class TcpEcho(Connection):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._relay()
+
+    def crowd(self) -> None:
+        super().crowd()
+        self._relay()
+
+    def _relay(self) -> None:
         if self.data_received is not None:
             self.data_received = None  # type: ignore[assignment]
             self.transport.set_protocol(Relay(self, -1))

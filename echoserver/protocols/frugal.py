@@ -1,0 +1,44 @@
+"""Reads little at a time on behalf of a connection, where the worker keeps as much as it may already."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from echoserver.protocols.http import HttpEcho
+
+LITTLE = 16 << 10
+"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
+
+
+class Frugal(asyncio.BufferedProtocol):
+    """Takes the place of an HTTP connection as its transport's protocol until the worker is no longer crowded.
+
+    uvloop (0.23.0) reads up to 250 KiB for a protocol that does not bring a buffer of its own.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: "HttpEcho") -> None:
+        self._connection = connection
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connection.worker.buffer[:LITTLE]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        connection = self._connection
+        data = bytes(connection.worker.buffer[:nbytes])
+        if not connection.worker.crowded:
+            connection.take_transport()
+        connection.data_received(data)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def eof_received(self) -> bool:
+        return self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

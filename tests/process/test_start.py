@@ -1,0 +1,346 @@
+"""How a server starts, and what it says when it can't."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from echoserver import __version__, config
+from tests.process.processes import (
+    COMMAND,
+    Group,
+    connections_by_worker,
+    echoes,
+    exchange,
+    listens,
+    ping,
+    run,
+    unix_connect,
+)
+from tests.servers import PATIENCE, wait_for
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="ascii"))
+
+alone_and_several = pytest.mark.parametrize("workers", ["1", "4"])
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+@alone_and_several
+def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
+    addresses = ["--http", f"unix:{tmp_path}/http.sock", "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*COMMAND, *addresses, "--workers", workers, "--max-connections", "77"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            lines = [process.stderr.readline() for _ in range(5)]
+            with unix_connect(f"{tmp_path}/http.sock") as client:
+                assert exchange(client, GET)[0] == 200
+            process.terminate()
+            rest = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    versions, http, tcp, udp, ready = lines
+    workers_said = "1 worker" if workers == "1" else f"{workers} workers"
+    assert re.fullmatch(
+        rf"echoserver: {re.escape(__version__)} on \S+ 3\.\d+\S*, uvloop {re.escape(version('uvloop'))}, "
+        rf"httptools {re.escape(version('httptools'))}; {workers_said}, at most 77 connections \(\d+ descriptors\) "
+        r"each\n",
+        versions,
+    )
+    buffers = r"receive buffer \d+, send buffer \d+\n"
+    backlog = r"backlog \d+(?: \(net\.core\.somaxconn; 4096 asked for\))?"
+    assert re.fullmatch(rf"echoserver: listening: http unix:{tmp_path}/http\.sock, {backlog}, {buffers}", http)
+    assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {backlog}, {buffers}", tcp)
+    assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {buffers}", udp)
+    assert ready == "echoserver: ready\n"
+    assert rest == ("", "echoserver: draining\n")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (SOMAXCONN, f"backlog {SOMAXCONN}, "),
+        (SOMAXCONN + 1, f"backlog {SOMAXCONN} (net.core.somaxconn; {SOMAXCONN + 1} asked for), "),
+    ],
+)
+def test_the_kernels_cap_on_the_backlog_is_reported(asked: int, said: str) -> None:
+    with Group("--backlog", str(asked)) as server:
+        assert [said in line for line in server.lines if ": listening: " in line] == [True, True, False]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_other_event_loop(workers: str) -> None:
+    with Group("--loop", "asyncio", "--workers", workers) as server:
+        assert ", asyncio, " in server.lines[0]
+        assert server.get() == 200
+        assert ping(server.udp)
+        with server.connect("tcp") as client:
+            assert echoes(client)
+
+
+def test_the_version() -> None:
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"echoserver {__version__}\n", "")
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_worker_is_one_process() -> None:
+    with Group("--workers", "1") as server:
+        assert server.children() == []
+        assert len(os.listdir(f"/proc/{server.process.pid}/task")) == 1
+        assert listens(server.process.pid, "tcp", server.tcp)
+
+
+def test_all_workers_serve_the_same_port() -> None:
+    with Group("--workers", "4") as server, connections_by_worker(server, 100) as owned:
+        assert len(owned) == 4
+        assert all(owned.values()), owned
+        assert all(echoes(client) for clients in owned.values() for client in clients)
+
+
+def test_as_many_workers_as_cpus() -> None:
+    with Group("--workers", "auto") as server:
+        expected = config.workers("auto")
+        assert f"; {expected} worker{'s' if expected > 1 else ''}, " in server.lines[0]
+        assert len(server.children()) == (expected if expected > 1 else 0)
+        assert server.get() == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "number"),
+    [
+        ({"WEB_CONCURRENCY": "2"}, 2),
+        ({"ECHOSERVER_WORKERS": "3"}, 3),
+        ({"ECHOSERVER_WORKERS": "3", "WEB_CONCURRENCY": "2"}, 3),
+    ],
+    ids=str,
+)
+def test_the_environment_says_how_many(environment: dict[str, str], number: int) -> None:
+    with Group(environment=environment) as server:
+        assert len(server.children()) == number
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@alone_and_several
+def test_ipv6(workers: str) -> None:
+    with Group("--host", "::1", "--udp", "[::1]:0", "--workers", workers) as server:
+        with socket.create_connection(("::1", server.tcp), PATIENCE) as client:
+            assert echoes(client)
+        assert exchange(socket.create_connection(("::1", server.http), PATIENCE), GET)[0] == 200
+        assert ping(server.udp, family=socket.AF_INET6)
+        assert all(" [::1]:" in line for line in server.lines if ": listening: " in line)
+        assert server.refuses()  # on 127.0.0.1
+
+
+@alone_and_several
+def test_a_name_is_served_on_all_its_addresses(workers: str) -> None:
+    with Group("--host", "localhost", "--workers", workers) as server:
+        found = socket.getaddrinfo("localhost", server.tcp, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = {str(sockaddr[0]) for *_, sockaddr in found}
+        assert len([line for line in server.lines if ": listening: tcp " in line]) == len(addresses)
+        for address in addresses:
+            with socket.create_connection((address, server.tcp), PATIENCE) as client:
+                assert echoes(client)
+
+
+@alone_and_several
+def test_unix_sockets(workers: str, tmp_path: Path) -> None:
+    http, tcp = tmp_path / "http.sock", tmp_path / "tcp.sock"
+    with Group("--http", f"unix:{http}", "--tcp", f"unix:{tcp}", "--workers", workers) as server:
+        for _ in range(20):
+            assert exchange(unix_connect(str(http)), GET)[0] == 200
+            with unix_connect(str(tcp)) as client:
+                assert echoes(client)
+        server.send_signal()
+        assert server.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@alone_and_several
+def test_a_stale_unix_socket_is_replaced(workers: str, tmp_path: Path) -> None:
+    path = tmp_path / "tcp.sock"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    with Group("--tcp", f"unix:{path}", "--workers", workers), unix_connect(str(path)) as client:
+        assert echoes(client)
+
+
+@alone_and_several
+def test_a_unix_socket_that_somebody_has_put_in_its_place_stays(workers: str, tmp_path: Path) -> None:
+    path = tmp_path / "tcp.sock"
+    with Group("--tcp", f"unix:{path}", "--workers", workers):
+        path.unlink()
+        path.write_text("another's", encoding="ascii")
+    assert path.read_text(encoding="ascii") == "another's"
+
+
+# --- what can't be --------------------------------------------------------------------------------------------------
+
+
+def cannot_start(code: int, *options: str) -> str:
+    """The server ends with that code, and says why in one line, which is returned."""
+    given = " ".join(options)
+    others = [word for name in ("http", "tcp", "udp") if f"--{name} " not in given for word in (f"--{name}", "0")]
+    ended = run(*others, *options)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+@contextlib.contextmanager
+def occupied(protocol: str, *, shared: bool) -> Iterator[str]:
+    """An address that somebody else has; shared: who would share it with others (SO_REUSEPORT)."""
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+        other.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
+@alone_and_several
+@pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+def test_an_address_that_is_taken(protocol: str, workers: str, shared: bool) -> None:
+    with occupied(protocol, shared=shared) as address:
+        line = cannot_start(3, f"--{protocol}", address, "--workers", workers)
+    assert line == f"echoserver: cannot listen on {protocol} {address}: address already in use"
+
+
+@pytest.fixture(scope="module")
+def several() -> Iterator[Group]:
+    with Group("--workers", "4") as server:
+        yield server
+
+
+@alone_and_several
+@pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
+def test_an_address_that_another_echoserver_has(several: Group, protocol: str, workers: str) -> None:
+    address = f"127.0.0.1:{several.port(protocol)}"
+    line = cannot_start(3, f"--{protocol}", address, "--workers", workers)
+    assert line == f"echoserver: cannot listen on {protocol} {address}: address already in use"
+    assert several.get() == 200
+
+
+@alone_and_several
+def test_of_two_that_are_started_at_the_same_time_one_gets_the_port(workers: str) -> None:
+    """Before anybody listens two may bind the same address (SO_REUSEADDR): that neither notices is a matter of luck."""
+    for number in range(8):
+        address = f"127.{77 + int(workers)}.0.{number + 1}:8080"  # loopback has enough of them: no port to pick
+        command = [*COMMAND, "--http", address, "--tcp", "off", "--udp", "off", "--workers", workers]
+        with contextlib.ExitStack() as stack:
+            both = [stack.enter_context(Started(command)) for _ in range(2)]
+            for each in both:
+                stack.callback(each.kill_all)
+            wait_for(lambda both=both: all(each.settled() for each in both), "both to start or to end")  # type: ignore[misc]
+            assert sorted(each.poll() or 0 for each in both) == [0, 3], "both say that they are ready"
+
+
+class Started(subprocess.Popen[bytes]):
+    """A server that may start or not."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(command, stderr=subprocess.PIPE, start_new_session=True)
+        self.said = b""
+        assert self.stderr is not None
+        os.set_blocking(self.stderr.fileno(), False)
+
+    def settled(self) -> bool:
+        """Whether it is ready, or has ended."""
+        assert self.stderr is not None
+        self.said += self.stderr.read() or b""
+        return self.said.endswith(b" ready\n") or self.poll() is not None
+
+    def kill_all(self) -> None:
+        """It and its workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+@alone_and_several
+def test_a_unix_socket_that_is_taken(workers: str, tmp_path: Path) -> None:
+    path = f"{tmp_path}/tcp.sock"
+    with Group("--tcp", f"unix:{path}"):
+        line = cannot_start(3, "--tcp", f"unix:{path}", "--workers", workers)
+        assert line == f"echoserver: cannot listen on tcp unix:{path}: address already in use"
+        with unix_connect(path) as client:
+            assert echoes(client)
+
+
+@alone_and_several
+def test_a_file_where_a_unix_socket_should_be(workers: str, tmp_path: Path) -> None:
+    path = tmp_path / "tcp.sock"
+    path.write_text("dear", encoding="ascii")
+    line = cannot_start(3, "--tcp", f"unix:{path}", "--workers", workers)
+    assert line == f"echoserver: cannot listen on tcp unix:{path}: the file exists and is no socket"
+    assert path.read_text(encoding="ascii") == "dear"
+
+
+@pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
+def test_a_host_that_is_not_ours(protocol: str) -> None:
+    line = cannot_start(3, f"--{protocol}", "192.0.2.1:0", "--workers", "2")
+    assert line == f"echoserver: cannot listen on {protocol} 192.0.2.1:0: cannot assign requested address"
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    line = cannot_start(3, "--tcp", f"unix:{tmp_path}/no/tcp.sock")
+    assert line == f"echoserver: cannot listen on tcp unix:{tmp_path}/no/tcp.sock: no such file or directory"
+
+
+def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
+    with occupied("udp", shared=False) as address:
+        cannot_start(3, "--http", f"unix:{tmp_path}/http.sock", "--udp", address)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--no-such-option"], "--no-such-option"),
+        (["--workers", "0"], "--workers: '0' is not a number of workers: expected a whole number from 1, or auto"),
+        (["--http", "off", "--tcp", "off", "--udp", "off"], "--http, --tcp and --udp are all off"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage(options: list[str], expected: str) -> None:
+    line = cannot_start(2, *options)
+    assert line.startswith("echoserver: ")
+    assert expected in line
+
+
+def test_bad_usage_in_the_environment() -> None:
+    ended = run(environment={"ECHOSERVER_BACKLOG": "many"})
+    assert ended.returncode == 2
+    expected = "echoserver: ECHOSERVER_BACKLOG: 'many' is not a count: expected a whole number from 1 to 1073741824\n"
+    assert ended.stderr == expected
+
+
+def test_a_port_can_be_bound_again_at_once() -> None:
+    """What is left of the connections that the server has closed itself (TIME_WAIT) is no obstacle."""
+    with Group() as server, server.connect("tcp") as client:
+        assert echoes(client)
+        server.send_signal()
+        assert client.recv(1) == b""
+        assert server.wait() == 0
+    with Group("--tcp", str(server.tcp), "--workers", "2") as again:
+        wait_for(lambda: not again.refuses("tcp"), "the same port")

@@ -121,9 +121,10 @@ class HttpEcho(Connection):
                 self._flush(out)
                 self._last(more=position < end)
                 return
-        self._flush(out)
-        self._since = None
-        self._expect_again(request)
+        if out:  # not only empty lines
+            self._flush(out)
+            self._since = None
+            self._expect_again(request)
 
     def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
         """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.

@@ -1,0 +1,25 @@
+"""What the README says of the options and limits is what the code does."""
+
+import re
+from pathlib import Path
+
+from echoserver import config
+from echoserver.messages.request import MAX_FIELDS
+from echoserver.protocols.udp import REFLECTORS
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_option_is_in_the_table_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(--[a-z-]+) [A-Z]+` \| (.*?) \|", README, re.MULTILINE))
+    assert rows == {option.flag: f"`{option.default}`" for option in config.OPTIONS}
+
+
+def test_every_option_says_the_same_as_the_help() -> None:
+    for option in config.OPTIONS:
+        assert f"| `{option.flag} {option.metavar}` | `{option.default}` | {option.help} |" in README
+
+
+def test_the_figures_in_the_text() -> None:
+    assert f"more than {MAX_FIELDS} fields" in README
+    assert ", ".join(map(str, sorted(REFLECTORS))) in " ".join(README.split())

@@ -23,10 +23,11 @@ class Gather(asyncio.BufferedProtocol):
     content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_buffer", "_connection", "_end", "_filled", "_place", "_request")
+    __slots__ = ("_buffer", "_connection", "_end", "_filled", "_place", "_request", "_worker")
 
     def __init__(self, connection: "HttpEcho", request: "Request") -> None:
         self._connection = connection
+        self._worker = connection.worker
         self._request = request
         self._place = max(request.head_size, len(connection.worker.prefix) + len(request.answer) + _CLOSE)
         self._end = self._place + request.content_length
@@ -44,21 +45,24 @@ class Gather(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._buffer is _NONE:
-            self._buffer = self._connection.worker.pool.take(self._end + _SPARE)
+            self._buffer = self._worker.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
-        if self._connection.worker.crowded:
+        if self._worker.crowded:
             return self._buffer[self._filled : self._filled + LITTLE]
         return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
+        worker, connection = self._worker, self._connection
         filled = self._filled = self._filled + nbytes
-        connection = self._connection
         if connection.awaiting:
             nbytes = self._begin(filled)
             if nbytes < 0:
                 return
+        if filled >= self._end:  # all is here: nothing needs to be held
+            self._finish(filled)
+            return
         connection.hold(nbytes)
-        if filled >= self._end or connection.worker.crowded:
+        if worker.crowded:
             self._finish(filled)
 
     def _begin(self, filled: int) -> int:

@@ -236,10 +236,12 @@ class HttpEcho(Connection):
         The answer's head goes before it; the buffer is done with when both have been sent.
         """
         request, worker = self._serving, self.worker
+        self.stamp = worker.now
         head = worker.prefix + request.answer
         start = place - len(head)
         buffer[start:place] = head
-        self.hold(-self.held)
+        if self.held:
+            self.hold(-self.held)
         behind = self.behind is not None
         self.send(buffer[start:end])
         if behind or self.behind is None:

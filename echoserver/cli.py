@@ -111,12 +111,14 @@ def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Ask a server for /healthz, or the URL given: 0 where it answers 200, else 1 and a line that says why."""
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
         print("usage: echoserver healthcheck [http://HOST:PORT/PATH]", file=sys.stderr)
-        return OK if len(arguments) == 1 else USAGE
+        return OK if len(arguments) == 1 else FAILED
     try:
         where, path = _target(arguments[0] if arguments else None, environment)
+    except SystemExit:  # a variable is wrong, which has been said; 2 is reserved where images are checked
+        return FAILED
     except config.ConfigError as error:
         print(f"echoserver healthcheck: {error}", file=sys.stderr)
-        return USAGE
+        return FAILED
     host = "localhost" if where.path else str(where)
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     try:

@@ -257,6 +257,8 @@ def parse(texts: Mapping[str, str]) -> Config:
         and (values["http"].port or values["http"].path)
     ):
         raise ConfigError(f"--http and --tcp are both {values['http']}: expected two addresses")
+    if "buffer_limit" not in texts:
+        values["buffer_limit"] = min(values["buffer_limit"], values["buffer_total"])
     if values["buffer_limit"] > values["buffer_total"]:
         raise ConfigError("--buffer-limit is more than --buffer-total: expected at most as much")
     return Config(**values)
@@ -278,5 +280,6 @@ def descriptor_limit() -> int:
 
 
 def connection_limit(config: Config) -> int:
-    """``--max-connections``, or what the descriptor limit leaves for connections."""
-    return config.max_connections or max(1, descriptor_limit() - RESERVE)
+    """``--max-connections``, but no more than the descriptor limit leaves for connections."""
+    most = max(1, descriptor_limit() - RESERVE)
+    return min(config.max_connections or most, most)

@@ -17,6 +17,9 @@ LINGER = 2.0
 QUIET = 1.0
 """Seconds without a read after which a draining worker takes a connection for idle."""
 
+LITTLE = 16 << 10
+"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
+
 FAIR_SHARE = 64 << 10
 """Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
 
@@ -94,7 +97,8 @@ class Connection(asyncio.Protocol):
         worker = self.worker
         self.owed += size
         worker.owed += size
-        if self.owed >= (FAIR_SHARE if worker.crowded else worker.config.buffer_limit):
+        most = FAIR_SHARE if worker.crowded else worker.config.buffer_limit
+        if self.owed >= most or worker.owed >= worker.config.buffer_total:
             self.pause()
         if worker.owed >= worker.owed_limit and not worker.crowded:
             worker.crowd()
@@ -169,6 +173,10 @@ class Connection(asyncio.Protocol):
                 self.waiting = waiting
                 self.stamp = now
         return 0 < timeout <= now - self.stamp
+
+    def idle(self) -> bool:
+        """Whether nothing is under way that would be lost now."""
+        return False
 
     def drain(self) -> None:
         """The worker has begun to drain: take nothing new."""

@@ -56,7 +56,7 @@ def _serve_alone(settings: config.Config, reservation: listeners.Reservation) ->
         log.error("cannot start: %s", error.strerror or error)
         return NOT_STARTED
     _announce(settings, reservation)
-    return worker.serve_alone(only, settings.drain_delay)
+    return worker.serve_alone(only)
 
 
 def _announce(settings: config.Config, reservation: listeners.Reservation) -> None:
@@ -161,7 +161,7 @@ class Supervisor:
             theirs.setblocking(False)
             sockets = self._reservation.for_worker()
             opened = worker.open_worker(self._config, self._reservation.endpoints, sockets)
-            return worker.serve_for(theirs, opened, self._config.drain_delay)
+            return worker.serve_for(theirs, opened)
         except (listeners.CannotListen, OSError) as error:
             log.error("%s", error)
             return NOT_STARTED
@@ -215,7 +215,7 @@ class Supervisor:
         child.ready = True
         if self._stopping:
             self._tell(child, worker.DRAIN)
-        if not self._announced and all(each.ready for each in self._children.values()):
+        if not self._announced and not self._stopping and all(each.ready for each in self._children.values()):
             self._announced = True
             self._reservation.release(socket.SOCK_DGRAM)
             _announce(self._config, self._reservation)

@@ -6,6 +6,7 @@ import functools
 import gc
 import importlib.util
 import logging
+import math
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 from echoserver import config, listeners
 from echoserver.buffers import BufferPool
-from echoserver.connection import Connection
+from echoserver.connection import LITTLE, Connection
 from echoserver.messages import request, response
 from echoserver.messages.request import Fields, Request
 from echoserver.protocols.http import HttpEcho
@@ -28,6 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 log = logging.getLogger("echoserver")
 
 _READ = 256 << 10  # bytes read at a time by a relay
+_ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
 
@@ -52,9 +54,9 @@ class Worker:
     """
 
     __slots__ = (
-        "_exit_code", "_held", "_interval", "_servers", "_stop_by", "_udp", "buffer", "config", "connections",
-        "crowded", "draining", "fields", "loop", "max_connections", "now", "owed", "owed_limit", "pool", "prefix",
-        "refusals", "stopping", "time",
+        "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
+        "_udp", "_whole_buffer", "buffer", "config", "connections", "crowded", "draining", "fields", "loop",
+        "max_connections", "now", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping", "time",
     )  # fmt: skip
 
     def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
@@ -65,7 +67,7 @@ class Worker:
         self.refusals = _REFUSALS
         self.fields: dict[bytes, Fields] = {}
         self.pool = BufferPool()
-        self.buffer = self.pool.take(_READ)
+        self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         self.owed_limit = (
             settings.buffer_total // 2
@@ -76,6 +78,10 @@ class Worker:
         self._servers: list[asyncio.AbstractServer] = []
         self._held: list[tuple[socket.socket, Callable[[], Connection]]] = []
         self._udp: list[socket.socket] = []
+        self._refusing: asyncio.Task[None] | None = None
+        self._refused_at = -math.inf
+        self._quiet = False
+        self._next_tick: asyncio.TimerHandle | None = None
         self._stop_by = 0.0
         self._exit_code = 0
         self._read_clock()
@@ -95,6 +101,7 @@ class Worker:
     def crowd(self) -> None:
         """owed_limit is reached: from now on read little at a time, and nothing from those for whom much is kept."""
         self.crowded = True
+        self.buffer = self._whole_buffer[:LITTLE]
         self.pool.clear()
         for each in self.connections:
             each.crowd()
@@ -104,6 +111,16 @@ class Worker:
         self.owed -= size
         if self.crowded and self.owed < self.owed_limit:
             self.crowded = False
+            self.buffer = self._whole_buffer
+
+    def is_full(self) -> bool:
+        """Whether the newest connection is one too many; said in the log at most once a minute."""
+        if len(self.connections) <= self.max_connections:
+            return False
+        if self.now - self._refused_at >= 60:
+            self._refused_at = self.now
+            log.warning("%d connections: more are refused (--max-connections, descriptors)", self.max_connections)
+        return True
 
     # --- its life ---
 
@@ -113,7 +130,7 @@ class Worker:
         for endpoint, bound in zip(endpoints, sockets, strict=True):
             if endpoint.protocol == "udp":
                 self._udp.append(bound)
-                self.loop.add_reader(bound, UdpEcho(bound, self.buffer).readable)
+                self.loop.add_reader(bound, UdpEcho(bound, self._whole_buffer).readable)
                 continue
             listeners.listen(endpoint, bound, self.config.backlog)
             factory = functools.partial(protocols[endpoint.protocol], self)
@@ -128,44 +145,49 @@ class Worker:
 
     def tick(self) -> None:
         """Once a sweep: the time, the Date, and all connections that are overdue."""
+        if self._next_tick is not None:
+            self._next_tick.cancel()
+        self._next_tick = self.loop.call_later(self.interval, self.tick)
         self._read_clock()
         for connection in list(self.connections):
             connection.sweep(self.now)
         self.pool.sweep()
-        if self.draining:
-            if not self.connections:
-                self.loop.stop()
-                return
+        if self._refusing is not None and self._refusing.done():
+            if not self.connections and self._quiet:
+                self.loop.stop()  # on asyncio an accepted connection is not among ours before the next turn
+            self._quiet = not self.connections
             if self._stop_by and self.now >= self._stop_by:
                 self._cut_all()
-        self.loop.call_later(self.interval, self.tick)
 
     @property
     def interval(self) -> float:
         """Seconds from one sweep to the next."""
         return 0.05 if self.draining else self._interval
 
-    def stop(self, delay: float, *, alone: bool = False) -> None:
+    def stop(self, delay: float, timeout: float, *, alone: bool = False) -> None:
         """Begin to drain: not ready from now on, nothing new accepted after delay seconds. May be called again.
 
-        alone: the other workers go on.
+        timeout: then cut what is still under way after so many seconds, 0 for never. alone: the other workers go on.
         """
         if not self.stopping:
             self.stopping = True
-            self.loop.call_later(delay, self._drain, alone)
+            self.loop.call_later(delay, self._drain, timeout, alone)
 
-    def _drain(self, alone: bool) -> None:
+    def _drain(self, timeout: float, alone: bool) -> None:
         self.draining = True
         self._read_clock()
-        self._stop_by = self.now + self.config.drain_timeout if self.config.drain_timeout else 0.0
+        self._stop_by = self.now + timeout if timeout else 0.0
         for connection in self.connections:
             connection.drain()
+        self.loop.call_soon(self._close_listeners, alone)  # asyncio loses those that it has just accepted
+
+    def _close_listeners(self, alone: bool) -> None:
         for server in self._servers:
             server.close()
         for bound in self._udp:
             self.loop.remove_reader(bound)
             bound.close()
-        self.loop.create_task(self._refuse_waiting(alone))
+        self._refusing = self.loop.create_task(self._refuse_waiting(alone))
         self.loop.call_soon(self.tick)
 
     async def _refuse_waiting(self, alone: bool) -> None:
@@ -174,12 +196,11 @@ class Worker:
         Who waits at a unix socket waits for the other workers too: they are left to those, where we drain alone.
         """
         for listener, factory in self._held:
-            while not (alone and listener.family == socket.AF_UNIX):
-                try:
-                    accepted, _ = listener.accept()
-                except OSError:
-                    break
-                await self.loop.connect_accepted_socket(factory, accepted)
+            if not (alone and listener.family == socket.AF_UNIX):
+                with contextlib.suppress(OSError):
+                    for _ in range(self.config.backlog):
+                        accepted, _ = listener.accept()
+                        await self.loop.connect_accepted_socket(factory, accepted)
             listener.close()
 
     def _cut_all(self) -> None:
@@ -191,7 +212,7 @@ class Worker:
 
     def end_at_once(self) -> None:
         """The second signal: no more waiting."""
-        self._exit_code = 1 if self.connections else 0
+        self._exit_code = int(not all(connection.idle() for connection in self.connections))
         self.loop.stop()
 
     def run(self) -> int:
@@ -238,7 +259,7 @@ def open_worker(settings: config.Config, endpoints: list[listeners.Endpoint], so
     return worker
 
 
-def serve_alone(worker: Worker, delay: float) -> int:
+def serve_alone(worker: Worker) -> int:
     """Run the only worker, in the main process: signals are its own."""
 
     def on_signal() -> None:
@@ -246,7 +267,7 @@ def serve_alone(worker: Worker, delay: float) -> int:
             worker.end_at_once()
         else:
             log.info("draining")
-            worker.stop(delay)
+            worker.stop(worker.config.drain_delay, worker.config.drain_timeout)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.loop.add_signal_handler(number, on_signal)
@@ -258,20 +279,22 @@ def serve_alone(worker: Worker, delay: float) -> int:
     return worker.run()
 
 
-def serve_for(supervisor: socket.socket, worker: Worker, delay: float) -> int:
+def serve_for(supervisor: socket.socket, worker: Worker) -> int:
     """Run one of several workers: it says READY, is told DRAIN or END, and ends when the supervisor is gone."""
+
+    delay, timeout = worker.config.drain_delay, worker.config.drain_timeout
 
     def told() -> None:
         what = supervisor.recv(16)
         if END in what:
             worker.end_at_once()
         elif DRAIN in what:
-            worker.stop(delay)
+            worker.stop(delay, timeout)
         else:
             worker.loop.remove_reader(supervisor)
-            worker.stop(0.0)
+            worker.stop(0.0, timeout or _ORPHAN)
 
     worker.loop.add_reader(supervisor, told)
-    worker.loop.add_signal_handler(signal.SIGTERM, functools.partial(worker.stop, delay, alone=True))
+    worker.loop.add_signal_handler(signal.SIGTERM, functools.partial(worker.stop, delay, timeout, alone=True))
     supervisor.send(READY)
     return worker.run()

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from echoserver.protocols.http import HttpEcho
 
-LITTLE = 16 << 10
-"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
-
 
 class Frugal(asyncio.BufferedProtocol):
     """Takes the place of an HTTP connection as its transport's protocol until the worker is no longer crowded.
 
-    uvloop (0.23.0) reads up to 250 KiB for a protocol that does not bring a buffer of its own.
+    The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
+    bring a buffer of its own.
     """
 
     __slots__ = ("_connection",)
@@ -22,7 +20,7 @@ class Frugal(asyncio.BufferedProtocol):
         self._connection = connection
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connection.worker.buffer[:LITTLE]
+        return self._connection.worker.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from echoserver.protocols.frugal import LITTLE
+from echoserver.connection import LITTLE
 
 if TYPE_CHECKING:
     from echoserver.messages.request import Request
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
 _CLOSE = len(b"Connection: close\r\n")  # which a drain may add to the answer
+_FIRST = 512 << 10  # bytes read at first of what may be another request: not much more than of any other
 _NONE = memoryview(b"")
 
 
@@ -47,6 +48,8 @@ class Gather(asyncio.BufferedProtocol):
         if self._buffer is _NONE:
             self._buffer = self._worker.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
+        if self._connection.awaiting:
+            return self._buffer[self._filled : self._filled + _FIRST]
         if self._worker.crowded:
             return self._buffer[self._filled : self._filled + LITTLE]
         return self._buffer[self._filled :]
@@ -69,7 +72,7 @@ class Gather(asyncio.BufferedProtocol):
         """The first bytes of another request: how many are content that belongs where it is, or -1."""
         place, request, connection = self._place, self._request, self._connection
         head = self._buffer[place - request.head_size : min(filled, place)]
-        if head == request.head:
+        if head == request.head and connection.behind is None:
             connection.again(request)
             return filled - place
         data = bytes(self._buffer[place - request.head_size : filled])

@@ -12,7 +12,7 @@ from echoserver.messages.request import NO_REQUEST, Request
 from echoserver.messages.response import Refusal
 from echoserver.protocols.frugal import Frugal
 from echoserver.protocols.gather import Gather
-from echoserver.protocols.relay import Relay
+from echoserver.protocols.relay import RelayContent
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
@@ -31,8 +31,8 @@ class HttpEcho(Connection):
     """
 
     __slots__ = (
-        "_decoder", "_left", "_lent", "_looked_at", "_parts", "_pending", "_receive", "_relaying", "_request",
-        "_serving", "_since", "_started", "awaiting",
+        "_decoder", "_left", "_lent", "_lingering", "_looked_at", "_parts", "_pending", "_receive", "_relaying",
+        "_request", "_serving", "_since", "_started", "awaiting",
     )  # fmt: skip
 
     _receive: Callable[["HttpEcho", bytes], None]
@@ -43,7 +43,9 @@ class HttpEcho(Connection):
     awaiting: bool
     """A Gather has the transport, between two requests."""
     _since: float | None
-    """Since when a header section has been awaited; None between two requests."""
+    """Since when the client has owed its first header section, the rest of one, or its FIN; None: it does not."""
+    _lingering: bool
+    """After the last answer and our FIN, what the client sends is read on until its own."""
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
@@ -51,7 +53,7 @@ class HttpEcho(Connection):
         self._request = self._serving = NO_REQUEST
         self._pending: bytearray | None = None
         self._lent: memoryview | None = None
-        self.awaiting = False
+        self.awaiting = self._lingering = False
         self._since = worker.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,11 +61,13 @@ class HttpEcho(Connection):
         worker = self.worker
         if worker.crowded:
             self.take_transport()
-        if len(worker.connections) > worker.max_connections or worker.draining:
+        if worker.is_full():
             if len(worker.connections) > worker.max_connections + worker.refusals:
                 self.cut()
             else:
-                self._refuse(Refusal(503, "shutting down" if worker.draining else "too many connections"))
+                self._refuse(Refusal(503, "too many connections"))
+        elif worker.draining:
+            self._refuse(Refusal(503, "shutting down"))
 
     # --- the requests ---
 
@@ -168,6 +172,7 @@ class HttpEcho(Connection):
             self._looked_at = 0
             self._since = worker.now
         pending += data
+        self.hold(len(data))
         while pending.startswith(b"\r\n"):
             del pending[:2]
         if not pending or pending == b"\r":
@@ -175,11 +180,14 @@ class HttpEcho(Connection):
         if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
             try:
                 messages.look_at(pending, self._looked_at, worker.config.max_header)
+                if worker.owed >= worker.config.buffer_total:
+                    raise Refusal(503, "too much is kept for other clients")
             except Refusal as refusal:
                 self._refuse(refusal, silent=pending.startswith(b"HEAD "))
             self._looked_at = len(pending)
             return
         self._pending = None
+        self.hold(-self.held)
         self._receive = HttpEcho._answer_all
         self._answer_all(bytes(pending))
 
@@ -191,7 +199,7 @@ class HttpEcho(Connection):
         self._left = length
         self._parts: list[bytes] = []
         self._receive = HttpEcho._gather_content
-        self._relaying = length > worker.config.buffer_limit
+        self._relaying = self.owed + length > worker.config.buffer_limit
         if length > _IN_PARTS and not self._relaying and not worker.crowded and not request.silent:
             try:
                 Gather(self, request).start(first)
@@ -275,7 +283,7 @@ class HttpEcho(Connection):
     def _relay(self) -> None:
         """Move the rest of the content on as it comes."""
         self._receive = HttpEcho._relayed_elsewhere
-        self.transport.set_protocol(Relay(self, self._left, self._relayed))
+        self.transport.set_protocol(RelayContent(self, self._left, self._relayed))
 
     def _relayed(self) -> None:
         self.take_transport()
@@ -328,8 +336,8 @@ class HttpEcho(Connection):
 
     def _cut_short(self) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
-        self._receive = HttpEcho._drop
-        self._linger()
+        self._lingering = True
+        self._drop_all()
 
     # --- how it goes on, and how it ends ---
 
@@ -368,33 +376,33 @@ class HttpEcho(Connection):
     def _last(self, *, more: bool) -> None:
         """That was the last answer; more: the client has sent something behind it, which a close would answer with a
         reset that can destroy the answer."""
-        self._receive = HttpEcho._drop
-        self._request = NO_REQUEST
-        self._since = None
-        if more:
-            self._linger()
-        else:
-            self.finish()
+        self._lingering = more
+        self._drop_all()
 
     def _refuse(self, refusal: Refusal, *, silent: bool = False) -> None:
         """Send an error response and nothing after it; silent: the request that is in error is a HEAD."""
         silent = silent or self._serving.silent
-        self._pending = None
-        self._request = NO_REQUEST
-        self._receive = HttpEcho._drop
         self.send(response.refusal(self.worker.time, refusal, silent=silent))
-        self._linger()
+        self._lingering = True
+        self._drop_all()
 
-    def _linger(self) -> None:
-        """Close in stages (RFC 9112 section 9.6): FIN after what is on its way, then read on until the client's."""
-        self._since = self.worker.now
-        self.finish()
+    def _drop_all(self) -> None:
+        """Nothing is answered any more: end after what is on its way, and until then read nothing."""
+        self._receive = HttpEcho._drop
+        self._request = NO_REQUEST
+        self._pending = None
+        self._since = None
+        self.stamp = self.worker.now
+        if not self.finish():
+            return
+        self.pause()
 
     def _drop(self, data: bytes) -> None:
         pass
 
     def end(self) -> None:
-        if self._receive is HttpEcho._drop and self._since is not None:
+        """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
+        if self._lingering:
             self._since = self.worker.now
             self.transport.write_eof()
         else:
@@ -411,17 +419,21 @@ class HttpEcho(Connection):
         super().resume_writing()
 
     def eof_received(self) -> bool:
-        if self._receive is HttpEcho._drop:
-            self._since = None
-        elif self._receive is HttpEcho._gather_head and self._pending:
-            silent = self._pending.startswith(b"HEAD ")
-            self._refuse(Refusal(400, "the connection was closed within the header section"), silent=silent)
+        if self._receive is HttpEcho._gather_head and self._begun():
+            self._refuse(Refusal(400, "the connection was closed within the header section"), silent=self._is_head())
         elif self._receive in (HttpEcho._gather_content, HttpEcho._gathered_elsewhere) or (
             self._receive is HttpEcho._decode_chunks and not self._started
         ):
             self._refuse(Refusal(400, "the connection was closed within the content"))
-        self._since = None  # nothing more comes: no need to linger
+        self._lingering = False  # nothing more comes
         return self.finish()
+
+    def _begun(self) -> bool:
+        """Whether a header section has begun: empty lines, and the beginning of one, are none."""
+        return self._pending is not None and self._pending not in (bytearray(), bytearray(b"\r"))
+
+    def _is_head(self) -> bool:
+        return self._pending is not None and self._pending.startswith(b"HEAD ")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -429,29 +441,31 @@ class HttpEcho(Connection):
         self._parts = []
 
     def sweep(self, now: float) -> None:
-        config = self.worker.config
-        receive = self._receive
-        if self.behind is not None:
+        config, receive = self.worker.config, self._receive
+        if receive is HttpEcho._drop:
+            self._sweep_last(now)
+        elif self.behind is not None:
             if self.stalled(now, config.idle_timeout):
                 self.cut()
-        elif receive is HttpEcho._drop:
-            if self._since is not None and now - self._since >= LINGER - self.worker.interval:
-                self.transport.close()
-        elif self._since is not None:
-            if 0 < config.header_timeout <= now - self._since:
-                self._head_overdue()
-        elif receive is not HttpEcho._answer_all:
-            if self.stalled(now, config.idle_timeout):
-                self._content_overdue()
-        elif 0 < config.keep_alive_timeout <= now - self.stamp or (self.worker.draining and now - self.stamp >= QUIET):
-            self.finish()
+        elif self._since is not None and 0 < config.header_timeout <= now - self._since:
+            if self._begun():
+                self._refuse(Refusal(408, "the header section did not come in time"), silent=self._is_head())
+            else:
+                self.finish()  # nothing was asked: a connection made in advance
+        elif self.idle():
+            quiet = now - self.stamp
+            if 0 < config.keep_alive_timeout <= quiet or (self.worker.draining and quiet >= QUIET):
+                self.finish()
+        elif receive is not HttpEcho._gather_head and self.stalled(now, config.idle_timeout):
+            self._content_overdue()
 
-    def _head_overdue(self) -> None:
-        if self._pending:
-            silent = self._pending.startswith(b"HEAD ")
-            self._refuse(Refusal(408, "the header section did not come in time"), silent=silent)
-        else:
-            self.finish()  # nothing was asked: a connection made in advance
+    def _sweep_last(self, now: float) -> None:
+        """After the last answer: its client has LINGER to take it, or some more of it, and again to end."""
+        if self.behind is not None:
+            if self.stalled(now, self.worker.config.idle_timeout or LINGER):
+                self.cut()
+        elif self._since is not None and now - self._since >= LINGER - self.worker.interval:
+            self.transport.close()
 
     def _content_overdue(self) -> None:
         if self._receive is HttpEcho._relayed_elsewhere or (self._receive is HttpEcho._decode_chunks and self._started):
@@ -460,6 +474,13 @@ class HttpEcho(Connection):
             self.take_transport()
             self._refuse(Refusal(408, "the content stopped coming"))
 
+    def idle(self) -> bool:
+        """Between two requests, or before the first."""
+        between = self._receive is HttpEcho._answer_all or (
+            self._receive is HttpEcho._gather_head and not self._begun()
+        )
+        return between and self.behind is None
+
     def drain(self) -> None:
         self._request = NO_REQUEST
         if self.awaiting:
@@ -467,5 +488,5 @@ class HttpEcho(Connection):
             self.take_transport()
         if self._serving is not NO_REQUEST:
             self._serving = self._serving.as_last()
-        if self._since is not None and not self._pending and self._receive is HttpEcho._answer_all:
+        if not self._begun():
             self._since = None  # nothing was asked yet: idle

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from echoserver.connection import QUIET, Connection
 from echoserver.protocols.relay import Relay
+
+if TYPE_CHECKING:
+    from echoserver.worker import Worker
 
 
 class TcpEcho(Connection):
@@ -17,14 +21,22 @@ class TcpEcho(Connection):
 
     __slots__ = ("data_received",)
 
-    data_received: Callable[[bytes], None]  # type: ignore[assignment]  # a slot where the base class has a method
+    data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
+    """None: a Relay has the transport."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self.data_received = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if len(self.worker.connections) > self.worker.max_connections:
+        worker = self.worker
+        if worker.is_full() or worker.draining:
             self.cut()
+        elif worker.crowded:
+            self.transport.set_protocol(Relay(self))
         else:
-            self._receive_with(self._stamped if self.worker.config.idle_timeout else self.transport.write)
+            self._receive_with(self._stamped if worker.config.idle_timeout else self.transport.write)
 
     def _receive_with(self, receive: Callable[[bytes], None]) -> None:
         self.data_received = receive
@@ -44,12 +56,12 @@ class TcpEcho(Connection):
 
     def _relay(self) -> None:
         if self.data_received is not None:
-            self.data_received = None  # type: ignore[assignment]
-            self.transport.set_protocol(Relay(self, -1))
+            self.data_received = None
+            self.transport.set_protocol(Relay(self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.data_received = None  # type: ignore[assignment]  # a bound method of self: a cycle
+        self.data_received = None  # a bound method of self: a cycle
 
     def sweep(self, now: float) -> None:
         if self.stalled(now, self.worker.config.idle_timeout):

@@ -25,7 +25,7 @@ from tests.process.processes import (
     run,
     unix_connect,
 )
-from tests.servers import PATIENCE, wait_for
+from tests.servers import PATIENCE, Server, wait_for
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="ascii"))
@@ -344,3 +344,15 @@ def test_a_port_can_be_bound_again_at_once() -> None:
         assert server.wait() == 0
     with Group("--tcp", str(server.tcp), "--workers", "2") as again:
         wait_for(lambda: not again.refuses("tcp"), "the same port")
+
+
+def test_more_connections_than_descriptors_are_not_promised() -> None:
+    with Server("--max-connections", "1000000000") as server:
+        found = re.search(r"at most (\d+) connections \((\d+) descriptors\)", server.lines[0])
+        assert found
+        assert int(found[1]) < int(found[2])
+
+
+def test_the_limit_of_one_connection_follows_that_of_all() -> None:
+    with Server("--buffer-total", "1MiB") as server:
+        assert server.said("ready")

@@ -201,7 +201,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )  # fmt: skip
 def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: str) -> None:
-    assert cli.main(["healthcheck", url]) == 2
+    assert cli.main(["healthcheck", url]) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("echoserver healthcheck: ")
@@ -211,7 +211,7 @@ def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: 
 
 
 def test_healthcheck_takes_one_url_at_most(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["healthcheck", "http://localhost/", "http://localhost/"]) == 2
+    assert cli.main(["healthcheck", "http://localhost/", "http://localhost/"]) == 1
     assert capsys.readouterr().err == "usage: echoserver healthcheck [http://HOST:PORT/PATH]\n"
 
 
@@ -222,14 +222,12 @@ def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None
 
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 2
+    assert cli.healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 1
     assert capsys.readouterr().err == "echoserver healthcheck: HTTP is off: expected a URL to ask\n"
 
 
 def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.healthcheck([], {"PORT": "http"})
-    assert caught.value.code == 2
+    assert cli.healthcheck([], {"PORT": "http"}) == 1
     assert capsys.readouterr().err.startswith("echoserver: PORT: 'http' is not an address: expected PORT")
 
 

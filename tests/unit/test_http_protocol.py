@@ -901,3 +901,68 @@ def shared_loop() -> Iterator[None]:
 
 def shared_worker() -> Worker:
     return _shared[0]
+
+
+# --- clients that take little, or owe something ---
+
+
+def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Worker) -> None:
+    limit = worker.config.buffer_limit
+    worker.config = dataclasses.replace(worker.config, max_body=0)
+    request = post(bytes(limit - 500))  # its answer is a little less than the limit
+    with connect(worker, room=0) as client:
+        client.feed(request)
+        assert client.reading
+        client.feed(request)
+        assert not client.reading
+        assert worker.owed < 2 * limit
+        client.take(10 * limit)
+        client.feed(request)
+        assert client.sent.count(b"HTTP/1.1 200 OK\r\n") >= 2
+
+
+def test_the_beginning_of_a_header_section_counts_as_kept(worker: Worker) -> None:
+    with connect(worker) as client:
+        client.feed(get()[:-1])
+        assert worker.owed == len(get()) - 1
+        client.feed(get()[-1:])
+        assert worker.owed == 0
+
+
+def test_a_refused_client_that_reads_nothing_is_read_no_more_and_cut(worker: Worker) -> None:
+    with connect(worker, room=0) as client:
+        client.feed(get() * 10 + b"garbage\r\n\r\n")
+        assert not client.reading
+        sweep(worker, LINGER / 2)
+        assert client.open
+        sweep(worker, LINGER)
+        assert client.closing
+
+
+def test_without_a_header_timeout_silence_is_idleness(worker: Worker) -> None:
+    worker.config = dataclasses.replace(worker.config, header_timeout=0.0, keep_alive_timeout=1.0)
+    with connect(worker) as silent, connect(worker) as empty, connect(worker) as begun:
+        empty.feed(b"\r\n\r")
+        begun.feed(b"GET")
+        sweep(worker, 1)
+        assert silent.closing
+        assert empty.closing
+        assert begun.open
+
+
+def test_a_stray_cr_is_no_request(worker: Worker) -> None:
+    with connect(worker) as client:
+        client.feed(get())
+        client.feed(b"\r")
+        client.eof()
+        assert without_dates(client.sent) == echo(get())
+        assert client.lost
+
+
+def test_what_may_be_another_request_is_not_read_whole(worker: Worker) -> None:
+    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=8 << 20)
+    with connect(worker) as client:
+        client.feed(post(bytes(4 << 20)))
+        waiting: asyncio.BaseProtocol = client.get_protocol()
+        assert isinstance(waiting, asyncio.BufferedProtocol)
+        assert len(memoryview(waiting.get_buffer(-1))) <= 512 << 10

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 256 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
 _MANY_PARTS = 64
+_SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 
 
 class HttpEcho(Connection):
@@ -180,7 +181,7 @@ class HttpEcho(Connection):
         if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
             try:
                 messages.look_at(pending, self._looked_at, worker.config.max_header)
-                if worker.owed >= worker.config.buffer_total:
+                if len(pending) > _SPARED and worker.owed >= worker.config.buffer_total:
                     raise Refusal(503, "too much is kept for other clients")
             except Refusal as refusal:
                 self._refuse(refusal, silent=pending.startswith(b"HEAD "))
@@ -403,7 +404,7 @@ class HttpEcho(Connection):
     def end(self) -> None:
         """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
         if self._lingering:
-            self._since = self.worker.now
+            self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
         else:
             self.transport.close()

@@ -384,16 +384,23 @@ def test_idle_timeout_lets_go_on_what_goes_on(loop: str) -> None:
 # --- memory: clients that send and do not read ---
 
 
-def exhaust(clients: list[socket.socket], block: bytes, most: int, quiet: float = 0.5) -> list[int]:
-    """Let each send a block over and over, up to so many bytes, and none read; returns how many each has sent."""
-    sent, view = dict.fromkeys(clients, 0), memoryview(block)
+def exhaust(clients: list[socket.socket], block: bytes, most: int, turn: Callable[[], None]) -> list[int]:
+    """Let each send a block over and over, up to so many bytes, and none read; returns how many each has sent.
+
+    turn: returns when the server has had the time to read more. That it has not, twice, is the end.
+    """
+    sent, view, still = dict.fromkeys(clients, 0), memoryview(block), 0
     for client in clients:
         client.setblocking(False)
-    while ready := select.select([], [each for each in clients if sent[each] < most], [], quiet)[1]:
+    while still < 2:
+        ready = select.select([], [each for each in clients if sent[each] < most], [], 0.2)[1]
         for client in ready:
             start = sent[client] % len(block)
             with contextlib.suppress(BlockingIOError):
                 sent[client] += client.send(view[start : start + 64 * KIB])
+        still = 0 if ready else still + 1
+        if not ready:
+            turn()
     for client in clients:
         client.settimeout(PATIENCE)
     return [sent[client] for client in clients]
@@ -422,7 +429,7 @@ def test_a_client_that_never_reads_is_bounded(loop: str, asked: bytes) -> None:
     ):
         before = server.resident()
         block = asked * max(1, MIB // len(asked))
-        (sent,) = exhaust([client], block, 1 << 40)
+        (sent,) = exhaust([client], block, 1 << 40, lambda: let_read(server))
         grown = server.resident() - before
         rest = asked[sent % len(asked) :] if sent % len(asked) else b""
         with sending(client, rest, fin=True):
@@ -470,12 +477,17 @@ def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, 
     They come over a unix socket, for which the kernel keeps little: over TCP it is some 5 MiB each, 1 GiB together.
     """
     tcp, http, (asked, allowed) = tmp_path / "tcp", tmp_path / "http", NEVER_READ[what]
+
+    def turn() -> None:
+        with HttpClient(connect_to(http)) as client:
+            assert client.ask(GET).content == GET
+
     options = ("--loop", loop, "--buffer-total", "32MiB", "--tcp", f"unix:{tcp}", "--http", f"unix:{http}")
     with Server(*options) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect_to(tcp if what == "tcp" else http)) for _ in range(200)]
         before = server.resident()
         block = asked * max(1, MIB // len(asked))
-        sent = exhaust(clients, block, 2 * MIB)
+        sent = exhaust(clients, block, 2 * MIB, turn)
         grown = server.resident() - before
         with HttpClient(connect_to(http)) as client:
             half, content = os.urandom(400_000), os.urandom(400_000)
@@ -510,8 +522,7 @@ def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, 
         with HttpClient(connect_to(http)) as client:  # and now content is received whole again
             for _ in range(2):
                 client.send(post(800_000, half))
-                with HttpClient(connect_to(http)) as other:
-                    assert other.ask(GET).content == GET
+                turn()
                 assert not select.select([client.socket], [], [], 0)[0]
                 assert_echo(client, half, half + half)
         assert grown < allowed, f"{grown / MIB:.1f} MiB"
@@ -535,20 +546,20 @@ def test_content_that_waits_for_its_rest_counts_too(loop: str) -> None:
         assert grown < 48 * MIB, f"{grown / MIB:.1f} MiB"
 
 
-def never_reads(client: socket.socket) -> None:
-    exhaust([client], post(64 * MIB, bytes(MIB)), 64 * MIB, quiet=0.2)
+def never_reads(server: Server, client: socket.socket) -> None:
+    exhaust([client], post(64 * MIB, bytes(MIB)), 64 * MIB, lambda: let_read(server))
 
 
-def reads_slowly(client: socket.socket) -> None:
+def reads_slowly(server: Server, client: socket.socket) -> None:
     client.sendall(post(12 * MIB, bytes(12 * MIB)))
     read_exactly(client, 1000)
 
 
 @pytest.mark.parametrize("slow", [never_reads, reads_slowly])
-def test_a_slow_client_slows_nobody(server: Server, slow: Callable[[socket.socket], None]) -> None:
+def test_a_slow_client_slows_nobody(server: Server, slow: Callable[[Server, socket.socket], None]) -> None:
     with connections(server, 3) as clients, HttpClient(server.connect()) as quick:
         for client in clients:
-            slow(client)
+            slow(server, client)
         for _ in range(500):
             assert quick.ask(GET).status == 200
         content = os.urandom(5 * MIB)

@@ -195,13 +195,15 @@ class Worker:
 
         Who waits at a unix socket waits for the other workers too: they are left to those, where we drain alone.
         """
+        waiting = []
         for listener, factory in self._held:
             if not (alone and listener.family == socket.AF_UNIX):
                 with contextlib.suppress(OSError):
                     for _ in range(self.config.backlog):
-                        accepted, _ = listener.accept()
-                        await self.loop.connect_accepted_socket(factory, accepted)
+                        waiting.append((factory, listener.accept()[0]))
             listener.close()
+        for factory, accepted in waiting:
+            await self.loop.connect_accepted_socket(factory, accepted)
 
     def _cut_all(self) -> None:
         self._exit_code = 1

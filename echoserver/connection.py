@@ -6,7 +6,7 @@ sent is kept in one buffer here, for a list of small writes in the transport wou
 """
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
@@ -181,3 +181,27 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """The worker has begun to drain: take nothing new."""
         raise NotImplementedError
+
+
+_C = TypeVar("_C", bound=Connection)
+
+
+class StandIn(asyncio.BufferedProtocol, Generic[_C]):
+    """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: _C) -> None:
+        self._connection = connection
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def eof_received(self) -> bool:
+        return self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

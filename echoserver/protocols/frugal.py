@@ -1,23 +1,24 @@
 """Reads little at a time on behalf of a connection, where the worker keeps as much as it may already."""
 
-import asyncio
 from typing import TYPE_CHECKING
+
+from echoserver.connection import StandIn
 
 if TYPE_CHECKING:
     from echoserver.protocols.http import HttpEcho
 
+if TYPE_CHECKING:
+    pass
 
-class Frugal(asyncio.BufferedProtocol):
+
+class Frugal(StandIn["HttpEcho"]):
     """Takes the place of an HTTP connection as its transport's protocol until the worker is no longer crowded.
 
     The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
     bring a buffer of its own.
     """
 
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: "HttpEcho") -> None:
-        self._connection = connection
+    __slots__ = ()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._connection.worker.buffer
@@ -28,15 +29,3 @@ class Frugal(asyncio.BufferedProtocol):
         if not connection.worker.crowded:
             connection.take_transport()
         connection.data_received(data)
-
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)

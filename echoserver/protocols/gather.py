@@ -1,9 +1,8 @@
 """Receives content of a known length whole, into one buffer and without copies, behind the room for its head."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from echoserver.connection import LITTLE
+from echoserver.connection import LITTLE, StandIn
 
 if TYPE_CHECKING:
     from echoserver.messages.request import Request
@@ -16,7 +15,7 @@ _FIRST = 512 << 10  # bytes read at first of what may be another request: not mu
 _NONE = memoryview(b"")
 
 
-class Gather(asyncio.BufferedProtocol):
+class Gather(StandIn["HttpEcho"]):
     """Takes the place of an HTTP connection as its transport's protocol while large content comes.
 
     The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
@@ -24,10 +23,10 @@ class Gather(asyncio.BufferedProtocol):
     content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_buffer", "_connection", "_end", "_filled", "_place", "_request", "_worker")
+    __slots__ = ("_buffer", "_end", "_filled", "_place", "_request", "_worker")
 
     def __init__(self, connection: "HttpEcho", request: "Request") -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._worker = connection.worker
         self._request = request
         self._place = max(request.head_size, len(connection.worker.prefix) + len(request.answer) + _CLOSE)
@@ -91,15 +90,6 @@ class Gather(asyncio.BufferedProtocol):
             self._connection.worker.pool.give(self._buffer)
             self._buffer = _NONE
 
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._give_back()
-        self._connection.connection_lost(exc)
+        super().connection_lost(exc)

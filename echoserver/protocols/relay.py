@@ -1,23 +1,22 @@
 """Moves bytes on without looking at them: read into the worker's one buffer, written from it, nothing allocated."""
 
-import asyncio
 from collections.abc import Callable
 from os import write
 
-from echoserver.connection import Connection
+from echoserver.connection import Connection, StandIn
 
 
-class Relay(asyncio.BufferedProtocol):
+class Relay(StandIn[Connection]):
     """Takes the place of a connection as its transport's protocol, for all that comes until FIN.
 
     The bytes go to the socket and not through the transport: uvloop (0.23.0) keeps a view of what it could not send,
     and the buffer is not ours alone.
     """
 
-    __slots__ = ("_connection", "_descriptor", "_worker")
+    __slots__ = ("_descriptor", "_worker")
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._worker = connection.worker
         self._descriptor = connection.transport.get_extra_info("socket").fileno()
 
@@ -40,18 +39,6 @@ class Relay(asyncio.BufferedProtocol):
             return
         if sent != nbytes:
             connection.transport.write(bytes(data[sent:]))
-
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)
 
 
 class RelayContent(Relay):

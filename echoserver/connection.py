@@ -6,7 +6,7 @@ sent is kept in one buffer here, for a list of small writes in the transport wou
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
@@ -183,15 +183,12 @@ class Connection(asyncio.Protocol):
         raise NotImplementedError
 
 
-_C = TypeVar("_C", bound=Connection)
-
-
-class StandIn(asyncio.BufferedProtocol, Generic[_C]):
+class StandIn(asyncio.BufferedProtocol):
     """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: _C) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def pause_writing(self) -> None:

@@ -7,11 +7,8 @@ from echoserver.connection import StandIn
 if TYPE_CHECKING:
     from echoserver.protocols.http import HttpEcho
 
-if TYPE_CHECKING:
-    pass
 
-
-class Frugal(StandIn["HttpEcho"]):
+class Frugal(StandIn):
     """Takes the place of an HTTP connection as its transport's protocol until the worker is no longer crowded.
 
     The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
@@ -19,6 +16,8 @@ class Frugal(StandIn["HttpEcho"]):
     """
 
     __slots__ = ()
+
+    _connection: "HttpEcho"
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._connection.worker.buffer

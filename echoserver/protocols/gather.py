@@ -15,7 +15,7 @@ _FIRST = 512 << 10  # bytes read at first of what may be another request: not mu
 _NONE = memoryview(b"")
 
 
-class Gather(StandIn["HttpEcho"]):
+class Gather(StandIn):
     """Takes the place of an HTTP connection as its transport's protocol while large content comes.
 
     The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
@@ -24,6 +24,8 @@ class Gather(StandIn["HttpEcho"]):
     """
 
     __slots__ = ("_buffer", "_end", "_filled", "_place", "_request", "_worker")
+
+    _connection: "HttpEcho"
 
     def __init__(self, connection: "HttpEcho", request: "Request") -> None:
         super().__init__(connection)

@@ -6,7 +6,7 @@ from os import write
 from echoserver.connection import Connection, StandIn
 
 
-class Relay(StandIn[Connection]):
+class Relay(StandIn):
     """Takes the place of a connection as its transport's protocol, for all that comes until FIN.
 
     The bytes go to the socket and not through the transport: uvloop (0.23.0) keeps a view of what it could not send,

@@ -6,6 +6,7 @@ sent is kept in one buffer here, for a list of small writes in the transport wou
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Connection(asyncio.Protocol):
         behind, self.behind = self.behind, None
         self.release()
         if behind:
-            self.transport.write(behind)  # may call pause_writing()
+            self.send(behind)
         if self.behind is None:
             self.caught_up()
 
@@ -84,13 +85,22 @@ class Connection(asyncio.Protocol):
 
     # --- what is sent, and what is kept ---
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send in order, now or when what is waiting has gone."""
         if self.behind is None:
-            self.transport.write(data)
+            self.transport.write(data)  # may call pause_writing()
+            if self.behind is not None:
+                self.keep(len(data) - self.owed)  # as long as some of it waits, all of it is kept
         else:
             self.behind += data
             self.keep(len(data))
+
+    def send_list(self, parts: Sequence[bytes | memoryview]) -> None:
+        """The same for several pieces that are large: not copied where that can be helped."""
+        if self.behind is None and self.worker.on_uvloop:
+            self.transport.writelines(parts)
+        else:  # asyncio's writelines() does not call pause_writing() (seen with CPython 3.13.0)
+            self.send(b"".join(parts))
 
     def keep(self, size: int) -> None:
         """Account for bytes that wait to be sent, and stop reading where they are too many."""

@@ -56,7 +56,7 @@ class Worker:
     __slots__ = (
         "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
         "_udp", "_whole_buffer", "buffer", "config", "connections", "crowded", "draining", "fields", "loop",
-        "max_connections", "now", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping", "time",
+        "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping", "time",
     )  # fmt: skip
 
     def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,6 +78,7 @@ class Worker:
         self._servers: list[asyncio.AbstractServer] = []
         self._held: list[tuple[socket.socket, Callable[[], Connection]]] = []
         self._udp: list[socket.socket] = []
+        self.on_uvloop = type(loop).__module__.startswith("uvloop")
         self._refusing: asyncio.Task[None] | None = None
         self._refused_at = -math.inf
         self._quiet = False

@@ -82,7 +82,7 @@ class HttpEcho(Connection):
         elif request.size - request.head_size <= _COPIED:
             self.transport.write(worker.prefix + request.answer + data[request.head_size :])
         else:
-            self.transport.writelines((worker.prefix + request.answer, memoryview(data)[request.head_size :]))
+            self.send_list((worker.prefix + request.answer, memoryview(data)[request.head_size :]))
 
     def _answer_all(self, data: bytes) -> None:
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
@@ -234,10 +234,7 @@ class HttpEcho(Connection):
         self.hold(-self.held)
         parts, self._parts = self._parts, []
         head = self.worker.prefix + self._serving.answer
-        if self.behind is None:
-            self.transport.writelines((head, *parts))
-        else:
-            self.send(b"".join((head, *parts)))
+        self.send_list((head, *parts))
 
     def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
         """A Gather has all of the content, or as much as may be kept, from place to end in a buffer; rest came behind.
@@ -255,9 +252,8 @@ class HttpEcho(Connection):
         self.send(buffer[start:end])
         if behind or self.behind is None:
             worker.pool.give(buffer)
-        else:  # the transport still has some of it to send, and so we have all of it to keep
-            self._lent = buffer
-            self.keep(end - start - self.owed)
+        else:
+            self._lent = buffer  # the transport still has some of it to send
         self._left = request.content_length - (end - place)
         if self._left:
             self._relay()

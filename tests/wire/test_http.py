@@ -665,7 +665,7 @@ def patient() -> Iterator[Server]:
 @pytest.mark.parametrize("piece", [0, 1])
 def test_what_can_not_become_a_request_is_answered_at_once(patient: Server, sent: bytes, piece: int) -> None:
     with HttpClient(patient.connect()) as client:
-        client.send(sent, piece)
+        client.send(sent[:50] if piece else sent, piece)
         assert_refused(client, 400)
 
 

@@ -457,9 +457,9 @@ class HttpEcho(Connection):
             self._content_overdue()
 
     def _sweep_last(self, now: float) -> None:
-        """After the last answer: its client has LINGER to take it, or some more of it, and again to end."""
+        """After the last answer: as long as it is on its way it has the time that any other has, then LINGER."""
         if self.behind is not None:
-            if self.stalled(now, self.worker.config.idle_timeout or LINGER):
+            if self.stalled(now, self.worker.config.idle_timeout):
                 self.cut()
         elif self._since is not None and now - self._since >= LINGER - self.worker.interval:
             self.transport.close()
@@ -485,5 +485,5 @@ class HttpEcho(Connection):
             self.take_transport()
         if self._serving is not NO_REQUEST:
             self._serving = self._serving.as_last()
-        if not self._begun():
+        if self._receive is not HttpEcho._drop and not self._begun():
             self._since = None  # nothing was asked yet: idle

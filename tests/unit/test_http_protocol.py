@@ -929,12 +929,27 @@ def test_the_beginning_of_a_header_section_counts_as_kept(worker: Worker) -> Non
         assert worker.owed == 0
 
 
-def test_a_refused_client_that_reads_nothing_is_read_no_more_and_cut(worker: Worker) -> None:
+@pytest.mark.parametrize("last", [b"garbage\r\n\r\n", get(b"/", b"Connection: close")])
+def test_a_last_answer_that_is_not_taken_is_waited_for_but_nothing_is_read(worker: Worker, last: bytes) -> None:
     with connect(worker, room=0) as client:
-        client.feed(get() * 10 + b"garbage\r\n\r\n")
+        client.feed(get() * 10 + last)
         assert not client.reading
-        sweep(worker, LINGER / 2)
-        assert client.open
+        sweep(worker, 1)
+        sweep(worker, 10 * LINGER)
+        assert not client.closing, "a slow client must not lose its answers"
+        worker.config = dataclasses.replace(worker.config, idle_timeout=60.0)
+        sweep(worker, 60)
+        assert client.closing
+
+
+def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
+    with connect(worker) as client:
+        client.feed(b"garbage\r\n\r\n")
+        assert client.ended
+        worker.stopping = worker.draining = True
+        for connection in list(worker.connections):
+            connection.drain()
+        worker.now = max(worker.now, worker.loop.time())
         sweep(worker, LINGER)
         assert client.closing
 

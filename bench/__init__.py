@@ -1,0 +1,1 @@
+"""What measures the server: benchmarks, load, and comparisons with other servers."""

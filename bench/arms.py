@@ -1,0 +1,191 @@
+"""The servers that are compared: how each is started, what it needs, and what it is not asked."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from echoserver import __version__
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+NATIVE = HERE / "native"
+
+NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
+DEBIAN_GO = Path("/usr/share/gocode/src/github.com/valyala/fasthttp")
+
+
+class Missing(Exception):
+    """Something that is needed is not there; the message names it and says what to install."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arm:
+    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp or http,
+    with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not."""
+
+    name: str
+    speaks: tuple[str, ...]
+    command: Callable[[str, str, Path], list[str]]
+    version: Callable[[], str]
+    unix: bool = False
+    cannot: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+# --- what is built on first use -----------------------------------------------------------------------------------
+
+
+def _cached(name: str, source: Path, build: Callable[[Path], subprocess.CompletedProcess[str]]) -> str:
+    """The path of a program made from a source; it is made where this source was not built before."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "echoserver-bench"
+    cache.mkdir(parents=True, exist_ok=True)
+    program = cache / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    if not program.exists():
+        fresh = program.with_suffix(f".{os.getpid()}")
+        done = build(fresh)
+        if done.returncode:
+            raise Missing(
+                f"{source.name} can't be built: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+            )
+        fresh.replace(program)
+    return str(program)
+
+
+def native(name: str) -> str:
+    """The limit server or the native client. Raises Missing."""
+    compiler = needs("cc", "gcc libc6-dev")
+    source = NATIVE / f"{name}.c"
+
+    def build(to: Path) -> subprocess.CompletedProcess[str]:
+        return _run([compiler, "-O2", "-o", str(to), str(source)])
+
+    return _cached(name, source, build)
+
+
+def _go(name: str) -> str:
+    compiler = needs("go", "golang-go")
+    if name == "fasthttp" and not DEBIAN_GO.exists():
+        raise Missing("fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev")
+    source = PEERS / f"{name}.go"
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
+
+    def build(to: Path) -> subprocess.CompletedProcess[str]:
+        return _run([compiler, "build", "-o", str(to), str(source)], environment)
+
+    return _cached(name, source, build)
+
+
+def _run(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+
+
+def needs(program: str, package: str) -> str:
+    """The path of a program. Raises Missing."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise Missing(f"{program} is not installed: apt-get install {package}")
+    return found
+
+
+def _needs_module(name: str, extra: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"{name} is not installed: pip install '.[{extra}]'")
+
+
+def _first_version(*words: str) -> str:
+    done = _run(list(words))
+    found = re.search(r"\d+(?:\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
+
+
+# --- the commands -------------------------------------------------------------------------------------------------
+
+
+def _limit(where: str, protocol: str, folder: Path) -> list[str]:
+    return [native("limit"), where, protocol]
+
+
+def echoserver(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
+    """One or more workers with default options, serving one protocol."""
+    address = f"unix:{where}" if where.startswith("/") else f"127.0.0.1:{where}"
+    off = "tcp" if protocol == "http" else "http"
+    words = [sys.executable, "-m", "echoserver", f"--{protocol}", address, f"--{off}", "off", "--udp", "off"]
+    return [*words, "--workers", str(workers)]
+
+
+def _nginx(where: str, protocol: str, folder: Path) -> list[str]:
+    program = needs("nginx", "nginx-light libnginx-mod-http-echo")
+    if not NGINX_MODULE.exists():
+        raise Missing("nginx's echo module is not installed: apt-get install libnginx-mod-http-echo")
+    file = folder / "nginx.conf"
+    text = (PEERS / "nginx.conf").read_text(encoding="utf-8")
+    file.write_text(text.replace("FOLDER", str(folder)).replace("PORT", where), encoding="utf-8")
+    return [program, "-c", str(file), "-e", str(folder / "error.log")]
+
+
+def _go_server(name: str, where: str, protocol: str, folder: Path) -> list[str]:
+    return [_go(name), where]
+
+
+def _node(where: str, protocol: str, folder: Path) -> list[str]:
+    return [needs("node", "nodejs"), str(PEERS / f"{protocol}.mjs"), where]
+
+
+def _python(file: str, where: str, protocol: str, folder: Path) -> list[str]:
+    module = file.partition("_")[0]
+    _needs_module(module, module)
+    return [sys.executable, str(PEERS / file), where]
+
+
+def _uvicorn(where: str, protocol: str, folder: Path) -> list[str]:
+    _needs_module("uvicorn", "bench")
+    return [sys.executable, "-m", "uvicorn", "--app-dir", str(PEERS), "--no-access-log", "--log-level", "error",
+            "--timeout-keep-alive", "75", "--backlog", "4096", "--port", where, "uvicorn_app:app"]  # fmt: skip
+
+
+def _granian(where: str, protocol: str, folder: Path) -> list[str]:
+    _needs_module("granian", "bench")
+    return [sys.executable, "-m", "granian", "--working-dir", str(PEERS), "--interface", "rsgi", "--loop", "uvloop",
+            "--no-access-log", "--log-level", "error", "--backlog", "4096", "--port", where,
+            "granian_app:app"]  # fmt: skip
+
+
+def _socat(where: str, protocol: str, folder: Path) -> list[str]:
+    listen = f"UNIX-LISTEN:{where}" if where.startswith("/") else f"TCP-LISTEN:{where},bind=127.0.0.1,reuseaddr,nodelay"
+    return [needs("socat", "socat"), f"{listen},fork,backlog=4096", "PIPE"]
+
+
+def _package(name: str) -> Callable[[], str]:
+    return functools.partial(importlib.metadata.version, name)
+
+
+def _program(*words: str) -> Callable[[], str]:
+    return lambda: _first_version(needs(words[0], words[0]), *words[1:])
+
+
+_ARMS = (
+    Arm("limit", ("tcp", "http"), _limit, lambda: "bench/native/limit.c", unix=True),
+    Arm("echoserver", ("tcp", "http"), echoserver, lambda: __version__, unix=True),
+    Arm("nginx", ("http",), _nginx, _program("nginx", "-v")),
+    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), _program("go", "version")),
+    Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
+    Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py"), _package("bjoern"),
+        cannot={"pipe16": "bjoern answers only the first of several requests that come at once"}),
+    Arm("granian", ("http",), _granian, _package("granian")),
+    Arm("uvicorn", ("http",), _uvicorn, _package("uvicorn")),
+    Arm("node", ("tcp", "http"), _node, _program("node", "--version"), unix=True),
+    Arm("go", ("tcp",), functools.partial(_go_server, "tcp"), _program("go", "version"), unix=True),
+    Arm("asyncio", ("tcp",), functools.partial(_python, "asyncio_tcp.py"),
+        lambda: sys.version.split()[0], unix=True),
+    Arm("socat", ("tcp",), _socat, _program("socat", "-V"), unix=True),
+)  # fmt: skip
+
+ARMS = {each.name: each for each in _ARMS}

@@ -1,0 +1,188 @@
+"""``python -m bench``: compare, report, gate."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bench import arms, compare, figures, gate, loads
+from bench.arms import Missing
+from bench.figures import NoFigures, Result
+
+OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
+LATEST = Path(".benchmarks") / "compare.json"
+
+_EPILOG = """
+exit codes: 0 done; 1 a load got slower (gate), echoserver has no figure (compare); 2 bad usage; 3 something is missing
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line: what was wrong and what was expected."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"bench: {message.removeprefix('argument ')}", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def _load(name: str) -> str:
+    if name not in loads.LOADS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not a load: expected one of {', '.join(loads.LOADS)}")
+    return name
+
+
+def _peers(text: str) -> list[str]:
+    names = [each for each in text.split(",") if each]
+    for name in names:
+        if name not in arms.ARMS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not a peer: expected some of {','.join(arms.ARMS)}")
+    return names
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count: expected a whole number from 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="bench", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="compare | report | gate", parser_class=_Parser
+    )
+
+    comparing = commands.add_parser("compare", help="measure servers side by side", allow_abbrev=False)
+    comparing.add_argument(
+        "loads", nargs="*", type=_load, metavar="LOAD", help=f"all, or some of: {', '.join(loads.LOADS)}"
+    )
+    comparing.add_argument(
+        "--peers", type=_peers, default=list(arms.ARMS), metavar="NAME,...",
+        help=f"servers besides the limit server and echoserver (default: all of {','.join(arms.ARMS)})",
+    )  # fmt: skip
+    comparing.add_argument(
+        "--output", type=Path, default=LATEST, metavar="FILE", help=f"the result (default: {LATEST})"
+    )
+    _add_method(comparing)
+
+    reporting = commands.add_parser("report", help="make tables and pictures of a result", allow_abbrev=False)
+    reporting.add_argument(
+        "result", nargs="?", type=Path, default=figures.REFERENCE, metavar="FILE",
+        help="a result of compare (default: the committed reference)",
+    )  # fmt: skip
+    reporting.add_argument(
+        "--into", type=Path, default=figures.RESULTS, metavar="FOLDER", help="where they go (default: bench/results)"
+    )
+    reporting.add_argument(
+        "--readme", type=Path, metavar="FILE", help="a README whose table of figures is made anew too"
+    )
+
+    gating = commands.add_parser("gate", help="has the server become slower than the reference?", allow_abbrev=False)
+    gating.add_argument("loads", nargs="*", type=_load, metavar="LOAD", help=f"default: {' '.join(gate.LOADS)}")
+    gating.add_argument("--reference", type=Path, default=figures.REFERENCE, metavar="FILE", help="a result of compare")
+    _add_method(gating)
+    return parser
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--starts",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="times that all servers are started (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="rounds in each, after one that warms up (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=1, metavar="N", help="seconds a round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few loads and one short round of each: shows that all works, judges nothing",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, or raises SystemExit(2) for bad usage."""
+    asked = _parser().parse_args(arguments)
+    command = {"compare": _compare, "report": _report, "gate": _gate}[asked.command]
+    try:
+        return command(asked)
+    except (Missing, NoFigures) as error:
+        print(f"bench: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"bench: {error.name} is not installed: pip install '.[bench]'", file=sys.stderr)
+    except OSError as error:
+        print(f"bench: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return FAILED
+    return NOT_STARTED
+
+
+def _method(asked: argparse.Namespace) -> compare.Method:
+    if asked.quick:
+        return compare.QUICK
+    return compare.Method(rounds=asked.rounds, starts=asked.starts, seconds=asked.seconds)
+
+
+def _measure(names: Sequence[str], peers: Sequence[str], method: compare.Method) -> Result:
+    from bench import progress  # noqa: PLC0415 - rich is wanted here only
+
+    chosen = [loads.LOADS[name] for name in names]
+    with progress.Progress(chosen) as watcher:
+        return compare.compare(chosen, peers, method, watcher)
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    names = asked.loads or (loads.QUICK if asked.quick else list(loads.LOADS))
+    peers = list(dict.fromkeys([compare.LIMIT, compare.OURS, *asked.peers]))
+    result = _measure(names, peers, _method(asked))
+    figures.save(result, asked.output)
+    for name, why in result["skipped"].items():
+        print(f"skipped: {name}: {why}")
+    print(f"written: {asked.output}")
+    without = [
+        name for name in names if (ours := result["loads"][name]["arms"].get(compare.OURS)) and not ours["median"]
+    ]
+    if without:
+        print(f"bench: echoserver has no figure for {', '.join(without)}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from bench import report  # noqa: PLC0415 - so is matplotlib
+
+    result = figures.load(asked.result)
+    for path in report.write(result, asked.into):
+        print(f"written: {path}")
+    if asked.readme:
+        readme = asked.readme.read_text(encoding="utf-8")
+        asked.readme.write_text(report.update_readme(readme, result), encoding="utf-8")
+        print(f"written: {asked.readme}")
+    return OK
+
+
+def _gate(asked: argparse.Namespace) -> int:
+    reference = figures.load(asked.reference)
+    method = _method(asked)
+    quick = [name for name in loads.QUICK if name in gate.LOADS]
+    names = asked.loads or (quick if asked.quick else gate.LOADS)
+
+    def measure(some: Sequence[str]) -> Result:
+        return _measure(some, [compare.LIMIT, compare.OURS], method)
+
+    passed = gate.gate(reference, names, measure, print)
+    if asked.quick:
+        print("quick: nothing is judged by one short round")
+        return OK
+    print("passed" if passed else "slower than the reference")
+    return OK if passed else FAILED

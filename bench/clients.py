@@ -1,0 +1,230 @@
+"""What puts a load on a server and counts: wrk, or the native client; and a look at each echo before it counts."""
+
+import contextlib
+import http.client
+import io
+import json
+import math
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from bench import arms, running
+from bench.figures import Round
+from bench.loads import COUNTED, Load, pattern
+from bench.running import Server
+
+_WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
+_TIMEOUT = 10  # seconds without an answer after which a round is thrown away
+
+
+class ThrownAway(Exception):
+    """A round that does not count; the message says why."""
+
+
+Client = Callable[[float], Round]
+"""Puts its load on its server for so many seconds, and returns the round's figures. Raises ThrownAway."""
+
+
+def client(load: Load, server: Server, answer_size: int, cpus: set[int], folder: Path) -> Client:
+    """The client that a load asks for. Raises Missing."""
+    file = folder / f"{load.name}.request"
+    file.write_bytes(load.sent)
+    if load.native:
+        words = native_words(load, server.where, file)
+        return lambda seconds: _run_native(words, load, server, seconds, cpus)
+    program = arms.needs("wrk", "wrk")
+    target = [f"http://127.0.0.1:{server.where}", "--", str(file)]
+
+    def run(seconds: float) -> Round:
+        words = [program, *wrk_words(load), f"-d{math.ceil(seconds)}s", "-s", str(_WRK_SCRIPT), *target]
+        return _run_wrk(words, load, server, answer_size, cpus)
+
+    return run
+
+
+def wrk_words(load: Load) -> list[str]:
+    """wrk's options for a load, but for the time that it takes."""
+    return [f"-t{load.workers}", f"-c{load.connections}", f"--timeout={_TIMEOUT}s"]
+
+
+def native_words(load: Load, where: str, file: Path | str, connections: int | None = None) -> list[str]:
+    """The native client's command line. Raises Missing."""
+    words = [arms.native("client"), "-c", str(connections or load.connections)]
+    words += ["-h"] * (load.protocol == "http")
+    words += ["-a", str(load.active)] * bool(load.active)
+    words += ["-r", str(load.rate)] * bool(load.rate)
+    return [*words, where, str(file)]
+
+
+def described(load: Load) -> str:
+    """The client as a person would call it."""
+    if load.native:
+        options = [f"{load.connections} connections"]
+        options += [f"{load.active} of them active"] * bool(load.active)
+        options += [f"{load.rate} requests a second at equal distances"] * bool(load.rate)
+        return f"bench/native/client.c, {', '.join(options)}"
+    return " ".join(["wrk", *wrk_words(load), "-s", "bench/load/request.lua"])
+
+
+# --- the two clients ----------------------------------------------------------------------------------------------
+
+
+def _run_wrk(words: list[str], load: Load, server: Server, answer_size: int, cpus: set[int]) -> Round:
+    before = server.cpu_seconds()
+    with running.pinned(words, cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        spent = server.cpu_seconds() - before
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    lines = said.strip().splitlines() or [""]
+    try:
+        counts = json.loads(lines[-1])
+    except ValueError:
+        raise ThrownAway(f"wrk: {lines[-1]}") from None
+    bad = [
+        f"{counts[name]} {name} errors" for name in ("connect", "read", "write", "status", "timeout") if counts[name]
+    ]
+    if bad:
+        raise ThrownAway(f"wrk: {', '.join(bad)}")
+    requests, size = counts["requests"], answer_size / load.answers
+    under_way = load.connections * answer_size
+    if not 0.999 * requests * size <= counts["bytes"] <= 1.001 * (requests * size + under_way):
+        raise ThrownAway(f"wrk: {counts['bytes']} bytes for {requests} answers of {size:.0f}: echoes of another length")
+    client_cpu = usage.ru_utime + usage.ru_stime
+    return _round(requests, counts["microseconds"] / 1e6, spent, client_cpu, counts["latency_us"])
+
+
+def _run_native(words: list[str], load: Load, server: Server, seconds: float, cpus: set[int]) -> Round:
+    with _started(words, cpus) as process:
+        before = server.cpu_seconds()
+        counts = json.loads(_ask(process, f"{seconds}\n"))
+        spent = server.cpu_seconds() - before
+    if load.rate and counts["seconds"] > 1.1 * seconds:
+        raise ThrownAway(
+            f"{counts['requests']} requests took {counts['seconds']:.2f} s: it can't keep up with the rate"
+        )
+    return _round(counts["requests"], counts["seconds"], spent, counts["client_cpu"], counts["latency_us"])
+
+
+def _round(requests: int, seconds: float, spent: float, client_cpu: float, latency: dict[str, float]) -> Round:
+    if not requests or spent <= 0:
+        raise ThrownAway(f"{requests} requests, {spent:.3f} s of CPU: its processes changed, or it does not answer")
+    return {
+        "rate": requests / seconds, "cpu_us": spent * 1e6 / requests, "client_cpu_us": client_cpu * 1e6 / requests,
+        "latency_us": {name: value for name, value in latency.items() if value > 0},  # wrk (4.1) says 0 for unknown
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _started(words: list[str], cpus: set[int]) -> Any:
+    """The native client, connected and ready; ended when the context ends. Raises ThrownAway."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with running.pinned(words, cpus, text=True, **pipes) as process:
+        try:
+            _ask(process, "")
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _ask(process: subprocess.Popen[str], line: str) -> str:
+    """Write a line, and read one. Raises ThrownAway where the client has given up."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(line)
+        process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        raise ThrownAway(process.stderr.read().strip() or "the client ended without a word")
+    return answer
+
+
+def resident_bytes(load: Load, server: Server, connections: int, cpus: set[int], folder: Path) -> int:
+    """A server's memory with so many connections, each idle after one request. Raises ThrownAway."""
+    if not connections:
+        return server.resident_bytes()
+    file = folder / f"{load.name}.request"
+    file.write_bytes(load.sent)
+    with _started(native_words(load, server.where, file, connections), cpus):
+        return server.resident_bytes()
+
+
+# --- what an arm answers ------------------------------------------------------------------------------------------
+
+
+def check(load: Load, server: Server) -> int:
+    """Make one exchange and look at it; returns the answer's bytes. Raises ThrownAway where it is no echo."""
+    sent = load.sent.replace(COUNTED, b"00000000")
+    try:
+        with server.connect() as connection:
+            answer = _exchange(connection, sent, load)
+    except OSError as error:
+        raise ThrownAway(f"no answer to a single request: {error}") from None
+    if load.protocol == "tcp":
+        if answer != sent:
+            raise ThrownAway("what comes back is not what was sent")
+        return len(answer)
+    for status, content in _answers(answer, load.answers) or []:
+        if status != 200:
+            raise ThrownAway(f"it answers {status}")
+        if b"localhost" not in content if load.content is None else content != pattern(load.content):
+            raise ThrownAway(f"its content is no echo: {content[:80]!r}")
+    return len(answer)
+
+
+def _exchange(connection: socket.socket, sent: bytes, load: Load) -> bytes:
+    """Send while reading; returns what has come when it is complete, or comes to an end."""
+    sender = threading.Thread(target=_send, args=(connection, sent), daemon=True)
+    sender.start()
+    least = len(sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
+    answer = bytearray()
+    until = time.monotonic() + _TIMEOUT
+    while len(answer) < least or (load.protocol == "http" and _answers(bytes(answer), load.answers) is None):
+        part = connection.recv(1 << 20)
+        answer += part
+        if not part or time.monotonic() > until:
+            raise ThrownAway(f"its answer ends after {len(answer)} bytes: {bytes(answer[:80])!r}")
+    sender.join(_TIMEOUT)
+    return bytes(answer)
+
+
+def _send(connection: socket.socket, sent: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(sent)
+
+
+class _Bytes(io.BytesIO):
+    """What http.client takes for a socket and its file, and can't close: the next response comes from it too."""
+
+    def makefile(self, mode: str) -> "_Bytes":
+        return self
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+def _answers(data: bytes, count: int) -> list[tuple[int, bytes]] | None:
+    """Status and content of so many responses; None where data does not hold all of them."""
+    file = _Bytes(data)
+    answers = []
+    try:
+        for _ in range(count):
+            if data.find(b"\r\n\r\n", file.tell()) < 0:  # http.client takes half a head for a whole one
+                return None
+            response = http.client.HTTPResponse(cast(socket.socket, file))
+            response.begin()
+            content = response.read()
+            answers.append((response.status, content))
+    except http.client.HTTPException:
+        return None
+    return answers

@@ -1,0 +1,185 @@
+"""Servers side by side: rounds in turn, every figure kept, and what failed thrown away loudly."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import resource
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import arms, clients, figures, running
+from bench.arms import Arm, Missing
+from bench.clients import ThrownAway
+from bench.figures import Result, Round
+from bench.loads import Load
+from bench.running import Server, ServerFailed
+
+LIMIT, OURS = "limit", "echoserver"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Method:
+    """rounds of seconds in each of starts: servers are started anew, for their memory never lies the same way twice.
+
+    warm_up: a first round after each start that does not count. quick: the figures are not worth keeping.
+    """
+
+    rounds: int = 3
+    starts: int = 3
+    seconds: float = 1.0
+    warm_up: bool = True
+    quick: bool = False
+
+
+QUICK = Method(rounds=1, starts=1, seconds=0.2, warm_up=False, quick=True)
+
+
+class Watcher:
+    """Hears what happens; this one says nothing."""
+
+    def begins(self, load: Load, names: list[str], rounds: int) -> None:
+        """A load, with the arms that take part and the rounds that there will be, warm-up included."""
+
+    def round(self, load: Load, arm: str, figures: Round | None) -> None:
+        """A round has ended; None: it warmed up."""
+
+    def thrown_away(self, load: Load, arm: str, why: str) -> None:
+        """A round does not count."""
+
+    def ends(self, load: Load, result: Result) -> None:
+        """A load's figures are complete."""
+
+
+def cpus() -> tuple[set[int], set[int]]:
+    """The server's CPU and the client's; the same one where there is but one."""
+    mine = sorted(os.sched_getaffinity(0))
+    return {mine[0]}, {mine[min(1, len(mine) - 1)]}
+
+
+def several_cpus() -> tuple[set[int], set[int], str]:
+    """For a server of two workers and its client: two each, or both share all, which is then said."""
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) >= 4:
+        return set(mine[:2]), set(mine[2:4]), ""
+    return set(mine), set(mine), f"server and client share {len(mine)} CPUs"
+
+
+def compare(loads: Sequence[Load], names: Iterable[str], method: Method, watcher: Watcher) -> Result:
+    """All loads on all arms named that can serve them. Raises Missing where the limit server or a client is."""
+    _raise_descriptor_limit()
+    server_cpus, client_cpus = cpus()
+    result = figures.new({
+        **dataclasses.asdict(method),
+        "server_cpus": sorted(server_cpus), "client_cpus": sorted(client_cpus),
+    })  # fmt: skip
+    arms.native("client")
+    with running.folder() as name:
+        found = _found([arms.ARMS[each] for each in names], result, Path(name))
+        for load in loads:
+            _compare_one(load, _arms_of(load, found), method, watcher, result)
+            watcher.ends(load, result)
+    return result
+
+
+def _found(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
+    """Those that are installed; the others are named in the result."""
+    found = []
+    for arm in wanted:
+        try:
+            arm.command("1", arm.speaks[-1], folder)
+        except Missing as missing:
+            if arm.name == LIMIT:
+                raise
+            result["skipped"][arm.name] = str(missing)
+        else:
+            found.append(arm)
+            result["versions"][arm.name] = arm.version()
+    return found
+
+
+def _arms_of(load: Load, found: list[Arm]) -> list[Arm]:
+    """Those that a load is for."""
+    if load.workers > 1:
+        many = dataclasses.replace(
+            arms.ARMS[OURS], name=f"{OURS}-{load.workers}",
+            command=functools.partial(arms.echoserver, workers=load.workers),
+        )  # fmt: skip
+        return [*(arm for arm in found if arm.name == OURS), many]
+    return [
+        arm for arm in found
+        if load.protocol in arm.speaks and (arm.unix or not load.unix) and (not load.arms or arm.name in load.arms)
+    ]  # fmt: skip
+
+
+def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Watcher, result: Result) -> None:
+    shared = several_cpus() if load.workers > 1 else (*cpus(), "")
+    of_load: dict[str, Any] = {
+        "title": load.title, "group": load.group, "content": load.content, "client": clients.described(load),
+        "notes": shared[2], "arms": {arm.name: {"rounds": []} for arm in taking_part},
+    }  # fmt: skip
+    for arm in taking_part:
+        if load.name in arm.cannot:
+            of_load["arms"][arm.name]["cannot"] = arm.cannot[load.name]
+    taking_part = [arm for arm in taking_part if load.name not in arm.cannot]
+    result["loads"][load.name] = of_load
+    if load.rate:
+        of_load["offered_rate"] = load.rate
+    turns = range(1, 2) if load.steps else range(0 if method.warm_up else 1, method.rounds + 1)
+    watcher.begins(load, [arm.name for arm in taking_part], method.starts * len(turns) * len(taking_part))
+
+    def throw_away(arm: str, why: Exception, start: int, turn: int) -> None:
+        of_load["arms"][arm]["rounds"].append({"thrown_away": str(why), "start": start, "turn": turn})
+        watcher.thrown_away(load, arm, str(why))
+
+    def take(arm: str, client: Callable[[], Round], start: int, turn: int) -> None:
+        try:
+            figure = client()
+        except ThrownAway as why:
+            throw_away(arm, why, start, turn)
+            return
+        if turn:
+            of_load["arms"][arm]["rounds"].append({**figure, "start": start, "turn": turn})
+        watcher.round(load, arm, figure if turn else None)
+
+    for start in range(method.starts):
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(running.folder()))
+            ready: dict[str, Callable[[], Round]] = {}
+            for arm in taking_part:
+                try:
+                    ready[arm.name] = _start(load, arm, shared[:2], folder, seconds=method.seconds, stack=stack)
+                except (ThrownAway, ServerFailed) as why:
+                    throw_away(arm.name, why, start, turns[0])
+            for turn in turns:
+                for name, client in ready.items():
+                    take(name, client, start, turn)
+    # a client that keeps a rate is always busy: that says nothing of its ceiling
+    figures.summarise(of_load["arms"], client_cpus=0 if load.rate else len(shared[1]))
+
+
+def _start(
+    load: Load, arm: Arm, cpus: tuple[set[int], set[int]], folder: Path, *, seconds: float, stack: contextlib.ExitStack
+) -> Callable[[], Round]:
+    """Start an arm, until the stack ends, and look at its answer; returns what takes a round. Raises ThrownAway."""
+    home = folder / arm.name
+    home.mkdir()
+    where = str(home / "socket") if load.unix else running.free_port()
+    words = arm.command(where, load.protocol, home)
+    server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
+    if load.steps:
+        return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
+    client = clients.client(load, server, clients.check(load, server), cpus[1], home)
+    return lambda: client(seconds)
+
+
+def _by_connections(load: Load, server: Server, cpus: set[int], folder: Path) -> dict[str, int]:
+    return {str(step): clients.resident_bytes(load, server, step, cpus, folder) for step in load.steps}
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,110 @@
+"""What the clients do: one row a load, and the very bytes that it sends."""
+
+import dataclasses
+
+COUNTED = b"@@@@@@@@"
+"""Stands in a request for a number that is another one in each."""
+
+_BROWSER = (
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", b"Accept: */*",
+    b"Accept-Language: en-US,en;q=0.5", b"Accept-Encoding: gzip, deflate, br, zstd",
+    b"Referer: http://localhost/app/", b"Origin: http://localhost", b"Sec-Fetch-Dest: empty",
+    b"Sec-Fetch-Mode: cors", b"Sec-Fetch-Site: same-origin", b"Cookie: session=0123456789abcdef; theme=dark",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """protocol: what the server speaks (tcp, http), on a unix socket where unix is set. content: bytes a request, None
+    where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
+
+    rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
+    active: connections that do something, the rest are idle. native: the native client, which compares every byte.
+    steps: numbers of idle connections at which memory is read. arms: those that it is for, where not all that can.
+    """
+
+    name: str
+    title: str
+    group: str
+    protocol: str
+    content: int | None
+    sent: bytes
+    connections: int = 64
+    active: int = 0
+    answers: int = 1
+    rate: int = 0
+    unix: bool = False
+    native: bool = False
+    workers: int = 1
+    steps: tuple[int, ...] = ()
+    arms: tuple[str, ...] = ()
+
+
+def request(
+    *fields: bytes, content: bytes | None = None, line: bytes = b"POST / HTTP/1.1", chunked: bool = False
+) -> bytes:
+    """A request as wrk would send it; its content declared by Content-Length, or chunked."""
+    head = [line, b"Host: localhost"]
+    if content is not None:
+        head.append(b"Content-Type: application/octet-stream")
+        head.append(b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content))
+    body = content or b""
+    if chunked:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    return b"\r\n".join([*head, *fields, b"", body])
+
+
+def pattern(size: int) -> bytes:
+    """Content whose bytes tell where they belong."""
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def _tcp(name: str, title: str, size: int, **rest: object) -> Load:
+    return Load(name, title, "tcp", "tcp", size, pattern(size), native=True, **rest)  # type: ignore[arg-type]
+
+
+def _post(
+    name: str, title: str, size: int = 64, *fields: bytes, connections: int = 64, arms: tuple[str, ...] = ()
+) -> Load:
+    sent = request(*fields, content=pattern(size))
+    return Load(name, title, "http", "http", size, sent, connections, arms=arms)
+
+
+_SMALL = request(content=pattern(64))
+_FEW = ("limit", "echoserver", "nginx", "fasthttp", "nethttp", "node")  # where only the way of the cost is of interest
+
+_LOADS = (
+    _tcp("tcp64", "TCP, 64 B", 64, connections=50),
+    _tcp("tcp4k", "TCP, 4 KiB", 4 << 10, connections=50),
+    _tcp("tcp64k", "TCP, 64 KiB", 64 << 10, connections=50),
+    _tcp("tcp1m", "TCP, 1 MiB", 1 << 20, connections=16),
+    _tcp("unix64", "unix socket, 64 B", 64, connections=50, unix=True),
+    Load("get", "GET, the header section comes back", "http", "http", None, request(line=b"GET /head HTTP/1.1")),
+    _post("post64", "POST of 64 B"),
+    Load("path", "POST of 64 B, another path each time", "http", "http", 64,
+         request(content=pattern(64), line=b"POST /%b HTTP/1.1" % COUNTED)),
+    _post("fields", "POST of 64 B, another X-Request-Id each time", 64, b"X-Request-Id: 5ca1ab1e-" + COUNTED),
+    _post("browser", "POST with a browser's 13 fields", 64, *_BROWSER),
+    _post("post1k", "POST of 1 KiB", 1 << 10, arms=_FEW),
+    _post("post4k", "POST of 4 KiB", 4 << 10, arms=_FEW),
+    _post("post16k", "POST of 16 KiB", 16 << 10, connections=32, arms=_FEW),
+    _post("post64k", "POST of 64 KiB", 64 << 10, connections=32),
+    _post("post256k", "POST of 256 KiB", 256 << 10, connections=16, arms=_FEW),
+    _post("post1m", "POST of 1 MiB", 1 << 20, connections=16),
+    _post("post4m", "POST of 4 MiB", 4 << 20, connections=8, arms=_FEW),
+    _post("post16m", "POST of 16 MiB", 16 << 20, connections=4, arms=_FEW),
+    Load("pipe16", "16 POSTs of 64 B pipelined, each of them", "http", "http", 64, _SMALL * 16, answers=16),
+    Load("chunked", "POST of 64 B, chunked", "http", "http", 64, request(content=pattern(64), chunked=True)),
+    _post("close", "POST of 64 B, a connection each", 64, b"Connection: close"),
+    Load("idle1k", "POST of 64 B on 10 of 1,000 connections", "http", "http", 64, _SMALL, 1000, 10, native=True),
+    Load("idle10k", "POST of 64 B on 100 of 10,000 connections", "http", "http", 64, _SMALL, 10_000, 100, native=True),
+    Load("latency", "POST of 64 B, 10,000 a second", "rate", "http", 64, _SMALL, rate=10_000, native=True),
+    Load("workers2", "POST of 64 B, two workers against one", "workers", "http", 64, _SMALL, workers=2),
+    Load("memory", "idle keep-alive connections", "memory", "http", 64, _SMALL, native=True,
+         steps=(0, 1000, 5000, 10_000)),
+)  # fmt: skip
+
+LOADS = {each.name: each for each in _LOADS}
+
+QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "latency")
+"""What --quick runs: each client, and what they do otherwise than by default."""

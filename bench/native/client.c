@@ -1,0 +1,259 @@
+/* The client of the bench where wrk is none: raw echo, unix sockets, connections that are mostly idle, a fixed rate.
+ *
+ *   client [-h] [-c CONNECTIONS] [-a ACTIVE] [-r RATE] ADDRESS FILE
+ *
+ * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw), or with -h, FILE being an
+ * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small). ADDRESS is a port of 127.0.0.1 or the path of a
+ * unix socket. Each connection makes one exchange at first; then "ready" is printed. For each line of standard input,
+ * a number of seconds, the ACTIVE first connections (default: all) go on for so long, and one line of JSON says what
+ * they did. At the end of standard input all connections are reset, so that none is left in TIME_WAIT.
+ *
+ * Without -r each active connection sends its next request as soon as it has its answer (a closed loop). With -r so
+ * many requests a second are due at equal distances, whatever the server does (an open loop): each is sent by whichever
+ * connection is free, and its latency counts from when it was due, also where it had to wait for a free connection. So
+ * a server that stalls is charged for all that would have come meanwhile (no coordinated omission). The client never
+ * sleeps then: it wants a core of its own.
+ *
+ * Exits with 1 and a line where an echo is wrong, short or cut off. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HEAD 1024   /* bytes that a response's head may have, and all of a chunked response */
+#define FINE 100000 /* microseconds that are counted one by one; what is longer, by the millisecond */
+#define COARSE 60000
+
+struct connection {
+    int fd, busy, head_size;
+    long sent, got, answer; /* bytes of the request, of the answer, and of the whole answer (0: its head is not here) */
+    long long since;        /* ns: when the request was sent, or was due */
+    char head[HEAD];
+};
+
+static char *request, *content;
+static long size, content_size;
+static int http, ep, count = 1;
+static struct connection *all;
+static unsigned long histogram[FINE + COARSE], done;
+static long long longest;
+static char buffer[1 << 18];
+
+static long long now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void fail(const char *why) {
+    fprintf(stderr, "client: %s after %lu echoes%s%s\n", why, done, errno ? ": " : "", errno ? strerror(errno) : "");
+    exit(1);
+}
+
+static void wrong(const char *why) { errno = 0, fail(why); }
+
+static void record(long long since) {
+    long long ns = now() - since, us = ns / 1000;
+    if (ns > longest) longest = ns;
+    long at = us < FINE ? us : FINE + us / 1000;
+    histogram[at < FINE + COARSE ? at : FINE + COARSE - 1]++;
+    done++;
+}
+
+static double percentile(double percent) {
+    unsigned long want = done * percent / 100, seen = 0;
+    for (long i = 0; i < FINE + COARSE; i++)
+        if ((seen += histogram[i]) > want) return i < FINE ? i + 0.5 : (i - FINE) * 1000.0 + 500;
+    return longest / 1000.0;
+}
+
+static void send_some(struct connection *c) {
+    while (c->sent < size) {
+        long w = write(c->fd, request + c->sent, size - c->sent);
+        if (w < 0 && errno == EAGAIN) return;
+        if (w <= 0) fail("a write failed");
+        c->sent += w;
+    }
+}
+
+static void begin(struct connection *c, long long since) {
+    c->busy = 1, c->sent = c->got = c->head_size = 0, c->since = since;
+    c->answer = http ? 0 : size;
+    send_some(c);
+}
+
+/* A chunked response is gathered where heads are; it is complete with its last chunk. */
+static void read_chunked(struct connection *c, char *at) {
+    char *end = c->head + c->head_size, *echo = content;
+    if (memcmp(end - 5, "0\r\n\r\n", 5)) {
+        if (c->head_size == HEAD - 1) wrong("a chunked response that is too long");
+        return;
+    }
+    if (strncmp(c->head, "HTTP/1.1 200 ", 13)) wrong("a status other than 200");
+    for (long n; (n = strtol(at, &at, 16)); at += n + 2, echo += n) {
+        at += 2;
+        if (n > end - at || n > content + content_size - echo || memcmp(at, echo, n)) wrong("a wrong echo");
+    }
+    if (echo != content + content_size) wrong("a short echo");
+    c->answer = c->head_size;
+}
+
+/* The head, or what there is of it, has come: learns from it how long the answer is, and returns bytes that were head. */
+static long read_head(struct connection *c, const char *data, long n) {
+    long before = c->head_size, more = n < HEAD - 1 - before ? n : HEAD - 1 - before;
+    memcpy(c->head + before, data, more);
+    c->head_size += more, c->head[c->head_size] = 0;
+    char *blank = strstr(c->head, "\r\n\r\n");
+    if (blank && memmem(c->head, blank - c->head, "chunked", 7)) return read_chunked(c, blank + 4), more;
+    if (!blank) {
+        if (c->head_size == HEAD - 1) wrong("a head that is too long");
+        return more;
+    }
+    blank[2] = 0;
+    char *field = strcasestr(c->head, "\r\ncontent-length:");
+    if (strncmp(c->head, "HTTP/1.1 200 ", 13)) wrong("a status other than 200");
+    if (!field) wrong("neither Content-Length nor chunked content");
+    if (strtol(field + 17, NULL, 10) != content_size) wrong("an echo of another length");
+    c->head_size = blank + 4 - c->head;
+    c->answer = c->head_size + content_size;
+    return c->head_size - before;
+}
+
+/* Reads what has come. Returns 1 when the answer is complete. */
+static int receive(struct connection *c) {
+    for (;;) {
+        long most = c->busy && c->answer ? c->answer - c->got : (long)sizeof buffer;
+        long r = read(c->fd, buffer, most < (long)sizeof buffer ? most : (long)sizeof buffer);
+        if (r < 0 && errno == EAGAIN) return 0;
+        if (r <= 0) { if (!r) errno = 0; fail("a connection was cut off"); }
+        char *data = buffer;
+        if (!c->busy) wrong("bytes that nobody asked for");
+        if (!c->answer) {
+            long head = read_head(c, data, r);
+            c->got += head, data += head, r -= head;
+        }
+        if (c->answer && c->got + r > c->answer) wrong("a long echo");
+        if (memcmp(data, content + c->got - c->head_size, r)) wrong("a wrong echo");
+        c->got += r;
+        if (c->got == c->answer) return c->busy = 0, 1;
+    }
+}
+
+static int connect_to(const char *address) {
+    int one = 1, unix_socket = strchr(address, '/') != NULL, s = socket(unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(address)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct linger reset = {1, 0};
+    strncpy(path.sun_path, address, sizeof path.sun_path - 1);
+    if (unix_socket ? connect(s, (void *)&path, sizeof path) : connect(s, (void *)&at, sizeof at)) fail("cannot connect");
+    setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    fcntl(s, F_SETFL, O_NONBLOCK);
+    return s;
+}
+
+static void open_all(const char *address) {
+    all = calloc(count, sizeof *all);
+    for (int i = 0; i < count; i++) {
+        struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = i}, ready[1];
+        all[i].fd = connect_to(address);
+        epoll_ctl(ep, EPOLL_CTL_ADD, all[i].fd, &e);
+        for (begin(&all[i], now()); !receive(&all[i]); send_some(&all[i])) {
+            int n = epoll_wait(ep, ready, 1, 10000);
+            if (!n) wrong("no answer within 10 s");
+            if (n > 0 && ready->data.u32 != (unsigned)i) receive(&all[ready->data.u32]); /* its edge comes only once */
+        }
+    }
+}
+
+static double cpu(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void run(double seconds, int active, double rate) {
+    struct epoll_event ready[512];
+    int *idle = malloc(active * sizeof *idle), free_ones = 0;
+    unsigned long due = 0, sent = 0, most = rate * seconds;
+    if (most < rate * seconds) most++; /* the first one is due at once */
+    memset(histogram, 0, sizeof histogram);
+    done = longest = 0;
+    double spent = cpu();
+    long long start = now(), end = start + seconds * 1e9, last_progress = start, at = start;
+    for (int i = 0; i < active; i++)
+        if (rate) idle[free_ones++] = i;
+        else begin(&all[i], start);
+    while (at < end || (rate && done < most)) { /* at a fixed rate, all that was due is waited for */
+        if (rate) {
+            due = at < end ? (at - start) / 1e9 * rate + 1 : most;
+            if (due > most) due = most;
+            for (; sent < due && free_ones; sent++) begin(&all[idle[--free_ones]], start + sent * (1e9 / rate));
+        }
+        int n = epoll_wait(ep, ready, 512, rate ? 0 : 100);
+        at = now();
+        if (n) last_progress = at;
+        else if (at - last_progress > 10000000000LL) wrong("no answer within 10 s");
+        for (int i = 0; i < n; i++) {
+            struct connection *c = &all[ready[i].data.u32];
+            if (c->busy) send_some(c);
+            if (!receive(c)) continue;
+            record(c->since);
+            if (rate) idle[free_ones++] = ready[i].data.u32;
+            else if (at < end) begin(c, now()); /* its answer is another edge: no need to read in vain */
+        }
+    }
+    spent = cpu() - spent;
+    for (int i = 0; i < count; i++) { /* what is under way is not counted, but awaited: the next round begins clean */
+        while (all[i].busy && !receive(&all[i])) {
+            send_some(&all[i]);
+            if (now() - last_progress > 10000000000LL) wrong("no answer within 10 s");
+        }
+        receive(&all[i]); /* nothing more may come */
+    }
+    printf("{\"requests\": %lu, \"due\": %lu, \"seconds\": %.6f, \"client_cpu\": %.6f, \"latency_us\": {\"50\": %.1f, "
+           "\"75\": %.1f, \"90\": %.1f, \"99\": %.1f, \"99.9\": %.1f, \"max\": %.1f}}\n", done, due, (at - start) / 1e9,
+           spent, percentile(50), percentile(75), percentile(90), percentile(99), percentile(99.9), longest / 1e3);
+    free(idle);
+}
+
+int main(int argc, char **argv) {
+    int active = 0, option;
+    double rate = 0, seconds;
+    while ((option = getopt(argc, argv, "hc:a:r:")) > 0) {
+        if (option == 'h') http = 1;
+        else if (option == 'c') count = atoi(optarg);
+        else if (option == 'a') active = atoi(optarg);
+        else if (option == 'r') rate = atof(optarg);
+        else return 2;
+    }
+    if (argc - optind != 2 || count < 1) return fputs("usage: client [-h] [-c N] [-a N] [-r RATE] ADDRESS FILE\n", stderr), 2;
+    if (active < 1 || active > count) active = count;
+    FILE *file = fopen(argv[optind + 1], "r");
+    if (!file || fseek(file, 0, SEEK_END)) return perror("client"), 1;
+    size = ftell(file), rewind(file);
+    request = malloc(size + 1);
+    if (fread(request, 1, size, file) != (size_t)size) return perror("client"), 1;
+    request[size] = 0;
+    fclose(file);
+    char *blank = http ? memmem(request, size, "\r\n\r\n", 4) : NULL;
+    content = blank ? blank + 4 : request;
+    content_size = size - (content - request);
+    ep = epoll_create1(0);
+    open_all(argv[optind]);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    puts("ready");
+    while (scanf("%lf", &seconds) == 1) run(seconds, active, rate);
+    for (int i = 0; i < count; i++) close(all[i].fd);
+    return 0;
+}

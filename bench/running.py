@@ -1,0 +1,132 @@
+"""Runs servers: pinned to their CPUs, watched for what they cost, and ended with all that they started."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+_PATIENCE = 20.0  # seconds that a server has to begin to listen
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ServerFailed(Exception):
+    """A server that did not start, or ended; the message says which and what it said."""
+
+
+class Server:
+    """A running server; use it as a context manager. where: its port, or its unix socket's path."""
+
+    def __init__(self, name: str, words: list[str], where: str, cpus: set[int], folder: Path) -> None:
+        self.name = name
+        self.where = where
+        self._log = folder / f"{name}.log"
+        with open(self._log, "wb") as log:
+            self._process = pinned(
+                words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder,
+                env={**os.environ, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        try:
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            if self._process.poll() is not None:
+                said = self._log.read_text(errors="replace").strip().splitlines()
+                last = said[-1] if said else "it said nothing"
+                raise ServerFailed(f"{self.name} ended at its start with {self._process.returncode}: {last}")
+            with contextlib.suppress(OSError), self.connect():
+                return
+            if time.monotonic() > until:
+                raise ServerFailed(f"{self.name} does not listen on {self.where}")
+            time.sleep(0.02)
+
+    def connect(self) -> socket.socket:
+        """A client's connection. Raises OSError."""
+        if not self.where.startswith("/"):
+            return socket.create_connection(("127.0.0.1", int(self.where)), 5)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(5)
+        try:
+            connection.connect(self.where)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def _end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2 if number == signal.SIGTERM else None)
+
+    # --- what it costs ---
+
+    def family(self) -> list[int]:
+        """Its process and all that it started."""
+        pids = [self._process.pid]
+        for parent in pids:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{parent}/task").iterdir():
+                    pids += [int(each) for each in (task / "children").read_text().split()]
+        return pids
+
+    def cpu_seconds(self) -> float:
+        """What all its processes have used so far: user and system time, to the nanosecond.
+
+        The clock is that of clock_getcpuclockid(3); /proc/PID/stat has the same in steps of 10 ms.
+        """
+        total = 0.0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                total += time.clock_gettime((~pid << 3) | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+        return total
+
+    def resident_bytes(self) -> int:
+        """Resident memory of all its processes, what they share counted in each."""
+        total = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        return total
+
+
+def pinned(words: list[str], cpus: set[int], **options: Any) -> subprocess.Popen[Any]:
+    """Start a program that runs on these CPUs from its first instruction on; options: those of Popen."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)  # of this thread: it is inherited (and a preexec_fn may hang where there are others)
+    try:
+        return subprocess.Popen(words, **options)
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+def free_port() -> str:
+    """A port that was free a moment ago: most peers can't say which one they took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """For the files of servers and clients."""
+    return tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)

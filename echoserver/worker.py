@@ -18,7 +18,7 @@ from echoserver import config, listeners
 from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
 from echoserver.messages import request, response
-from echoserver.messages.request import Fields, Request
+from echoserver.messages.request import Known, Request
 from echoserver.protocols.http import HttpEcho
 from echoserver.protocols.tcp import TcpEcho
 from echoserver.protocols.udp import UdpEcho
@@ -55,7 +55,7 @@ class Worker:
 
     __slots__ = (
         "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
-        "_udp", "_whole_buffer", "buffer", "config", "connections", "crowded", "draining", "fields", "loop",
+        "_udp", "_whole_buffer", "buffer", "config", "connections", "crowded", "draining", "known", "loop",
         "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping", "time",
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ class Worker:
         self.connections: set[Connection] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
-        self.fields: dict[bytes, Fields] = {}
+        self.known: Known = {}
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
@@ -91,7 +91,7 @@ class Worker:
 
     def read(self, head: bytes) -> Request:
         """Read a header section. Raises Refusal."""
-        return request.read(head, self.fields, max_body=self.config.max_body, closing=self.draining)
+        return request.read(head, self.known, max_body=self.config.max_body, closing=self.draining)
 
     def health(self, readiness: bool) -> tuple[int, str]:
         """Status and text of /healthz, and of /readyz: 503 from the moment a drain begins."""

@@ -22,8 +22,8 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _METHOD_SO_FAR = re.compile(_TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_FIELD = re.compile(
-    rb"\r\n(host|content-length|content-type|transfer-encoding|connection|expect):[ \t]*([^\r]*)", re.IGNORECASE
+_LINES_THAT_MATTER = re.compile(
+    rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):[^\r]*", re.IGNORECASE
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
@@ -41,8 +41,12 @@ class _NoCallbacks:
 _NO_CALLBACKS = _NoCallbacks()
 
 
+Known = dict[bytes, "Fields"]
+"""Fields that have been read, under the lines that matter, and under whole sections: those end in a blank line."""
+
+
 class Fields:
-    """The fields of a header section, from the CRLF before the first one to the blank line.
+    """What the fields of a header section mean: those few that mean something to this server.
 
     declared: there is content, of content_length bytes or chunked. close, keep_alive: the Connection options. plain:
     nothing but the content is asked for. answer: to a request with content of a known length over HTTP/1.1, the rest
@@ -54,23 +58,16 @@ class Fields:
         "keep_alive", "plain",
     )  # fmt: skip
 
-    def __init__(self, section: bytes) -> None:
-        """Raises Refusal."""
-        if section.count(b"\r\n") > MAX_FIELDS + 2:
-            raise Refusal(431, f"more than {MAX_FIELDS} fields in the header section")
+    def __init__(self, lines: list[bytes], section: bytes) -> None:
+        """lines: those of the section that matter, each with the CRLF before it. Raises Refusal."""
         found: dict[bytes, list[bytes]] = {}
-        for name, value in _FIELD.findall(section):
-            found.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+        for line in lines:
+            name, _, value = line.partition(b":")
+            found.setdefault(name[2:].lower(), []).append(value.strip(b" \t"))
         codings = found.get(b"transfer-encoding")
         lengths = found.get(b"content-length")
         self.chunked = _is_chunked(codings, lengths)
-        try:
-            httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"POST / HTTP/1.1" + section)
-        except httptools.HttpParserUpgrade:
-            pass  # nothing is upgraded here: the content, if any, is read as if Upgrade were not there
-        except httptools.HttpParserError as error:
-            text = str(error)
-            raise Refusal(400, text[:1].lower() + text[1:]) from None
+        _check_syntax(section)
         self.host = _has_host(found.get(b"host"))
         self.declared = self.chunked or lengths is not None
         self.content_length = int(lengths[0]) if lengths else 0
@@ -83,6 +80,45 @@ class Fields:
             self.close, self.keep_alive = b"close" in named, b"keep-alive" in named
         self.plain = self.host and not self.close and not self.expectations
         self.answer = fields(self.content_type, self.content_length, b"")
+
+
+def read_fields(section: bytes, known: Known | None) -> Fields:
+    """Read fields, from the CRLF before the first one to the blank line. Raises Refusal.
+
+    Where only fields differ that do not matter, such as X-Request-Id, their syntax is all that has to be read.
+    """
+    if known is None:
+        known = {}
+    found = known.get(section)
+    if found is not None:
+        return found
+    # the first test, because counting takes longer: there is at least a byte between two line ends
+    if len(section) > 3 * MAX_FIELDS and section.count(b"\r\n") > MAX_FIELDS + 2:
+        raise Refusal(431, f"more than {MAX_FIELDS} fields in the header section")
+    lines = _LINES_THAT_MATTER.findall(section)
+    key = b"".join(lines)
+    found = known.get(key)
+    if found is None:
+        found = Fields(lines, section)
+    else:
+        _check_syntax(section)
+        key = section  # the next time, all of it may come again
+    if len(key) <= REMEMBERED_SIZE:
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        known[key] = found
+    return found
+
+
+def _check_syntax(section: bytes) -> None:
+    """Refuses what llhttp does."""
+    try:
+        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"POST / HTTP/1.1" + section)
+    except httptools.HttpParserUpgrade:
+        pass  # nothing is upgraded here: the content, if any, is read as if Upgrade were not there
+    except httptools.HttpParserError as error:
+        text = str(error)
+        raise Refusal(400, text[:1].lower() + text[1:]) from None
 
 
 def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> bool:
@@ -144,7 +180,7 @@ NO_REQUEST = Request(b"\0")
 """Stands for no request: none begins with its head."""
 
 
-def read(head: bytes, known: dict[bytes, Fields] | None = None, *, max_body: int = 0, closing: bool = False) -> Request:
+def read(head: bytes, known: Known | None = None, *, max_body: int = 0, closing: bool = False) -> Request:
     """Read a whole header section, from the request line to the blank line. Raises Refusal.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
@@ -156,14 +192,7 @@ def read(head: bytes, known: dict[bytes, Fields] | None = None, *, max_body: int
     method, target, version = line.groups()
     if version[:1] != b"1":
         raise Refusal(505, f"HTTP/{version.decode()} is not spoken here, HTTP/1.1 and HTTP/1.0 are")
-    section = head[line.end() - 2 :]
-    found = known.get(section) if known else None
-    if found is None:
-        found = Fields(section)
-        if known is not None and len(section) <= REMEMBERED_SIZE:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            known[section] = found
+    found = read_fields(head[line.end() - 2 :], known)
     request = Request(head)
     if closing or not found.plain or version == b"1.0":
         _heed(request, found, version, closing)

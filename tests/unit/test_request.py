@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoserver.messages import request as messages
-from echoserver.messages.request import MAX_FIELDS, NO_REQUEST, Fields, Request
+from echoserver.messages.request import MAX_FIELDS, NO_REQUEST, Known, Request
 from echoserver.messages.response import Refusal, fields
 from tests.unit.examples import examples
 
@@ -423,8 +423,8 @@ def everything(found: Request) -> list[object]:
 
 
 def test_fields_that_are_remembered_mean_the_same() -> None:
-    known: dict[bytes, Fields] = {}
-    for _ in range(2):
+    known: Known = {}
+    for _ in range(3):
         for section, _ in GOOD.values():
             assert everything(messages.read(section, known)) == everything(messages.read(section))
         for section, status, reason in BAD.values():
@@ -434,7 +434,7 @@ def test_fields_that_are_remembered_mean_the_same() -> None:
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.0", b"FOO /x HTTP/1.2", b"HEAD / HTTP/1.1", b"TRACE / HTTP/1.1"])
 def test_fields_remembered_of_one_request_serve_another(line: bytes) -> None:
     for section, _ in GOOD.values():
-        known: dict[bytes, Fields] = {}
+        known: Known = {}
         messages.read(section, known)
         other = line + section[section.index(b"\r\n") :]
         expected, found = read_or_refuse(other), read_or_refuse(other, known)
@@ -442,19 +442,51 @@ def test_fields_remembered_of_one_request_serve_another(line: bytes) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    known: dict[bytes, Fields] = {}
+    known: Known = {}
     for number in range(1000):
         messages.read(head(b"GET / HTTP/1.1", b"A: %d" % number), known)
         assert len(known) <= 256
-    known.clear()
-    messages.read(head(b"GET / HTTP/1.1", b"A: " + b"b" * messages.REMEMBERED_SIZE), known)
-    assert known == {}
+        messages.read(head(b"GET / HTTP/1.1", host=b"Host: %d" % number), known)
+        assert len(known) <= 256
+    for line in (b"A: ", b"Content-Type: "):
+        section = head(b"GET / HTTP/1.1", line + b"b" * messages.REMEMBERED_SIZE)
+        for _ in range(3):
+            messages.read(section, known)
+    assert max(map(len, known)) <= messages.REMEMBERED_SIZE
+
+
+def outcome(section: bytes, known: Known | None) -> object:
+    """All that is found in a header section, or the whole refusal."""
+    try:
+        return everything(messages.read(section, known))
+    except Refusal as refusal:
+        return refusal.args
+
+
+def knowing(section: bytes) -> Known:
+    """What is known after a section, and two with other fields that do not matter, have been read."""
+    known: Known = {}
+    for more in (b"", b"\r\nX-Request-Id: 1", b"\r\nX-Request-Id: 2"):
+        outcome(section[:-4] + more + b"\r\n\r\n", known)
+    return known
+
+
+@pytest.mark.parametrize("section", [*(good for good, _ in GOOD.values()), *(bad for bad, *_ in BAD.values())])
+def test_another_field_is_read_as_strictly_where_the_others_are_known(section: bytes) -> None:
+    for line in (b"A: b", b"A: b\r\n c", b"A : b", b"A: \0", b"A: \x7f", b"A: b\nC: d", b"A: b\rC: d", b"A", b"Host: y",
+                 b"Content-Length: 1", b"Transfer-Encoding: chunked", b"Connection: close", b"Upgrade: x",
+                 b"A: b\r\n" * MAX_FIELDS + b"A: b"):  # fmt: skip
+        for changed in (
+            section[:-4] + b"\r\n" + line + section[-4:],
+            section.replace(b"\r\n", b"\r\n%b\r\n" % line, 1),
+        ):
+            assert outcome(changed, knowing(section)) == outcome(changed, None)
 
 
 # --- whatever is sent ---
 
 
-def read_or_refuse(section: bytes, known: dict[bytes, Fields] | None = None) -> Request | None:
+def read_or_refuse(section: bytes, known: Known | None = None) -> Request | None:
     """read() gives a Request or a Refusal, and nothing else."""
     try:
         return messages.read(section, known)
@@ -529,6 +561,36 @@ def test_a_mutated_header_section_is_read_or_refused(section: bytes) -> None:
         )
     if section.startswith(b"GET ") and not found.content_type and not found.page:
         assert found.answer.endswith(b"\r\n\r\n" + section)
+
+
+@st.composite
+def related(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A header section, and one that was made of it: lines put between, taken out, or changed within."""
+    one = draw(st.sampled_from(SECTIONS).filter(lambda section: len(section) < 2000) | mutated())
+    line, *fields_, _, _ = one.split(b"\r\n") if one.count(b"\r\n") > 1 else (one, b"", b"")
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(fields_)))
+        inserted = draw(
+            st.sampled_from([b"X-Request-Id: 1", b"A:b", b" fold", b"\tfold", b"Host: x"]) | st.binary(max_size=6)
+        )
+        if draw(st.booleans()):
+            fields_.insert(place, inserted)
+        elif place < len(fields_):
+            at = draw(st.integers(0, len(fields_[place])))
+            fields_[place] = fields_[place][:at] + inserted + fields_[place][at:]
+    return one, b"\r\n".join((line, *fields_, b"", b""))
+
+
+@examples(1000)
+@given(sections=related())
+def test_what_is_known_of_a_section_changes_nothing_in_the_reading_of_its_relations(
+    sections: tuple[bytes, bytes],
+) -> None:
+    one, other = sections
+    known = knowing(one)
+    for _ in range(3):
+        assert outcome(other, known) == outcome(other, None)
+        assert outcome(one, known) == outcome(one, None)
 
 
 names = st.text("abcXYZ-_!#$%&'*+.^`|~019", min_size=1, max_size=12).map(lambda name: b"x" + name.encode())

@@ -32,6 +32,7 @@ _READ = 256 << 10  # bytes read at a time by a relay
 _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
+_COMPARISONS = 1000  # of up to 15 us each, which pay where the next requests are alike and are lost where they are not
 
 READY, DRAIN, END = b"R", b"D", b"E"
 """What a worker and its supervisor tell each other."""
@@ -49,14 +50,16 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
 class Worker:
     """What the connections of a process share, and the process's life.
 
-    now is the loop's time in seconds at the last sweep, prefix the beginning of a 200 response as of then. owed counts
-    the bytes kept for all connections; from owed_limit on the worker is crowded.
+    now is the loop's time in seconds at the last sweep, prefix the beginning of a 200 response as of then, comparisons
+    how many requests may still be compared with the one before until the next. owed counts the bytes kept for all
+    connections; from owed_limit on the worker is crowded.
     """
 
     __slots__ = (
         "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
-        "_udp", "_whole_buffer", "buffer", "config", "connections", "crowded", "draining", "known", "loop",
-        "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping", "time",
+        "_udp", "_whole_buffer", "buffer", "comparisons", "config", "connections", "crowded", "draining", "known",
+        "loop", "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping",
+        "time",
     )  # fmt: skip
 
     def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
@@ -143,6 +146,7 @@ class Worker:
         self.now = self.loop.time()
         self.time = time.time()
         self.prefix = response.prefix(self.time)
+        self.comparisons = _COMPARISONS
 
     def tick(self) -> None:
         """Once a sweep: the time, the Date, and all connections that are overdue."""

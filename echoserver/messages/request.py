@@ -7,10 +7,14 @@ one, so it is shown the fields under a request line of ours.
 
 import functools
 import re
+from typing import TYPE_CHECKING
 
 import httptools
 
 from echoserver.messages.response import Refusal, fields
+
+if TYPE_CHECKING:
+    from echoserver.messages.shape import Shape
 
 MAX_FIELDS = 100
 REMEMBERED_SIZE = (
@@ -18,9 +22,9 @@ REMEMBERED_SIZE = (
 )
 _REMEMBERED = 256  # sections of fields whose reading is remembered
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
-_METHOD_SO_FAR = re.compile(_TOKEN + rb"(?:\Z| )")
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
     rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):[^\r]*", re.IGNORECASE
@@ -148,12 +152,13 @@ class Request:
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
     looked at (chunked, Expect, pages of our own). content_length: bytes; 0 also for chunked and for none. answer: the
-    rest of the response head after prefix(), and for a request without content the echo of its head.
+    rest of the response head after prefix(), and for a request without content the echo of its head. shape: what the
+    next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
         "answer", "chunked", "connection", "content_length", "content_type", "expects", "head", "head_size",
-        "keep_alive", "page", "silent", "size",
+        "keep_alive", "page", "shape", "silent", "size",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -165,6 +170,7 @@ class Request:
         self.chunked = self.expects = self.silent = False
         self.keep_alive = True
         self.page: bytes | None = None
+        self.shape: Shape | None = None
 
     def as_last(self) -> "Request":
         """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""

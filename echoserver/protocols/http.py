@@ -10,6 +10,7 @@ from echoserver.messages import response
 from echoserver.messages.chunked import ChunkedDecoder
 from echoserver.messages.request import NO_REQUEST, Request
 from echoserver.messages.response import Refusal
+from echoserver.messages.shape import shape_of
 from echoserver.protocols.frugal import Frugal
 from echoserver.protocols.gather import Gather
 from echoserver.protocols.relay import RelayContent
@@ -76,13 +77,20 @@ class HttpEcho(Connection):
         worker = self.worker
         self.stamp = worker.now
         request = self._request
-        if len(data) != request.size or not data.startswith(request.head):
-            self._receive(self, data)
         # the same header section as last time, with its content: no need to read it again
-        elif request.size - request.head_size <= _COPIED:
-            self.transport.write(worker.prefix + request.answer + data[request.head_size :])
+        if len(data) == request.size and data.startswith(request.head):
+            content = request.head_size
+        elif (
+            (shape := request.shape) is None
+            or (content := shape.fits(data, worker.config.max_header)) < 0
+            or len(data) - content != request.content_length
+        ):
+            self._receive(self, data)
+            return
+        if request.content_length <= _COPIED:
+            self.transport.write(worker.prefix + request.answer + data[content:])
         else:
-            self.send_list((worker.prefix + request.answer, memoryview(data)[request.head_size :]))
+            self.send_list((worker.prefix + request.answer, memoryview(data)[content:]))
 
     def _answer_all(self, data: bytes) -> None:
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
@@ -360,7 +368,16 @@ class HttpEcho(Connection):
 
     def _expect_again(self, request: Request) -> None:
         """The next request may be the same as this one, and be answered at once."""
-        self._request = request if self.behind is None and self._may_repeat(request) else NO_REQUEST
+        before = self._request
+        if request is before:
+            return
+        if self.behind is not None or not self._may_repeat(request):
+            self._request = NO_REQUEST
+            return
+        self._request = request
+        if before is not NO_REQUEST and self.worker.comparisons > 0:
+            self.worker.comparisons -= 1
+            request.shape = shape_of(request, before)
 
     def _may_repeat(self, request: Request) -> bool:
         return (

@@ -851,6 +851,81 @@ def test_a_conversation_however_it_is_cut_and_read(
     assert not worker.connections
 
 
+VARIANTS = [
+    post(content, *fields, method=method).replace(b"/post", path, 1)
+    for method in (b"POST", b"HEAD")
+    for content in (b"abc", b"xyz", b"", bytes(5000))
+    for path in (b"/", b"/a", b"/healthz")
+    for fields in (
+        (b"X-Request-Id: 1",), (b"X-Request-Id: 22",), (b"X-Request-Id: \xff",), (b"X-Request-Id:", b"A: b"),
+        (b"X-Request-Id: 3", b"A: c"), (b"X-Request-Id: 3", b"Content-Type: a/b"), (b"Expect: 100-continue",),
+    )
+]  # fmt: skip
+
+
+@examples(300)
+@given(
+    requests=st.lists(st.sampled_from(VARIANTS), min_size=3, max_size=9),
+    room=st.none() | st.integers(0, 3000),
+    cuts=st.lists(st.integers(0, 4), min_size=9, max_size=9),
+)
+def test_requests_of_one_shape_are_answered_as_if_each_were_the_first(
+    requests: list[bytes], room: int | None, cuts: list[int]
+) -> None:
+    worker = shared_worker()
+    worker.comparisons = 100
+    with connect(worker, room) as client:
+        for request, cut in zip(requests, cuts, strict=False):
+            for piece in (request,) if cut else (request[:-1], request[-1:]):
+                client.feed(piece)
+                if room is not None:
+                    client.take(1 << 20)
+        while client.get_write_buffer_size():
+            client.take(1 << 20)
+        together = without_dates(client.sent).replace(CONTINUE, b"")
+    assert together == b"".join(answers(shared_worker(), request) for request in requests)
+
+
+def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Worker) -> None:
+    requests = [post(b"hello", b"X-Request-Id: %d" % number) for number in range(5)]
+    with connect(worker) as client:
+        connection = client.get_protocol()
+        assert isinstance(connection, HttpEcho)
+        for request in requests[:2]:
+            client.feed(request)
+        followed = connection._request
+        for request in requests[2:]:
+            client.feed(request)
+            assert connection._request is followed
+        for data in (post(b"hello", b"X-Request-Id: \xff"), post(b"hello!", b"X-Request-Id: 9"), requests[0] * 2):
+            client.feed(data)
+            assert connection._request is not followed
+            followed = connection._request
+        client.feed(post(b"hello", b"X-Request-Id: 7\r\n fold"))
+        assert client.sent.endswith(b"400 Bad Request: unexpected whitespace after header value\n")
+    assert without_dates(client.sent).count(content_of(b"hello")) == 8
+
+
+def test_a_shape_is_no_way_around_the_limit_of_a_header_section(worker: Worker) -> None:
+    worker.config = dataclasses.replace(worker.config, max_header=300)
+    with connect(worker) as client:
+        for number in range(3):
+            client.feed(post(b"hello", b"X-Request-Id: %d" % number))
+        client.feed(post(b"hello", b"X-Request-Id: " + b"1" * 300))
+        assert b"431 Request Header Fields Too Large" in client.sent
+
+
+def test_comparing_requests_takes_a_bounded_time(worker: Worker) -> None:
+    worker.comparisons = 3
+    with connect(worker) as client:
+        for number in range(9):
+            client.feed(post(b"hello", b"X-Request-Id: \xff%d" % number))
+        assert worker.comparisons == 0
+        worker.tick()
+        assert worker.comparisons > 0
+        assert client.open
+
+
 TORN = [
     b"\r\n",
     b"\n",

@@ -32,6 +32,7 @@ _READ = 256 << 10  # bytes read at a time by a relay
 _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
+_REQUESTS = 256  # header sections that are remembered
 _COMPARISONS = 1000  # of up to 15 us each, which pay where the next requests are alike and are lost where they are not
 
 READY, DRAIN, END = b"R", b"D", b"E"
@@ -58,8 +59,8 @@ class Worker:
     __slots__ = (
         "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
         "_udp", "_whole_buffer", "buffer", "comparisons", "config", "connections", "crowded", "draining", "known",
-        "loop", "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "stopping",
-        "time",
+        "loop", "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "requests",
+        "stopping", "time",
     )  # fmt: skip
 
     def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
@@ -69,6 +70,7 @@ class Worker:
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
         self.known: Known = {}
+        self.requests: dict[bytes, Request] = {}
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
@@ -95,6 +97,17 @@ class Worker:
     def read(self, head: bytes) -> Request:
         """Read a header section. Raises Refusal."""
         return request.read(head, self.known, max_body=self.config.max_body, closing=self.draining)
+
+    def read_first(self, head: bytes) -> Request:
+        """The same for a connection's first request, which is often that of other connections too."""
+        found = self.requests.get(head)
+        if found is None or self.draining:
+            found = self.read(head)
+            if len(head) <= request.REMEMBERED_SIZE:
+                if len(self.requests) >= _REQUESTS:
+                    self.requests.clear()
+                self.requests[head] = found
+        return found
 
     def health(self, readiness: bool) -> tuple[int, str]:
         """Status and text of /healthz, and of /readyz: 503 from the moment a drain begins."""

@@ -29,7 +29,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
     rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):[^\r]*", re.IGNORECASE
 )
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
 _PAGES = {b"/healthz", b"/readyz"}

@@ -114,7 +114,7 @@ class HttpEcho(Connection):
                 try:
                     if len(head) > worker.config.max_header:
                         raise messages.too_long(head, worker.config.max_header)
-                    request = worker.read(head)
+                    request = worker.read_first(head) if request is NO_REQUEST else worker.read(head)
                 except Refusal as refusal:
                     self._flush(out)
                     self._refuse(refusal, silent=head.startswith(b"HEAD "))

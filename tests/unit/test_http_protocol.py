@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from echoserver import config
 from echoserver.connection import LINGER, QUIET
+from echoserver.messages.request import REMEMBERED_SIZE
 from echoserver.protocols.http import HttpEcho
 from echoserver.worker import Worker
 from tests.unit.examples import examples
@@ -884,6 +885,23 @@ def test_requests_of_one_shape_are_answered_as_if_each_were_the_first(
             client.take(1 << 20)
         together = without_dates(client.sent).replace(CONTINUE, b"")
     assert together == b"".join(answers(shared_worker(), request) for request in requests)
+
+
+def test_what_is_kept_of_first_requests_is_bounded(worker: Worker) -> None:
+    for number in range(600):
+        request = get(b"/%d" % number, b"A: " + b"b" * (number % 2 * 2000))
+        for _ in range(2):
+            assert answers(worker, request) == echo(request)
+        assert len(worker.requests) <= 256
+    assert max(map(len, worker.requests)) <= REMEMBERED_SIZE
+
+
+def test_a_first_request_that_is_known_is_answered_otherwise_in_a_drain(worker: Worker) -> None:
+    assert answers(worker, get()) == echo(get())
+    with connect(worker) as client:
+        worker.draining = True
+        client.feed(get())
+        assert without_dates(client.sent) == echo(get(), b"close")
 
 
 def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Worker) -> None:

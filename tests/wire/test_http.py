@@ -3,6 +3,7 @@
 import http.client
 import random
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -224,6 +225,14 @@ def test_which_connections_stay(
         assert_echo(client.ask(GET), GET, "text/plain")
     else:
         assert client.rest() == b""
+
+
+def test_the_last_answer_comes_in_one_packet_with_the_fin(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(request("GET / HTTP/1.1", "Connection: close"))
+        assert connection.recv(1, socket.MSG_PEEK) == b"H"
+        close_wait = 8  # include/net/tcp_states.h
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == close_wait
 
 
 def test_nothing_behind_the_last_request_is_answered(client: HttpClient) -> None:

@@ -10,13 +10,16 @@ from echoserver.protocols.relay import Relay
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
+_MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
+
 
 class TcpEcho(Connection):
     """As long as the kernel takes all that is written, what the transport reads goes straight back into its write().
 
-    There is no Python between the two: data_received *is* the transport's write. The first time that the kernel does
-    not take everything, this is a connection that moves much, and a Relay takes over for the rest of its life. Where
-    the time of a read matters (--idle-timeout, a drain) _stamped does the same and notes it.
+    There is no Python between the two: data_received *is* the transport's write. Where much comes with the first read,
+    or when for the first time the kernel does not take everything, this is a connection that moves much, and a Relay
+    takes over for the rest of its life. Where the time of a read matters (--idle-timeout, a drain) _stamped does the
+    same and notes it.
     """
 
     __slots__ = ("data_received",)
@@ -36,11 +39,18 @@ class TcpEcho(Connection):
         elif worker.crowded:
             self.transport.set_protocol(Relay(self))
         else:
-            self._receive_with(self._stamped if worker.config.idle_timeout else self.transport.write)
+            self._receive_with(self._first)
 
     def _receive_with(self, receive: Callable[[bytes], None]) -> None:
         self.data_received = receive
         self.transport.set_protocol(self)  # uvloop (0.23.0) looks data_received up only here
+
+    def _first(self, data: bytes) -> None:
+        self._stamped(data)
+        if len(data) >= _MUCH:
+            self._relay()
+        elif self.data_received is not None:  # else a Relay has taken over already
+            self._receive_with(self._stamped if self.worker.config.idle_timeout else self.transport.write)
 
     def _stamped(self, data: bytes) -> None:
         self.stamp = self.worker.now

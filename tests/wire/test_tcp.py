@@ -19,6 +19,15 @@ def test_the_same_bytes_come_back(server: Server, size: int) -> None:
                 assert read_exactly(client, size) == data
 
 
+@pytest.mark.parametrize("options", [(), ("--idle-timeout", "60s")])
+def test_much_and_little_in_turn(options: tuple[str, ...]) -> None:
+    with Server(*options) as server, server.connect("tcp") as client:
+        for size in (1 << 17, 5, 1, 1 << 17, 3):
+            data = os.urandom(size)
+            with sending(client, data):
+                assert read_exactly(client, size) == data
+
+
 def test_nothing_is_lost_at_half_close(server: Server) -> None:
     data = os.urandom(100 << 20)
     with server.connect("tcp") as client, sending(client, data, fin=True):

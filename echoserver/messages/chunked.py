@@ -9,6 +9,8 @@ import re
 from echoserver.messages.response import Refusal
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_FIRST_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+_END = b"\r\n0\r\n\r\n"
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 
 _MAX_LINE = 4096  # bytes of a size line, and of all trailer lines together
@@ -16,8 +18,19 @@ _MAX_LINE = 4096  # bytes of a size line, and of all trailer lines together
 _SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)
 
 
+def one_chunk(data: bytes, position: int) -> tuple[bytes, int] | None:
+    """The content, and where the message ended in data, of what small content is almost always: one chunk, all of it
+    here, without extensions and trailers. None for anything else, which is for a ChunkedDecoder."""
+    line = _FIRST_LINE.match(data, position)
+    if line is None:
+        return None
+    start = line.end()
+    end = start + int(line[1], 16)
+    return (data[start:end], end + len(_END)) if end > start and data.startswith(_END, end) else None
+
+
 class ChunkedDecoder:
-    """One message's content."""
+    """One message's content, as it comes."""
 
     __slots__ = ("_left", "_rest", "_state", "_trailer_left")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from echoserver.connection import LINGER, QUIET, Connection
 from echoserver.messages import request as messages
 from echoserver.messages import response
-from echoserver.messages.chunked import ChunkedDecoder
+from echoserver.messages.chunked import ChunkedDecoder, one_chunk
 from echoserver.messages.request import NO_REQUEST, Request
 from echoserver.messages.response import Refusal
 from echoserver.messages.shape import shape_of
@@ -153,6 +153,12 @@ class HttpEcho(Connection):
         end = position + request.content_length
         if not request.chunked and end <= len(data):
             out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            return end
+        if request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
+            content, end = whole
+            out += self.worker.prefix, response.fields(request.content_type, len(content), request.connection)
+            if not request.silent:
+                out.append(content)
             return end
         self._since = None
         self._request = NO_REQUEST
@@ -311,13 +317,18 @@ class HttpEcho(Connection):
             self._flush(out)
             self._next(request, data[end:])
 
+    def _is_taken(self, length: int) -> bool:
+        """Whether chunked content of so many bytes is not too long."""
+        most = self.worker.config.max_body
+        return not most or length <= most
+
     def _take_chunks(self, data: bytes, position: int, out: list[bytes]) -> int:
         """Echo the chunked content in data; returns where it ended, or -1: then all is flushed."""
         request, worker = self._serving, self.worker
         try:
             content, end = self._decoder.feed(data, position)
             self._left += len(content)
-            if worker.config.max_body and self._left > worker.config.max_body:
+            if not self._is_taken(self._left):
                 raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
         except Refusal as refusal:
             self._flush(out)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver.messages.chunked import ChunkedDecoder
+from echoserver.messages.chunked import ChunkedDecoder, one_chunk
 from echoserver.messages.response import Refusal
 from tests.unit.examples import examples
 
@@ -317,6 +317,33 @@ def test_what_is_accepted_llhttp_accepts_as_the_same_content(data: bytes) -> Non
         assert content.startswith(theirs.content)
         # llhttp knows no blanks around extensions, and judges a line before its end
         assert end < 0 or b";" in data or b":" in data
+
+
+@examples(600)
+@given(data=messages().map(lambda message: message[0]) | mutated(), before=st.binary(max_size=3))
+@example(data=b"5\r\nhello\r\n0\r\n\r\n", before=b"")
+def test_one_chunk_is_what_the_decoder_says(data: bytes, before: bytes) -> None:
+    found = one_chunk(before + data, len(before))
+    if found is not None:
+        assert ChunkedDecoder().feed(before + data, len(before)) == found
+
+
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET / HTTP/1.1\r\n"])
+def test_one_chunk_with_all_that_is_behind_it(behind: bytes) -> None:
+    data = b"0A\r\n\r\n0\r\n\r\nabc\r\n0\r\n\r\n"
+    assert one_chunk(b"??" + data + behind, 2) == (b"\r\n0\r\n\r\nabc", 2 + len(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"3", b"3\r", b"3\r\nab", b"3\r\nabc\r\n0\r\n\r", b"3\r\nabcd\r\n0\r\n\r\n", b"0\r\n\r\n",
+        b"3;a=b\r\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n0\r\nA: b\r\n\r\n", b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n", b"x\r\n",
+        b"fffffffffffffff\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_more_or_less_than_one_chunk_is_left_to_the_decoder(data: bytes) -> None:
+    assert one_chunk(data, 0) is None
 
 
 @examples(300)

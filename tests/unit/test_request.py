@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from echoserver.messages import request as messages
@@ -587,6 +587,7 @@ def test_what_is_known_of_a_section_changes_nothing_in_the_reading_of_its_relati
     sections: tuple[bytes, bytes],
 ) -> None:
     one, other = sections
+    assume(all(section.find(b"\r\n\r\n") == len(section) - 4 for section in sections))  # it ends where it is cut
     known = knowing(one)
     for _ in range(3):
         assert outcome(other, known) == outcome(other, None)

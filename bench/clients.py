@@ -79,10 +79,14 @@ def _run_wrk(words: list[str], load: Load, server: Server, answer_size: int, cpu
     before = server.cpu_seconds()
     with running.pinned(words, cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        said = process.stdout.read()
-        spent = server.cpu_seconds() - before
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            said = process.stdout.read()
+            spent = server.cpu_seconds() - before
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        except BaseException:
+            process.kill()
+            raise
     lines = said.strip().splitlines() or [""]
     try:
         counts = json.loads(lines[-1])
@@ -155,8 +159,10 @@ def resident_bytes(load: Load, server: Server, connections: int, cpus: set[int],
         return server.resident_bytes()
     file = folder / f"{load.name}.request"
     file.write_bytes(load.sent)
-    with _started(native_words(load, server.where, file, connections), cpus):
-        return server.resident_bytes()
+    with _started(native_words(load, server.where, file, connections), cpus) as process:
+        held = server.resident_bytes()
+        _ask(process, "0\n")  # one more exchange on each: a server that has closed some holds less
+        return held
 
 
 # --- what an arm answers ------------------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""The loads of the bench: their bytes are requests, their names are known, and each has a client that can do it."""
+
+import re
+
+import pytest
+
+from bench import arms, gate, loads
+from bench.loads import COUNTED, LOADS, Load, pattern
+from echoserver.messages import request
+
+BLANK = b"\r\n\r\n"
+HTTP = [each for each in LOADS.values() if each.protocol == "http"]
+
+
+def by_name(load: Load) -> str:
+    return load.name
+
+
+def whole_requests(sent: bytes) -> list[tuple[request.Request, bytes]]:
+    """Each request in these bytes, as the server reads it, and its content as it is sent."""
+    found = []
+    while sent:
+        end = sent.index(BLANK) + len(BLANK)
+        read = request.read(sent[:end])
+        size = len(sent) - end if read.chunked else read.content_length
+        assert len(sent) >= end + size, "the content is shorter than it says"
+        found.append((read, sent[end : end + size]))
+        sent = sent[end + size :]
+    return found
+
+
+@pytest.mark.parametrize("load", HTTP, ids=by_name)
+def test_what_is_sent_are_requests(load: Load) -> None:
+    found = whole_requests(load.sent.replace(COUNTED, b"00000000"))
+    assert len(found) == load.answers
+    for read, content in found:
+        assert read.page is None
+        assert not read.expects
+        assert not read.silent
+        if load.content is None:
+            assert content == b""
+            assert read.answer.endswith(read.head), "the header section comes back"
+        elif read.chunked:
+            assert content == b"%x\r\n%b\r\n0\r\n\r\n" % (load.content, pattern(load.content))
+        else:
+            assert content == pattern(load.content)
+        assert read.keep_alive == (load.name != "close")
+
+
+@pytest.mark.parametrize("load", HTTP, ids=by_name)
+def test_what_is_counted_is_not_content(load: Load) -> None:
+    """The number stands once in a request, and answers are compared with content that is always the same."""
+    assert load.sent.count(COUNTED) == (load.name in {"path", "fields"})
+    assert COUNTED not in pattern(16 << 20)
+    if COUNTED in load.sent:
+        assert load.answers == 1
+        assert not load.native, "the native client sends a file as it is"
+
+
+@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol == "tcp"], ids=by_name)
+def test_raw_bytes(load: Load) -> None:
+    assert load.content is not None
+    assert load.sent == pattern(load.content)
+    assert len(load.sent) == load.content > 0
+    assert load.answers == 1
+
+
+def test_bytes_tell_where_they_belong() -> None:
+    """A piece of content that lies elsewhere than it should is seen: neither a page nor a buffer is a whole period."""
+    for shift in (1, 64, 4096, 65536, 1 << 18, 1 << 20):
+        assert pattern(3 << 20)[shift : shift + 512] != pattern(512)
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
+def test_each_has_a_client_that_can_do_it(load: Load) -> None:
+    if load.protocol == "tcp" or load.unix or load.rate or load.active or load.steps:
+        assert load.native, "wrk can't"
+    if load.native and load.protocol == "http":
+        assert b"\r\nContent-Length: " in load.sent, "the native client knows the length from there"
+        assert load.answers == 1
+    assert 0 <= load.active <= load.connections
+    assert load.workers in (1, 2)
+    assert load.title
+    assert re.fullmatch(r"[a-z0-9]+", load.name), "it names files and anchors"
+
+
+def test_names() -> None:
+    assert [each.name for each in LOADS.values()] == list(LOADS)
+    for names in (loads.QUICK, gate.LOADS):
+        assert set(names) <= set(LOADS)
+        assert len(set(names)) == len(names)
+    assert set(loads.QUICK) & set(gate.LOADS), "the gate has something to do when it is quick"
+    for load in LOADS.values():
+        assert set(load.arms) <= set(arms.ARMS)
+    for name, arm in arms.ARMS.items():
+        assert arm.name == name
+        assert set(arm.cannot) <= set(LOADS)
+        assert set(arm.speaks) <= {"tcp", "http"}
+
+
+def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
+    for name in gate.LOADS:
+        load = LOADS[name]
+        assert {"limit", "echoserver"} <= set(load.arms or arms.ARMS)
+        assert not load.rate
+        assert not load.steps
+        assert load.workers == 1
+        for which in ("limit", "echoserver"):
+            assert load.protocol in arms.ARMS[which].speaks
+            assert arms.ARMS[which].unix
+            assert name not in arms.ARMS[which].cannot
+
+
+def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
+    quick = [LOADS[name] for name in loads.QUICK]
+    assert {each.native for each in quick} == {True, False}
+    assert any(each.unix for each in quick)
+    assert any(each.rate for each in quick)
+    assert any(each.answers > 1 for each in quick)
+    assert any(COUNTED in each.sent for each in quick)

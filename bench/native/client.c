@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +251,7 @@ int main(int argc, char **argv) {
     content = blank ? blank + 4 : request;
     content_size = size - (content - request);
     ep = epoll_create1(0);
+    signal(SIGPIPE, SIG_IGN); /* a write that fails has something to say */
     open_all(argv[optind]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");

@@ -1,7 +1,9 @@
 """``python -m bench``."""
 
+import signal
 import sys
 
 from bench.cli import main
 
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it ends all that it has started too
 sys.exit(main())

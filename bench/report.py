@@ -184,9 +184,11 @@ def readme_table(result: Result) -> str:
 
 
 def update_readme(readme: str, result: Result) -> str:
-    """The README with the table of these figures between its marks. ValueError where it has none."""
+    """The README with the table of these figures between its marks. Raises NoFigures where it has none."""
     if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"the README has no place for the figures: expected a line {BEGIN} and after it a line {END}")
+        raise figures.NoFigures(
+            f"the README has no place for the figures: expected a line {BEGIN} and after it a line {END}"
+        )
     before, rest = readme.split(BEGIN)
     return before + readme_table(result) + rest.split(END)[1]
 

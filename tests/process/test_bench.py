@@ -454,8 +454,9 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
 
 
 @needs_rich
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("load", ["tcp64", "post64"])
-def test_interrupted(native_client: str, limit_server: str, load: str, tmp_path: Path) -> None:
+def test_interrupted(native_client: str, limit_server: str, load: str, number: signal.Signals, tmp_path: Path) -> None:
     """By a signal to the bench alone: neither servers nor clients are left."""
     if not LOADS[load].native and not shutil.which("wrk"):
         pytest.skip("wrk is not installed: apt-get install wrk")
@@ -467,7 +468,7 @@ def test_interrupted(native_client: str, limit_server: str, load: str, tmp_path:
         wait_for(lambda: len(children(process.pid)) == 3, "two servers and a client")
         started = children(process.pid)
         wait_for(lambda: ticks(started[2]) >= 5, "the client to be at work")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()

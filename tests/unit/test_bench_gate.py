@@ -48,7 +48,9 @@ def of(ratio: float, number: int = ROUNDS) -> tuple[list[float], list[float]]:
 weather = st.lists(st.floats(1, 40), min_size=ROUNDS, max_size=ROUNDS)
 """What the limit server takes in each round: shared machines are as they are."""
 
-off = st.lists(st.floats(-NOISE, NOISE), min_size=ROUNDS, max_size=ROUNDS)
+shift = st.floats(-NOISE, NOISE)
+off = st.one_of(st.lists(shift, min_size=ROUNDS, max_size=ROUNDS), shift.map(lambda each: [each] * ROUNDS))
+"""Each round by itself, or all of them together."""
 
 
 def measured(ratio: float, weather: Sequence[float], off: Sequence[float]) -> Result:

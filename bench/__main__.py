@@ -5,5 +5,6 @@ import sys
 
 from bench.cli import main
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it ends all that it has started too
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)  # ended so, it ends all that it has started too
 sys.exit(main())

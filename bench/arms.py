@@ -154,13 +154,19 @@ def _uvicorn(where: str, protocol: str, folder: Path) -> list[str]:
 def _granian(where: str, protocol: str, folder: Path) -> list[str]:
     _needs_module("granian", "bench")
     return [sys.executable, "-m", "granian", "--working-dir", str(PEERS), "--interface", "rsgi", "--loop", "uvloop",
-            "--no-access-log", "--log-level", "error", "--backlog", "4096", "--port", where,
+            "--no-access-log", "--log-level", "error", "--backlog", "4096", "--backpressure", "16384", "--port", where,
             "granian_app:app"]  # fmt: skip
 
 
 def _socat(where: str, protocol: str, folder: Path) -> list[str]:
     listen = f"UNIX-LISTEN:{where}" if where.startswith("/") else f"TCP-LISTEN:{where},bind=127.0.0.1,reuseaddr,nodelay"
     return [needs("socat", "socat"), f"{listen},fork,backlog=4096", "PIPE"]
+
+
+def _fasthttp_version() -> str:
+    """Its Debian package's, and Go's."""
+    done = _run(["dpkg-query", "-W", "-f", "${Version}", "golang-github-valyala-fasthttp-dev"])
+    return f"{done.stdout.strip() or 'unknown'}, go {_first_version(needs('go', 'golang-go'), 'version')}"
 
 
 def _package(name: str) -> Callable[[], str]:
@@ -175,7 +181,7 @@ _ARMS = (
     Arm("limit", ("tcp", "http"), _limit, lambda: "bench/native/limit.c", unix=True),
     Arm("echoserver", ("tcp", "http"), echoserver, lambda: __version__, unix=True),
     Arm("nginx", ("http",), _nginx, _program("nginx", "-v")),
-    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), _program("go", "version")),
+    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), _fasthttp_version),
     Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
     Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py"), _package("bjoern"),
         cannot={"pipe16": "bjoern answers only the first of several requests that come at once"}),

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +29,12 @@ class _Parser(argparse.ArgumentParser):
 def _load(name: str) -> str:
     if name not in loads.LOADS:
         raise argparse.ArgumentTypeError(f"{name!r} is not a load: expected one of {', '.join(loads.LOADS)}")
+    return name
+
+
+def _gate_load(name: str) -> str:
+    if loads.LOADS[_load(name)].group not in ("tcp", "http", "rate"):
+        raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
     return name
 
 
@@ -61,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"servers besides the limit server and echoserver (default: all of {','.join(arms.ARMS)})",
     )  # fmt: skip
     comparing.add_argument(
+        "--add", action="store_true", help="keep the other loads of the result that is there already"
+    )
+    comparing.add_argument(
         "--output", type=Path, default=LATEST, metavar="FILE", help=f"the result (default: {LATEST})"
     )
     _add_method(comparing)
@@ -78,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     gating = commands.add_parser("gate", help="has the server become slower than the reference?", allow_abbrev=False)
-    gating.add_argument("loads", nargs="*", type=_load, metavar="LOAD", help=f"default: {' '.join(gate.LOADS)}")
+    gating.add_argument("loads", nargs="*", type=_gate_load, metavar="LOAD", help=f"default: {' '.join(gate.LOADS)}")
     gating.add_argument("--reference", type=Path, default=figures.REFERENCE, metavar="FILE", help="a result of compare")
     _add_method(gating)
     return parser
@@ -95,7 +104,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         type=_positive,
-        default=3,
+        default=2,
         metavar="N",
         help="rounds in each, after one that warms up (default: %(default)s)",
     )
@@ -133,19 +142,30 @@ def _method(asked: argparse.Namespace) -> compare.Method:
     return compare.Method(rounds=asked.rounds, starts=asked.starts, seconds=asked.seconds)
 
 
-def _measure(names: Sequence[str], peers: Sequence[str], method: compare.Method) -> Result:
+def _measure(
+    names: Sequence[str],
+    peers: Sequence[str],
+    method: compare.Method,
+    keep: Callable[[Result], None] | None = None,
+) -> Result:
     from bench import progress  # noqa: PLC0415 - rich is wanted here only
 
     chosen = [loads.LOADS[name] for name in names]
     with progress.Progress(chosen) as watcher:
-        return compare.compare(chosen, peers, method, watcher)
+        return compare.compare(chosen, peers, method, watcher, keep)
 
 
 def _compare(asked: argparse.Namespace) -> int:
     names = asked.loads or (loads.QUICK if asked.quick else list(loads.LOADS))
     peers = list(dict.fromkeys([compare.LIMIT, compare.OURS, *asked.peers]))
-    result = _measure(names, peers, _method(asked))
-    figures.save(result, asked.output)
+    before = figures.load(asked.output) if asked.add else None
+
+    def keep(result: Result) -> None:
+        whole = figures.joined(before, result) if before else result
+        whole["loads"] = {name: whole["loads"][name] for name in loads.LOADS if name in whole["loads"]}
+        figures.save(whole, asked.output)
+
+    result = _measure(names, peers, _method(asked), keep)
     for name, why in result["skipped"].items():
         print(f"skipped: {name}: {why}")
     print(f"written: {asked.output}")
@@ -173,6 +193,8 @@ def _report(asked: argparse.Namespace) -> int:
 
 def _gate(asked: argparse.Namespace) -> int:
     reference = figures.load(asked.reference)
+    for difference in gate.differences(reference, figures.machine(), figures.versions()):
+        print(f"the reference differs: {difference}")
     method = _method(asked)
     quick = [name for name in loads.QUICK if name in gate.LOADS]
     names = asked.loads or (quick if asked.quick else gate.LOADS)
@@ -180,9 +202,13 @@ def _gate(asked: argparse.Namespace) -> int:
     def measure(some: Sequence[str]) -> Result:
         return _measure(some, [compare.LIMIT, compare.OURS], method)
 
-    passed = gate.gate(reference, names, measure, print)
+    verdicts = gate.gate(reference, names, measure, print)
+    if without := [each.load for each in verdicts if each.now is None or (each.missing and not asked.quick)]:
+        print(f"not judged: {' '.join(without)}")
+        return FAILED
     if asked.quick:
         print("quick: nothing is judged by one short round")
         return OK
-    print("passed" if passed else "slower than the reference")
-    return OK if passed else FAILED
+    slower = [each.load for each in verdicts if each.slower]
+    print(f"slower than the reference: {' '.join(slower)}" if slower else "passed")
+    return FAILED if slower else OK

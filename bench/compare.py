@@ -66,8 +66,17 @@ def several_cpus() -> tuple[set[int], set[int], str]:
     return set(mine), set(mine), f"server and client share {len(mine)} CPUs"
 
 
-def compare(loads: Sequence[Load], names: Iterable[str], method: Method, watcher: Watcher) -> Result:
-    """All loads on all arms named that can serve them. Raises Missing where the limit server or a client is."""
+def compare(
+    loads: Sequence[Load],
+    names: Iterable[str],
+    method: Method,
+    watcher: Watcher,
+    keep: Callable[[Result], None] | None = None,
+) -> Result:
+    """All loads on all arms named that can serve them. Raises Missing where the limit server or a client is.
+
+    keep: is given what there is so far after each load, for the whole may take an hour.
+    """
     _raise_descriptor_limit()
     server_cpus, client_cpus = cpus()
     result = figures.new({
@@ -75,11 +84,15 @@ def compare(loads: Sequence[Load], names: Iterable[str], method: Method, watcher
         "server_cpus": sorted(server_cpus), "client_cpus": sorted(client_cpus),
     })  # fmt: skip
     arms.native("client")
+    if not all(load.native for load in loads):
+        arms.needs("wrk", "wrk")
     with running.folder() as name:
         found = _found([arms.ARMS[each] for each in names], result, Path(name))
         for load in loads:
             _compare_one(load, _arms_of(load, found), method, watcher, result)
             watcher.ends(load, result)
+            if keep is not None:
+                keep(result)
     return result
 
 

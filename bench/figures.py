@@ -73,6 +73,23 @@ def ratios(arm: Arm, other: Arm, field: str = "cpu_us") -> list[float]:
     return [figure / another for figure, another in pairs if another]
 
 
+def joined(before: Result, now: Result) -> Result:
+    """A result with the loads of both, those of now in place of the same ones before. Each load was one run, so its
+    ratios stay what they are. Raises NoFigures where machine or versions are not the same."""
+    same = ("python", "uvloop", "httptools")
+    facts = [
+        (result.get("machine"), *(result.get("versions", {}).get(each) for each in same)) for result in (before, now)
+    ]
+    if facts[0] != facts[1]:
+        raise NoFigures("the result that is there was made on another machine, or with other versions")
+    return {
+        **now,
+        "versions": {**before["versions"], **now["versions"]},
+        "skipped": {**before["skipped"], **now["skipped"]},
+        "loads": before["loads"] | now["loads"],
+    }
+
+
 def summarise(arms: dict[str, Arm], *, client_cpus: int) -> None:
     """Add median, spread and ratio to each arm; and the client's ceiling, with so many CPUs (0: it is not known)."""
     for arm in arms.values():
@@ -93,7 +110,7 @@ def summarise(arms: dict[str, Arm], *, client_cpus: int) -> None:
 
 
 def _median(rounds: list[Round]) -> Round:
-    """Field by field; of a dict, key by key, where each round has the key."""
+    """Field by field; of a dict, key by key, where each round has the key. The longest latency is that of all."""
     result: Round = {}
     for field, first in rounds[0].items():
         values = [each[field] for each in rounds]
@@ -102,6 +119,8 @@ def _median(rounds: list[Round]) -> Round:
         if isinstance(first, dict):
             keys = [key for key in first if all(key in each for each in values)]
             result[field] = {key: statistics.median(each[key] for each in values) for key in keys}
+            if "max" in keys:
+                result[field]["max"] = max(each["max"] for each in values)
         else:
             result[field] = statistics.median(values)
     return result

@@ -7,13 +7,14 @@ slower only where its ratio has grown by more than both runs' own noise, twice: 
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bench import figures
 from bench.compare import LIMIT, OURS
 from bench.figures import Result
 
-LOADS = ("tcp64", "tcp64k", "unix64", "get", "post64", "fields", "browser", "pipe16", "chunked", "post64k", "post1m")
+LOADS = ("tcp64", "get", "post64", "fields", "pipe16", "chunked", "post64k", "post1m")
 """What the gate looks at: each way through the server."""
 
 _LEAST = 0.06
@@ -54,45 +55,57 @@ class Verdict:
 
 def judge(load: str, reference: Result, now: Result) -> Verdict:
     """One load of two results."""
-    before, after = _ratios(load, reference), _ratios(load, now)
-    if not before or not after:
-        return Verdict(load, statistics.median(before) if before else None, statistics.median(after) if after else None)
-    a, b = statistics.median(before), statistics.median(after)
-    noise = max(_LEAST, _SIGMAS * (_sigma(before) ** 2 + _sigma(after) ** 2) ** 0.5)
-    return Verdict(load, a, b, b / a - 1, noise)
+    before, after = _median_and_variance(load, reference), _median_and_variance(load, now)
+    if before is None or after is None:
+        return Verdict(load, before and before[0], after and after[0])
+    noise = max(_LEAST, _SIGMAS * (before[1] + after[1]) ** 0.5)
+    return Verdict(load, before[0], after[0], after[0] / before[0] - 1, noise)
 
 
-def _ratios(load: str, result: Result) -> list[float]:
-    """Our CPU time a request over the limit server's, round by round."""
+def _median_and_variance(load: str, result: Result) -> tuple[float, float] | None:
+    """Our CPU time a request over the limit server's, and how much that moves (its relative variance).
+
+    Rounds of the same start resemble each other: so the median is as sure as there are starts, not rounds.
+    """
     arms = result["loads"].get(load, {}).get("arms", {})
     if OURS not in arms or LIMIT not in arms:
-        return []
-    return figures.ratios(arms[OURS], arms[LIMIT])
-
-
-def _sigma(ratios: list[float]) -> float:
-    """How much the median of such rounds moves, as a part of it.
-
-    Rounds of the same start resemble each other, so it is not the smaller for there being many of them.
-    """
+        return None
+    ratios = figures.ratios(arms[OURS], arms[LIMIT])
+    if not ratios:
+        return None
+    starts = {each["start"] for each in figures.good(arms[OURS])}
     middle = statistics.median(ratios)
-    return _TO_SIGMA * statistics.median(abs(each - middle) for each in ratios) / middle
+    sigma = _TO_SIGMA * statistics.median(abs(each - middle) for each in ratios) / middle
+    return middle, sigma**2 / len(starts)
+
+
+def differences(reference: Result, machine: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
+    """Why a reference may not be one for a run of this machine, with these versions."""
+    found = ["it was made with --quick"] if reference["method"].get("quick") else []
+    here = {**{name: machine[name] for name in ("cpu", "kernel")}, **versions}
+    there = {**reference["machine"], **reference["versions"]}
+    names = ("cpu", "kernel", "python", "uvloop", "httptools")
+    return found + [f"{each} {there.get(each)}, now {here[each]}" for each in names if there.get(each) != here[each]]
 
 
 def gate(
     reference: Result, loads: Sequence[str], measure: Callable[[Sequence[str]], Result], say: Callable[[str], None]
-) -> bool:
-    """Measure the loads, and those again that look slower; whether none is. measure: makes a Result of some loads."""
-    verdicts = [judge(load, reference, result) for result in [measure(loads)] for load in loads]
-    for verdict in verdicts:
-        say(str(verdict))
-    suspects = [each.load for each in verdicts if each.slower]
-    passed = not any(each.missing for each in verdicts)
+) -> list[Verdict]:
+    """Measure the loads, and those again that look slower; returns the last verdict on each.
+
+    measure: makes a Result of some loads.
+    """
+
+    def look(loads: Sequence[str]) -> dict[str, Verdict]:
+        result = measure(loads)
+        verdicts = {load: judge(load, reference, result) for load in loads}
+        for verdict in verdicts.values():
+            say(str(verdict))
+        return verdicts
+
+    verdicts = look(loads)
+    suspects = [load for load, verdict in verdicts.items() if verdict.slower]
     if suspects:
         say(f"again, to be sure: {' '.join(suspects)}")
-        again = measure(suspects)
-        for load in suspects:
-            verdict = judge(load, reference, again)
-            say(str(verdict))
-            passed = passed and not verdict.slower and not verdict.missing
-    return passed
+        verdicts |= look(suspects)
+    return list(verdicts.values())

@@ -80,6 +80,8 @@ _LOADS = (
     _tcp("tcp1m", "TCP, 1 MiB", 1 << 20, connections=16),
     _tcp("unix64", "unix socket, 64 B", 64, connections=50, unix=True),
     Load("get", "GET, the header section comes back", "http", "http", None, request(line=b"GET /head HTTP/1.1")),
+    Load("getpath", "GET, another path each time", "http", "http", None,
+         request(line=b"GET /head/%b HTTP/1.1" % COUNTED)),
     _post("post64", "POST of 64 B"),
     Load("path", "POST of 64 B, another path each time", "http", "http", 64,
          request(content=pattern(64), line=b"POST /%b HTTP/1.1" % COUNTED)),

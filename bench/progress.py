@@ -57,16 +57,19 @@ def _table(load: Load, result: Result) -> Table:
         title=f"{load.name}: {load.title}", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
     table.add_column("")
-    for name in ("requests/s", "CPU us", "from", "to", "x limit", "p50 us", "p99 us", "client's ceiling/s"):
+    # without a fixed rate, latency says how many connections there are
+    percentiles = ("50", "99", "99.9", "max") if load.rate else ()
+    names = ("requests/s", "CPU us", "from", "to", "x limit", "client's ceiling/s")
+    for name in (*names, *(f"p{each} us" for each in percentiles)):
         table.add_column(name, justify="right")
     for name, arm in of_load["arms"].items():
-        table.add_row(name, *_row(arm))
+        table.add_row(name, *_row(arm, percentiles))
     if of_load["notes"]:
         table.caption = of_load["notes"]
     return table
 
 
-def _row(arm: Arm) -> list[str]:
+def _row(arm: Arm, percentiles: Sequence[str]) -> list[str]:
     median = arm["median"]
     if median is None:
         return ["can't" if "cannot" in arm else "no figure"]
@@ -75,8 +78,8 @@ def _row(arm: Arm) -> list[str]:
     return [
         f"{median['rate']:,.0f}", f"{median['cpu_us']:.2f}", f"{low:.2f}", f"{high:.2f}",
         f"{ratio:.3f}" if ratio else "",
-        *(f"{median['latency_us'][each]:,.0f}" if each in median["latency_us"] else "" for each in ("50", "99")),
         f"{median['ceiling']:,.0f}" if "ceiling" in median else "",
+        *(f"{median['latency_us'][each]:,.0f}" for each in percentiles),
     ]  # fmt: skip
 
 

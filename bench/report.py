@@ -162,7 +162,8 @@ def duration(microseconds: float | None, digits: int = 3) -> str:
 # --- the README's table ---------------------------------------------------------------------------------------------
 
 IN_README = (
-    "tcp64", "tcp4k", "tcp64k", "get", "post64", "path", "fields", "browser", "pipe16", "post64k", "post1m", "close",
+    "tcp64", "tcp4k", "tcp64k", "get", "getpath", "post64", "path", "fields", "browser", "pipe16", "chunked",
+    "post64k", "post1m", "close",
 )  # fmt: skip
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
@@ -389,14 +390,6 @@ def group_of_loads(loads: Sequence[Load], skipped: Mapping[str, str]) -> Iterato
     yield matrix("Spread of the CPU time: least to most of the rounds, µs", loads, arms, spread, aside=True)
     ceiling = f"* the client was at {percent(BOUND)} or more of what it can send"
     yield matrix(f"Requests a second; {ceiling}", loads, arms, rate, aside=True)
-    if any(percentiles_of(load) for load in loads):
-        yield matrix(
-            "Latency at that rate, half of the requests / 99 % of them within, µs",
-            loads,
-            arms,
-            half_and_most,
-            aside=True,
-        )
     yield Table(
         "The client", ["load", "ran as", "fastest", "requests a second", "client's ceiling", "of it", ""],
         [client(load) for load in loads], aside=True,
@@ -432,11 +425,6 @@ def rate(load: Load, arm: str) -> str:
 def part_of_ceiling(load: Load, arm: str) -> float | None:
     value, ceiling = median(load, arm, "rate"), median(load, arm, "ceiling")
     return value / ceiling if value is not None and ceiling else None
-
-
-def half_and_most(load: Load, arm: str) -> str:
-    values = [median(load, arm, "latency_us", which) for which in ("50", "99")]
-    return NONE if None in values else " / ".join(figure(value) for value in values)
 
 
 def client(load: Load) -> list[str]:

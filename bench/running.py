@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
+_NOT_INHERITED = re.compile("PORT|WEB_CONCURRENCY|(ECHOSERVER|GRANIAN|UVICORN)_.*")  # all arms have their defaults
 _PATIENCE = 20.0  # seconds that a server has to begin to listen
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,10 +29,11 @@ class Server:
         self.name = name
         self.where = where
         self._log = folder / f"{name}.log"
+        inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
         with open(self._log, "wb") as log:
             self._process = pinned(
                 words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder,
-                env={**os.environ, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
+                env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
     def __enter__(self) -> Self:

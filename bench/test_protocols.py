@@ -361,6 +361,12 @@ def test_post_head_then_content(measure: Measure, worker: Worker) -> None:
 
 
 @group("HTTP, in pieces")
+def test_chunked_one_chunk(measure: Measure, worker: Worker) -> None:
+    """As small content is sent: needs no decoder."""
+    drive(measure, HttpEcho(worker), [(LOADS["chunked"].sent,)], ECHOED)
+
+
+@group("HTTP, in pieces")
 def test_chunked_whole(measure: Measure, worker: Worker) -> None:
     """4 chunks of 1 KiB in one read: answered with a Content-Length."""
     drive(measure, HttpEcho(worker), [(b"".join(IN_CHUNKS),)], answer(b"".join(CHUNKS)))

@@ -33,7 +33,9 @@ _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where th
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
 _REQUESTS = 256  # header sections that are remembered
-_COMPARISONS = 1000  # of up to 15 us each, which pay where the next requests are alike and are lost where they are not
+_COMPARISONS = (
+    1000  # a second, of up to 15 us each, which pay where the next requests are alike and are lost where they are not
+)
 
 READY, DRAIN, END = b"R", b"D", b"E"
 """What a worker and its supervisor tell each other."""
@@ -100,8 +102,10 @@ class Worker:
 
     def read_first(self, head: bytes) -> Request:
         """The same for a connection's first request, which is often that of other connections too."""
+        if self.draining:
+            return self.read(head)
         found = self.requests.get(head)
-        if found is None or self.draining:
+        if found is None:
             found = self.read(head)
             if len(head) <= request.REMEMBERED_SIZE:
                 if len(self.requests) >= _REQUESTS:
@@ -159,7 +163,7 @@ class Worker:
         self.now = self.loop.time()
         self.time = time.time()
         self.prefix = response.prefix(self.time)
-        self.comparisons = _COMPARISONS
+        self.comparisons = int(_COMPARISONS * self.interval)
 
     def tick(self) -> None:
         """Once a sweep: the time, the Date, and all connections that are overdue."""

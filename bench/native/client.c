@@ -185,7 +185,8 @@ static double cpu(void) {
 
 static void run(double seconds, int active, double rate) {
     struct epoll_event ready[512];
-    int *idle = malloc(active * sizeof *idle), free_ones = 0;
+    int *idle = malloc(active * sizeof *idle); /* a ring: who has waited longest is the next */
+    unsigned long freed = 0, taken = 0;
     unsigned long due = 0, sent = 0, most = rate * seconds;
     if (most < rate * seconds) most++; /* the first one is due at once */
     memset(histogram, 0, sizeof histogram);
@@ -193,13 +194,13 @@ static void run(double seconds, int active, double rate) {
     double spent = cpu();
     long long start = now(), end = start + seconds * 1e9, last_progress = start, at = start;
     for (int i = 0; i < active; i++)
-        if (rate) idle[free_ones++] = i;
+        if (rate) idle[freed++ % active] = i;
         else begin(&all[i], start);
     while (at < end || (rate && done < most)) { /* at a fixed rate, all that was due is waited for */
         if (rate) {
             due = at < end ? (at - start) / 1e9 * rate + 1 : most;
             if (due > most) due = most;
-            for (; sent < due && free_ones; sent++) begin(&all[idle[--free_ones]], start + sent * (1e9 / rate));
+            for (; sent < due && taken < freed; sent++) begin(&all[idle[taken++ % active]], start + sent * (1e9 / rate));
         }
         int n = epoll_wait(ep, ready, 512, rate ? 0 : 100);
         at = now();
@@ -210,7 +211,7 @@ static void run(double seconds, int active, double rate) {
             if (c->busy) send_some(c);
             if (!receive(c)) continue;
             record(c->since);
-            if (rate) idle[free_ones++] = ready[i].data.u32;
+            if (rate) idle[freed++ % active] = ready[i].data.u32;
             else if (at < end) begin(c, now()); /* its answer is another edge: no need to read in vain */
         }
     }

@@ -347,22 +347,18 @@ TAKING_PART = {
 
 
 def figures_of(result: Result, load: str) -> dict[str, Any]:
-    """The arms of a load that have figures; fails where another reason than a busy machine kept one from it."""
+    """The arms of a load that have figures; fails where one has none."""
     found = result["loads"][load]["arms"]
     assert list(found) == TAKING_PART[load]
     for arm in found.values():
         (taken,) = arm["rounds"]
-        if "thrown_away" in taken:
-            assert load == "latency"
-            assert taken["thrown_away"].endswith(": it can't keep up with the rate")
+        assert "thrown_away" not in taken
     return {name: arm for name, arm in found.items() if arm["median"]}
 
 
 @needs_rich
 def test_compare(compared: Compared, result: Result) -> None:
-    lost = "latency" in compared.loads and "echoserver" not in figures_of(result, "latency")
-    assert compared.done.returncode == (1 if lost else 0), compared.done.stderr
-    assert compared.done.stderr == ("bench: echoserver has no figure for latency\n" if lost else "")
+    assert (compared.done.returncode, compared.done.stderr) == (0, "")
     said = compared.done.stdout.splitlines()
     assert said[-1] == f"written: {compared.path}"
     for load in compared.loads:
@@ -422,6 +418,7 @@ def test_the_gate_when_it_is_quick(compared: Compared, only_what_is_needed: Path
     done = bench("gate", "--quick", "tcp64", "unix64", "--reference", str(compared.path), path=only_what_is_needed)
     assert (done.returncode, done.stderr) == (0, "")
     said = [line for line in done.stdout.splitlines() if re.match(r"\w+: .*reference", line)]
+    assert "the reference differs: it was made with --quick" in done.stdout
     number = r"\d+\.\d{3}"
     assert re.fullmatch(
         rf"tcp64: {number} x the limit server, {number} in the reference: [+-]\d+\.\d%, noise 6\.0%: "
@@ -454,7 +451,7 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
 
 
 @needs_rich
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("load", ["tcp64", "post64"])
 def test_interrupted(native_client: str, limit_server: str, load: str, number: signal.Signals, tmp_path: Path) -> None:
     """By a signal to the bench alone: neither servers nor clients are left."""

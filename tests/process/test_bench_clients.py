@@ -624,6 +624,37 @@ def test_no_answer(tmp_path: Path) -> None:
         clients.check(LOADS["post64"], cast(running.Server, server))
 
 
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_memory_counts_only_where_all_connections_are_still_open(
+    native_client: str, drops: bool, tmp_path: Path
+) -> None:
+    """They are looked at after it has been read: what a server has dropped by then it would not pay for."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Scripted(tmp_path / "s", len(POST), always(response())))
+
+        class Measured:
+            where = server.where
+
+            def resident_bytes(self) -> int:
+                if drops:
+                    stack.close()
+                return 4096
+
+        def memory() -> int:
+            it = cast(running.Server, Measured())
+            return clients.resident_bytes(LOADS["memory"], it, 20, os.sched_getaffinity(0), tmp_path)
+
+        if drops:
+            with pytest.raises(ThrownAway, match=r"^client: .* after 0 echoes"):
+                memory()
+        else:
+            assert memory() == 4096
+            assert server.exchanges == [2] * 20
+
+
 # --- the clients that wait --------------------------------------------------------------------------------------------
 
 

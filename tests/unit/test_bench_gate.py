@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from bench import figures
 from bench.figures import Result, Round
-from bench.gate import Verdict, gate, judge
+from bench.gate import Verdict, differences, gate, judge
 from tests.unit.examples import examples
 
 NOISE = 0.02
 """How far a round's ratio is off in these tests, at most. MAD is at most that too, so the gate's noise is at most 3 x
-sqrt(2) x 1.4826 x 2 %, or 13 %: between what such rounds can show of an unchanged server (4 %) and of one that has
-become a quarter slower (20 %)."""
+sqrt(2 / 3 starts) x 1.4826 x 2 %, or 7 %: between what such rounds can show of an unchanged server (4 %) and of
+one that has become a quarter slower (20 %)."""
 
 ROUNDS = 9
 
@@ -41,6 +41,19 @@ def result(**loads: tuple[Sequence[float | None], Sequence[float | None]]) -> Re
 def of(ratio: float, number: int = ROUNDS) -> tuple[list[float], list[float]]:
     """Rounds without any noise."""
     return [4.0] * number, [4.0 * ratio] * number
+
+
+def test_a_reference_from_elsewhere_is_named() -> None:
+    machine = {"cpu": "A", "kernel": "6.18"}
+    versions = {"python": "CPython 3.11.2", "uvloop": "0.23.0", "httptools": "0.9.0"}
+    here = {"method": {"quick": False}, "machine": machine, "versions": versions}
+    assert differences(here, machine, versions) == []
+    there = {
+        "method": {"quick": True}, "machine": machine | {"cpu": "B"}, "versions": {**versions, "uvloop": "0.24.0"}
+    }  # fmt: skip
+    assert differences(there, machine, versions) == [
+        "it was made with --quick", "cpu B, now A", "uvloop 0.24.0, now 0.23.0"
+    ]  # fmt: skip
 
 
 # --- one load ---------------------------------------------------------------------------------------------------------
@@ -103,7 +116,8 @@ def test_rounds_thrown_away_are_as_if_they_had_not_been(
     verdict = judge("x", result(x=of(1.0)), thrown)
     assert verdict.missing == (not kept)
     if kept:
-        assert verdict == judge("x", result(x=of(1.0)), result(x=([a for a, _ in kept], [b for _, b in kept])))
+        alone = judge("x", result(x=of(1.0)), result(x=([a for a, _ in kept], [b for _, b in kept])))
+        assert (verdict.now, verdict.change) == (alone.now, alone.change)
         assert verdict.now == statistics.median(b / a for a, b in kept)
 
 
@@ -117,7 +131,7 @@ def test_noise_widens_what_is_no_change() -> None:
     noisy = ([4.0] * 9, [4.0, 4.0, 4.4, 4.4, 4.4, 4.8, 4.8, 9.0, 40.0])
     verdict = judge("x", result(x=of(1.0)), result(x=noisy))
     assert verdict.now == pytest.approx(1.1)
-    assert verdict.noise == pytest.approx(3 * 1.4826 * 0.1 / 1.1)
+    assert verdict.noise == pytest.approx(3 * 1.4826 * 0.1 / 1.1 / 3**0.5)  # of three starts
     assert not verdict.slower
 
 
@@ -167,9 +181,10 @@ class Runs:
         return self._results.pop(0)
 
     def passes(self, reference: Result, *loads: str) -> bool:
-        passed = gate(reference, loads, self.measure, self.said.append)
+        verdicts = gate(reference, loads, self.measure, self.said.append)
         assert not self._results, "not all was measured"
-        return passed
+        assert [verdict.load for verdict in verdicts] == list(loads)
+        return not any(verdict.slower or verdict.missing for verdict in verdicts)
 
 
 REFERENCE = result(a=of(1.0), b=of(2.0), c=of(3.0))

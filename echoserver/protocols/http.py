@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from echoserver.worker import Worker
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
-_IN_PARTS = 256 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
+_IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
 _MANY_PARTS = 64
 _SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 

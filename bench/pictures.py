@@ -342,7 +342,8 @@ def latency(result: Result) -> "Sheet | None":
 
     sheet = Sheet(
         860, 478, f"How long does an answer take at {offered:,.0f} requests a second?",
-        "Latency from when a request was due to its answer, on a logarithmic scale; medians of the rounds.",
+        "Latency from when a request was due to its answer, on a logarithmic scale; medians of the rounds, and the "
+        "longest of all.",
         note=f"Could not keep up, so that their lines say how long a queue grew: {', '.join(short)}." if short else "",
         description="Latency of echoserver. "
         + "; ".join(f"{names[int(x)]}: {duration(y)}" for x, y in lines["echoserver"]),

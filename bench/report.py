@@ -280,7 +280,8 @@ def machine_and_method(result: Result) -> Iterator[Block]:
     rounds, starts = f"{method['rounds']} rounds of {method['seconds']:g} s", method["starts"]
     often = f" in each of {starts} starts, since a process's memory never lies the same way twice" if starts > 1 else ""
     yield Text(
-        f"All servers of a load are started, then measured in turn, round after round: {rounds}{often}. "
+        f"All servers of a load are started, then measured in turn, round after round: {rounds}{often}. Some loads may "
+        "have been measured earlier or later than others, never some servers of one. "
         "CPU time is the user and system time of the server's processes over the requests that the client counted as "
         "answered right. A figure is the median of the rounds; a ratio is the median of the ratios within the same "
         "round, since the machine itself changes its speed; from run to run it still moves by some "

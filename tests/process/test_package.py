@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> N
     for extra, packages in extras.items():
         also = {name_of(each) for other in extras if f"echoserver[{other}]" in packages for each in extras[other]}
         found = {name_of(each) for each in needed if re.search(rf"extra == ['\"]{extra}['\"]", each)}
-        assert found == {name_of(each) for each in packages} - {"echoserver"} | also, extra
+        assert found == ({name_of(each) for each in packages} | also) - {"echoserver"}, extra
 
 
 def name_of(requirement: str) -> str:

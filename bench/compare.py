@@ -26,7 +26,7 @@ class Method:
     warm_up: a first round after each start that does not count. quick: the figures are not worth keeping.
     """
 
-    rounds: int = 3
+    rounds: int = 2
     starts: int = 3
     seconds: float = 1.0
     warm_up: bool = True

@@ -60,7 +60,7 @@ def _table(load: Load, result: Result) -> Table:
     # without a fixed rate, latency says how many connections there are
     percentiles = ("50", "99", "99.9", "max") if load.rate else ()
     names = ("requests/s", "CPU us", "from", "to", "x limit", "client's ceiling/s")
-    for name in (*names, *(f"p{each} us".replace("pmax", "max") for each in percentiles)):
+    for name in (*names, *(f"{each} us" if each == "max" else f"p{each} us" for each in percentiles)):
         table.add_column(name, justify="right")
     for name, arm in of_load["arms"].items():
         table.add_row(name, *_row(arm, percentiles))

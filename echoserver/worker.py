@@ -33,9 +33,7 @@ _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where th
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
 _REQUESTS = 256  # header sections that are remembered
-_COMPARISONS = (
-    1000  # a second, of up to 15 us each, which pay where the next requests are alike and are lost where they are not
-)
+_COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 
 READY, DRAIN, END = b"R", b"D", b"E"
 """What a worker and its supervisor tell each other."""

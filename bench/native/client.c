@@ -163,6 +163,11 @@ static int connect_to(const char *address) {
     return s;
 }
 
+/* What waits on any connection: nothing may come that was not asked for, and none may be cut off. */
+static void receive_all(void) {
+    for (int i = 0; i < count; i++) receive(&all[i]);
+}
+
 static void open_all(const char *address) {
     all = calloc(count, sizeof *all);
     for (int i = 0; i < count; i++) {
@@ -175,6 +180,7 @@ static void open_all(const char *address) {
             if (n > 0 && ready->data.u32 != (unsigned)i) receive(&all[ready->data.u32]); /* its edge comes only once */
         }
     }
+    receive_all();
 }
 
 static double cpu(void) {
@@ -222,7 +228,7 @@ static void run(double seconds, int active, double rate) {
             if (all[i].busy && !receive(&all[i])) send_some(&all[i]), busy = 1;
         if (busy && now() - last_progress > 10000000000LL) wrong("no answer within 10 s");
     }
-    for (int i = 0; i < count; i++) receive(&all[i]); /* nothing more may come */
+    receive_all();
     printf("{\"requests\": %lu, \"due\": %lu, \"seconds\": %.6f, \"client_cpu\": %.6f, \"latency_us\": {\"50\": %.1f, "
            "\"75\": %.1f, \"90\": %.1f, \"99\": %.1f, \"99.9\": %.1f, \"max\": %.1f}}\n", done, due, (at - start) / 1e9,
            spent, percentile(50), percentile(75), percentile(90), percentile(99), percentile(99.9), longest / 1e3);

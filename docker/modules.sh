@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# modules.sh VARIANT: which modules go in, and the block that holds them. scratch: all; minimal: TLS is left out.
+source "$(dirname "$0")/common.sh"
+folder=$WORK/modules/$1 lib=$WORK/modules/$1/lib
+
+rm -rf "$folder"
+mkdir -p "$lib"
+tar -C "$python/Lib" -c --exclude={test,tests,idlelib,tkinter,ensurepip,turtledemo,site-packages,__pycache__} . |
+    tar -C "$lib" -x
+cp -r "$uvloop/uvloop" "$httptools/httptools" "$here/../echoserver" "$here"/stand_ins/ascii/. "$lib/"
+if [ "$1" = minimal ]; then
+    cp -r "$here"/stand_ins/no_tls/. "$lib/"
+fi
+
+run() { CONSOLE_PATH=$lib "$WORK/console" "$@"; }
+tls=(ssl)
+[ "$1" = scratch ] || tls=()
+run "$here/trace.py" "$folder/names" "${tls[@]}"
+run "$here/freeze.py" "$lib" "$folder/names" "$folder" uvloop.loop httptools.parser.parser httptools.parser.url_parser

@@ -303,11 +303,13 @@ def serve_alone(worker: Worker) -> int:
 
 def serve_for(supervisor: socket.socket, worker: Worker) -> int:
     """Run one of several workers: it says READY, is told DRAIN or END, and ends when the supervisor is gone."""
-
     delay, timeout = worker.config.drain_delay, worker.config.drain_timeout
 
     def told() -> None:
-        what = supervisor.recv(16)
+        try:
+            what = supervisor.recv(16)
+        except ConnectionResetError:  # it has gone without having read READY
+            what = b""
         if END in what:
             worker.end_at_once()
         elif DRAIN in what:

@@ -6,6 +6,7 @@ import http.client
 import io
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, cast
+
+PYTHON = (sys.executable, "-m", "echoserver")
+COMMAND = tuple(shlex.split(os.environ.get("ECHOSERVER_COMMAND", ""))) or PYTHON
+"""The words that start the server: ECHOSERVER_COMMAND's, where it is to be another than this Python's."""
 
 PATIENCE = 20.0
 """Seconds after which a test gives up waiting for a condition: only failing tests wait so long."""
@@ -29,7 +34,7 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
 
 
 class Server:
-    """``python -m echoserver OPTIONS`` on free ports; use it as a context manager.
+    """``echoserver OPTIONS`` on free ports; use it as a context manager.
 
     Its stderr is read all the time (lines). Leaving the context ends it with SIGTERM and checks that it said nothing
     of a fault of its own (allow_errors=True: that is expected).
@@ -42,7 +47,7 @@ class Server:
         ]
         self._allow_errors = allow_errors
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "echoserver", *ports, *options],
+            [*COMMAND, *ports, *options],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
         )  # fmt: skip
         self.lines: list[str] = []
@@ -77,14 +82,18 @@ class Server:
                 raise
         self._close()
         if kind is None and not self._allow_errors:
-            bad = [line for line in self.lines if re.search(r"Traceback|Error|error|Exception|failed", line)]
-            assert not bad, bad
+            self.check_lines()
 
     def _close(self) -> None:
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+    def check_lines(self) -> None:
+        """It must not have said anything of a fault of its own."""
+        bad = [line for line in self.lines if re.search(r"Traceback|Error|error|Exception|failed", line)]
+        assert not bad, bad
 
     def said(self, what: str) -> bool:
         """Whether a line of its stderr ends so."""

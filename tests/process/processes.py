@@ -8,15 +8,12 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from tests.servers import PATIENCE, Server, read_exactly, wait_for
-
-COMMAND = (sys.executable, "-m", "echoserver")
+from tests.servers import COMMAND, PATIENCE, Server, read_exactly, wait_for
 
 
 class Group(Server):
@@ -95,7 +92,7 @@ class Group(Server):
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """``python -m echoserver ARGUMENTS``, which ends by itself."""
+    """``echoserver ARGUMENTS``, which ends by itself."""
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={**os.environ, **(environment or {})},

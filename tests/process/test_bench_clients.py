@@ -308,7 +308,7 @@ HTTP_LIES: dict[str, tuple[str, Reply]] = {
 RAW_LIES: dict[str, tuple[str, Reply]] = {
     "one byte": ("a wrong echo after 0", always(changed(CONTENT))),
     "one byte, later": ("a wrong echo after 2", third(CONTENT, changed(CONTENT))),
-    "longer": ("a wrong echo after 0", always(CONTENT + b"x")),
+    "longer": ("bytes that nobody asked for after 0", always(CONTENT + b"x")),
     "shorter": ("a connection was cut off after 0", always(CONTENT[:-1], None)),
     "nothing": ("a connection was cut off after 0", always(None)),
     "cut off, later": ("a connection was cut off after 2", third(CONTENT, CONTENT[:1], None)),

@@ -12,7 +12,6 @@ import time
 import pytest
 
 from tests.process.processes import (
-    COMMAND,
     HALF_CONTENT,
     HALF_REQUESTS,
     Group,
@@ -24,7 +23,7 @@ from tests.process.processes import (
     unix_connect,
     unread,
 )
-from tests.servers import PATIENCE, read_all, sending, wait_for
+from tests.servers import COMMAND, PATIENCE, read_all, sending, wait_for
 
 SOON = 3.0
 """Seconds: longer than anything that is done at once takes on a busy machine, shorter than the deadlines waited out."""

@@ -86,6 +86,21 @@ def test_workers_end_when_their_parent_is_gone(tmp_path: Path, busy: bool) -> No
                 assert echoes(local)
 
 
+def test_a_worker_ends_when_its_parent_is_gone_before_it_has_heard_that_it_is_ready() -> None:
+    """What the parent has not read turns its end into an error (ECONNRESET), which uvloop (0.23.0) tells once."""
+    with Group("--workers", "2") as server:
+        victim, other = server.children()
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: not {victim} & set(server.children()) and len(server.children()) == 2, "another worker")
+        server.send_signal(signal.SIGSTOP)
+        (new,) = set(server.children()) - {other}
+        os.kill(other, signal.SIGKILL)  # who answers now is the new one, which has said so to its parent
+        wait_for(lambda: not alive(other), "its end")
+        wait_for(lambda: not server.refuses() and server.get() == 200, "the new worker to serve")
+        server.send_signal(signal.SIGKILL)
+        wait_for(lambda: not alive(new), "its end")
+
+
 def test_workers_that_die_at_their_start_over_and_over_end_the_server() -> None:
     with Group("--workers", "2", allow_errors=True) as server:
 

@@ -46,9 +46,11 @@ ARG PGO=on
 ARG SOURCE_DATE_EPOCH=0
 COPY docker/python.sh /src/docker/
 RUN /src/docker/python.sh
-COPY docker /src/docker
 COPY echoserver /src/echoserver
-COPY bench /src/bench
+COPY docker /src/docker
+COPY bench/__init__.py bench/arms.py bench/clients.py bench/figures.py bench/loads.py bench/running.py /src/bench/
+COPY bench/load /src/bench/load
+COPY bench/native /src/bench/native
 RUN /src/docker/train.sh
 RUN /src/docker/modules.sh scratch && /src/docker/modules.sh minimal
 

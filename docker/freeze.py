@@ -14,7 +14,9 @@ import sys
 _CORE = {  # modules of the core have no init function, or one of another name
     "builtins": None, "sys": None, "marshal": "PyMarshal_Init", "_warnings": "_PyWarnings_Init",
 }  # fmt: skip
-_BOOTSTRAP = {"importlib._bootstrap", "importlib._bootstrap_external"}  # in tables.c
+_BOOTSTRAP = {  # the two that CPython asks for by another name, because it can't import yet
+    "importlib._bootstrap": "_frozen_importlib", "importlib._bootstrap_external": "_frozen_importlib_external",
+}  # fmt: skip
 _UNUSED = {"zipimport"}  # CPython asks for it at its start, and goes on without
 
 
@@ -26,22 +28,23 @@ def _source(folder, name):
     return None, False
 
 
-def _compiled(file, folder):
+def _compiled(name, file, folder):
+    shown = f"<frozen {name}>" if name in _BOOTSTRAP else file.removeprefix(f"{folder}/")  # so tracebacks leave it out
     with open(file, encoding="utf-8") as source:
-        code = compile(source.read(), file.removeprefix(f"{folder}/"), "exec", dont_inherit=True, optimize=2)
-    return marshal.dumps(code)
+        return marshal.dumps(compile(source.read(), shown, "exec", dont_inherit=True, optimize=2))
 
 
 def main(folder, names, to, *linked):
     with open(names) as file:
-        wanted = sorted({*file.read().split()} - _BOOTSTRAP - _UNUSED)
+        wanted = sorted({*file.read().split(), *_BOOTSTRAP} - _UNUSED)
     table, built_in, sizes, block = [], set(linked), {}, b""
     for name in wanted:
         file, package = _source(folder, name)
         if file:
-            code = _compiled(file, folder)
+            code = _compiled(name, file, folder)
             sizes[name] = len(code)
-            table.append(f'{{"{name}", (const unsigned char *){len(block)}, {len(code)}, {int(package)}}},')
+            asked = _BOOTSTRAP.get(name, name)
+            table.append(f'{{"{asked}", (const unsigned char *){len(block)}, {len(code)}, {int(package)}}},')
             block += code
         elif name in sys.builtin_module_names:
             built_in.add(name)

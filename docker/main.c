@@ -8,6 +8,8 @@
  * With -DCONSOLE it runs the Python file that its first argument names instead, with modules from the folders in
  * CONSOLE_PATH besides: to find the modules, and for tests. */
 #include <Python.h>
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <zlib.h>
@@ -16,6 +18,60 @@
 static void check(PyStatus status)
 {
     if (PyStatus_Exception(status)) Py_ExitStatusException(status);
+}
+
+/* musl gives a block of some KB back to the kernel as soon as it is freed, and gets it anew, page by page, for the next
+ * answer. So a few freed blocks of each size are kept: of 1 KiB to 256 KiB, eight sizes to each doubling; at most KEPT
+ * bytes in all. Smaller ones are pymalloc's, larger ones the server keeps itself. */
+enum { LEAST = 10, MOST = 18, SIZES = (MOST - LEAST) * 8 + 1, A_SIZE = 4, KEPT = 1 << 20 };
+
+static struct kept { int count; void *block[A_SIZE]; } kept[SIZES];
+static size_t kept_bytes;
+static atomic_flag busy = ATOMIC_FLAG_INIT; /* raw memory is taken without the GIL too */
+static PyMemAllocatorEx plain;
+
+static size_t size_of(int index) { return ((size_t)8 + index % 8) << (LEAST - 3 + index / 8); }
+
+static int index_below(size_t size) /* of the largest size that is no larger */
+{
+    int doublings = 8 * sizeof size - 1 - __builtin_clzl(size);
+    return (doublings - LEAST) * 8 + (int)(size >> (doublings - 3)) - 8;
+}
+
+static void *take(void *context, size_t size)
+{
+    (void)context;
+    if (size < 1 << LEAST || size > 1 << MOST) return plain.malloc(plain.ctx, size);
+    int index = index_below(size - 1) + 1;
+    void *block = NULL;
+    while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire)) sched_yield();
+    if (kept[index].count) block = kept[index].block[--kept[index].count], kept_bytes -= size_of(index);
+    atomic_flag_clear_explicit(&busy, memory_order_release);
+    return block ? block : plain.malloc(plain.ctx, size_of(index));
+}
+
+static void give(void *context, void *block)
+{
+    (void)context;
+    size_t size = block ? malloc_usable_size(block) : 0;
+    if (size >= 1 << LEAST && size < 1 << (MOST + 1)) {
+        int index = size >= 1 << MOST ? SIZES - 1 : index_below(size);
+        while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire)) sched_yield();
+        if (kept[index].count < A_SIZE && kept_bytes + size_of(index) <= KEPT) {
+            kept[index].block[kept[index].count++] = block, kept_bytes += size_of(index);
+            block = NULL;
+        }
+        atomic_flag_clear_explicit(&busy, memory_order_release);
+    }
+    plain.free(plain.ctx, block);
+}
+
+static void keep_blocks(void)
+{
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &plain);
+    PyMemAllocatorEx keeping = plain;
+    keeping.malloc = take, keeping.free = give;
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &keeping);
 }
 
 static int inflate_modules(void)
@@ -36,6 +92,7 @@ static void start_python(int argc, char **argv)
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;
     check(Py_PreInitialize(&before));
+    keep_blocks();
 
     PyConfig config;
     PyConfig_InitIsolatedConfig(&config);

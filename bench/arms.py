@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bench.running import Running
 from echoserver import __version__
 
 HERE = Path(__file__).parent
@@ -30,7 +32,8 @@ class Missing(Exception):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
     """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp or http,
-    with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not."""
+    with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not.
+    start: starts it where no command does; it is given the protocol and CPUs, and finds a port for itself."""
 
     name: str
     speaks: tuple[str, ...]
@@ -38,6 +41,7 @@ class Arm:
     version: Callable[[], str]
     unix: bool = False
     cannot: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start: Callable[[str, set[int]], AbstractContextManager[Running]] | None = None
 
 
 # --- what is built on first use -----------------------------------------------------------------------------------

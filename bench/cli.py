@@ -1,4 +1,4 @@
-"""``python -m bench``: compare, report, gate."""
+"""``python -m bench``: compare, images, report, gate."""
 
 import argparse
 import sys
@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import arms, compare, figures, gate, loads
+from bench import arms, compare, engines, figures, gate, images, loads
 from bench.arms import Missing
+from bench.engines import EngineFailed
 from bench.figures import NoFigures, Result
+from bench.running import ServerFailed
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 LATEST = Path(".benchmarks") / "compare.json"
+LATEST_IMAGES = Path(".benchmarks") / "images.json"
 
 _EPILOG = """
 exit codes: 0 done; 1 a load got slower (gate), echoserver has no figure (compare); 2 bad usage; 3 something is missing
@@ -38,6 +41,12 @@ def _gate_load(name: str) -> str:
     return name
 
 
+def _target(name: str) -> str:
+    if name not in engines.TARGETS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not an image: expected one of {', '.join(engines.TARGETS)}")
+    return name
+
+
 def _peers(text: str) -> list[str]:
     names = [each for each in text.split(",") if each]
     for name in names:
@@ -55,7 +64,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bench", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="compare | report | gate", parser_class=_Parser
+        dest="command", required=True, metavar="compare | images | report | gate", parser_class=_Parser
     )
 
     comparing = commands.add_parser("compare", help="measure servers side by side", allow_abbrev=False)
@@ -74,10 +83,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_method(comparing)
 
+    imaging = commands.add_parser(
+        "images",
+        help="build and measure the container images",
+        allow_abbrev=False,
+        description="Builds the container images and measures size, start, memory, CPU time and rates of each, in turn "
+        "with the same server in no container. All four take some 8 minutes besides building.",
+    )
+    imaging.add_argument(
+        "targets", nargs="*", type=_target, metavar="TARGET", help=f"all, or some of: {', '.join(engines.TARGETS)}"
+    )
+    imaging.add_argument("--take", action="store_true", help="take the images that are there instead of building them")
+    imaging.add_argument(
+        "--prefix", default="echoserver", metavar="NAME", help="they are tagged NAME:TARGET (default: %(default)s)"
+    )
+    imaging.add_argument(
+        "--output", type=Path, default=LATEST_IMAGES, metavar="FILE", help=f"the result (default: {LATEST_IMAGES})"
+    )
+    imaging.add_argument(
+        "--runs", type=_positive, default=images.RUNS, metavar="N",
+        help="times that each is started and stopped for the times that takes (default: %(default)s)",
+    )  # fmt: skip
+    _add_method(imaging)
+
     reporting = commands.add_parser("report", help="make tables and pictures of a result", allow_abbrev=False)
     reporting.add_argument(
-        "result", nargs="?", type=Path, default=figures.REFERENCE, metavar="FILE",
-        help="a result of compare (default: the committed reference)",
+        "result", nargs="?", type=Path, metavar="FILE",
+        help="a result of compare or images (default: the committed references)",
     )  # fmt: skip
     reporting.add_argument(
         "--into", type=Path, default=figures.RESULTS, metavar="FOLDER", help="where they go (default: bench/results)"
@@ -121,10 +153,10 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises SystemExit(2) for bad usage."""
     asked = _parser().parse_args(arguments)
-    command = {"compare": _compare, "report": _report, "gate": _gate}[asked.command]
+    command = {"compare": _compare, "images": _images, "report": _report, "gate": _gate}[asked.command]
     try:
         return command(asked)
-    except (Missing, NoFigures) as error:
+    except (Missing, NoFigures, EngineFailed, ServerFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f"bench: {error.name} is not installed: pip install '.[bench]'", file=sys.stderr)
@@ -178,16 +210,34 @@ def _compare(asked: argparse.Namespace) -> int:
     return OK
 
 
-def _report(asked: argparse.Namespace) -> int:
-    from bench import report  # noqa: PLC0415 - so is matplotlib
+def _images(asked: argparse.Namespace) -> int:
+    from bench import progress  # noqa: PLC0415 - rich is wanted here only
 
-    result = figures.load(asked.result)
-    for path in report.write(result, asked.into):
-        print(f"written: {path}")
-    if asked.readme:
-        readme = asked.readme.read_text(encoding="utf-8")
-        asked.readme.write_text(report.update_readme(readme, result), encoding="utf-8")
-        print(f"written: {asked.readme}")
+    runs = images.QUICK_RUNS if asked.quick else asked.runs
+    with progress.Progress([loads.LOADS[name] for name in (*images.LOADS, "memory")]) as watcher:
+        result = images.measure(
+            asked.targets or engines.TARGETS, _method(asked), runs, watcher,
+            prefix=asked.prefix, take=asked.take, keep=lambda so_far: figures.save(so_far, asked.output),
+        )  # fmt: skip
+    for name, why in result["skipped"].items():
+        print(f"skipped: {name}: {why}")
+    print(f"written: {asked.output}")
+    return OK
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from bench import image_report, report  # noqa: PLC0415 - so is matplotlib
+
+    references = [path for path in (figures.REFERENCE, images.REFERENCE) if path.exists()]
+    for result in map(figures.load, [asked.result] if asked.result else references):
+        of_images = "images" in result
+        for path in (image_report if of_images else report).write(result, asked.into):
+            print(f"written: {path}")
+        if asked.readme:
+            readme = asked.readme.read_text(encoding="utf-8")
+            update = image_report.update_readme if of_images else report.update_readme
+            asked.readme.write_text(update(readme, result), encoding="utf-8")
+            print(f"written: {asked.readme}")
     return OK
 
 

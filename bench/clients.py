@@ -17,7 +17,7 @@ from typing import Any, cast
 from bench import arms, running
 from bench.figures import Round
 from bench.loads import COUNTED, Load, pattern
-from bench.running import Server
+from bench.running import Running
 
 _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
 _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
@@ -31,7 +31,7 @@ Client = Callable[[float], Round]
 """Puts its load on its server for so many seconds, and returns the round's figures. Raises ThrownAway."""
 
 
-def client(load: Load, server: Server, answer_size: int, cpus: set[int], folder: Path) -> Client:
+def client(load: Load, server: Running, answer_size: int, cpus: set[int], folder: Path) -> Client:
     """The client that a load asks for. Raises Missing."""
     file = folder / f"{load.name}.request"
     file.write_bytes(load.sent)
@@ -75,7 +75,7 @@ def described(load: Load) -> str:
 # --- the two clients ----------------------------------------------------------------------------------------------
 
 
-def _run_wrk(words: list[str], load: Load, server: Server, answer_size: int, cpus: set[int]) -> Round:
+def _run_wrk(words: list[str], load: Load, server: Running, answer_size: int, cpus: set[int]) -> Round:
     before = server.cpu_seconds()
     with running.pinned(words, cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -105,7 +105,7 @@ def _run_wrk(words: list[str], load: Load, server: Server, answer_size: int, cpu
     return _round(requests, counts["microseconds"] / 1e6, spent, client_cpu, counts["latency_us"])
 
 
-def _run_native(words: list[str], load: Load, server: Server, seconds: float, cpus: set[int]) -> Round:
+def _run_native(words: list[str], load: Load, server: Running, seconds: float, cpus: set[int]) -> Round:
     with _started(words, cpus) as process:
         before = server.cpu_seconds()
         counts = json.loads(_ask(process, f"{seconds}\n"))
@@ -149,7 +149,7 @@ def _ask(process: subprocess.Popen[str], line: str) -> str:
     return answer
 
 
-def resident_bytes(load: Load, server: Server, connections: int, cpus: set[int], folder: Path) -> int:
+def resident_bytes(load: Load, server: Running, connections: int, cpus: set[int], folder: Path) -> int:
     """A server's memory with so many connections, each idle after one request. Raises ThrownAway."""
     if not connections:
         return server.resident_bytes()
@@ -164,7 +164,7 @@ def resident_bytes(load: Load, server: Server, connections: int, cpus: set[int],
 # --- what an arm answers ------------------------------------------------------------------------------------------
 
 
-def check(load: Load, server: Server) -> int:
+def check(load: Load, server: Running) -> int:
     """Make one exchange and look at it; returns the answer's bytes. Raises ThrownAway where it is no echo."""
     sent = load.sent.replace(COUNTED, b"00000000")
     try:

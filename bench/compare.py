@@ -14,7 +14,7 @@ from bench.arms import Arm, Missing
 from bench.clients import ThrownAway
 from bench.figures import Result, Round
 from bench.loads import Load
-from bench.running import Server, ServerFailed
+from bench.running import Running, Server, ServerFailed
 
 LIMIT, OURS = "limit", "echoserver"
 
@@ -48,6 +48,9 @@ class Watcher:
     def thrown_away(self, load: Load, arm: str, why: str) -> None:
         """A round does not count."""
 
+    def step(self, what: str, number: int, total: int) -> None:
+        """What is done now, besides loads: the so manyth of total."""
+
     def ends(self, load: Load, result: Result) -> None:
         """A load's figures are complete."""
 
@@ -77,23 +80,41 @@ def compare(
 
     keep: is given what there is so far after each load, for the whole may take an hour.
     """
+    result = begin(loads, method)
+    with running.folder() as name:
+        found = _found([arms.ARMS[each] for each in names], result, Path(name))
+    measure(loads, found, method, watcher, result, keep=keep)
+    return result
+
+
+def begin(loads: Sequence[Load], method: Method) -> Result:
+    """A result without figures, when all that the clients of these loads need is there. Raises Missing."""
     _raise_descriptor_limit()
     server_cpus, client_cpus = cpus()
-    result = figures.new({
-        **dataclasses.asdict(method),
-        "server_cpus": sorted(server_cpus), "client_cpus": sorted(client_cpus),
-    })  # fmt: skip
     arms.native("client")
     if not all(load.native for load in loads):
         arms.needs("wrk", "wrk")
-    with running.folder() as name:
-        found = _found([arms.ARMS[each] for each in names], result, Path(name))
-        for load in loads:
-            _compare_one(load, _arms_of(load, found), method, watcher, result)
-            watcher.ends(load, result)
-            if keep is not None:
-                keep(result)
-    return result
+    return figures.new({
+        **dataclasses.asdict(method),
+        "server_cpus": sorted(server_cpus), "client_cpus": sorted(client_cpus),
+    })  # fmt: skip
+
+
+def measure(
+    loads: Sequence[Load],
+    found: list[Arm],
+    method: Method,
+    watcher: Watcher,
+    result: Result,
+    *,
+    keep: Callable[[Result], None] | None = None,
+) -> None:
+    """Put the figures of these loads into the result."""
+    for load in loads:
+        _compare_one(load, _arms_of(load, found), method, watcher, result)
+        watcher.ends(load, result)
+        if keep is not None:
+            keep(result)
 
 
 def _found(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
@@ -178,16 +199,20 @@ def _start(
     """Start an arm, until the stack ends, and look at its answer; returns what takes a round. Raises ThrownAway."""
     home = folder / arm.name
     home.mkdir()
-    where = str(home / "socket") if load.unix else running.free_port()
-    words = arm.command(where, load.protocol, home)
-    server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
+    server: Running
+    if arm.start is not None:
+        server = stack.enter_context(arm.start(load.protocol, cpus[0]))
+    else:
+        where = str(home / "socket") if load.unix else running.free_port()
+        words = arm.command(where, load.protocol, home)
+        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
     if load.steps:
         return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
     client = clients.client(load, server, clients.check(load, server), cpus[1], home)
     return lambda: client(seconds)
 
 
-def _by_connections(load: Load, server: Server, cpus: set[int], folder: Path) -> dict[str, int]:
+def _by_connections(load: Load, server: Running, cpus: set[int], folder: Path) -> dict[str, int]:
     return {str(step): clients.resident_bytes(load, server, step, cpus, folder) for step in load.steps}
 
 

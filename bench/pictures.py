@@ -501,7 +501,7 @@ class Sheet:
 
     def line(self, points: Sequence[Point], colour: Colour, **how: Any) -> None:
         across, down = zip(*points, strict=True)
-        line = Line2D(across, down, transform=self.pixels, color=colour.light, linewidth=1, **how)
+        line = Line2D(across, down, transform=self.pixels, color=colour.light, **{"linewidth": 1, **how})
         self.figure.add_artist(line)
 
     def axes(self, left: float, top: float, right: float, bottom: float) -> Axes:

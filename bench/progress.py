@@ -46,6 +46,9 @@ class Progress(Watcher):
         self._bar.advance(self._rounds)
         self._console.print(f"[bold red]thrown away[/]: {load.name}: {arm}: {markup.escape(why)}")
 
+    def step(self, what: str, number: int, total: int) -> None:
+        self._bar.update(self._rounds, completed=number, total=total, description=what)
+
     def ends(self, load: Load, result: Result) -> None:
         self._bar.advance(self._loads)
         self._console.print(_memory(load, result) if load.steps else _table(load, result))

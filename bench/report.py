@@ -26,6 +26,11 @@ BOUND = 0.9
 NAMES = {
     "echoserver": "echoserver",
     "echoserver-2": "echoserver, 2 workers",
+    "outside": "no container",
+    "slim": "slim",
+    "alpine": "alpine",
+    "scratch": "scratch",
+    "minimal": "minimal",
     "limit": "limit server",
     "nginx": "nginx",
     "fasthttp": "Go fasthttp",
@@ -186,12 +191,18 @@ def readme_table(result: Result) -> str:
 
 def update_readme(readme: str, result: Result) -> str:
     """The README with the table of these figures between its marks. Raises NoFigures where it has none."""
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+    return replaced(readme, readme_table(result), (BEGIN, END))
+
+
+def replaced(readme: str, table: str, marks: tuple[str, str]) -> str:
+    """The README with the table, which has the marks, in place of what is between them. Raises NoFigures."""
+    begin, end = marks
+    if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(begin) > readme.index(end):
         raise figures.NoFigures(
-            f"the README has no place for the figures: expected a line {BEGIN} and after it a line {END}"
+            f"the README has no place for the figures: expected a line {begin} and after it a line {end}"
         )
-    before, rest = readme.split(BEGIN)
-    return before + readme_table(result) + rest.split(END)[1]
+    before, rest = readme.split(begin)
+    return before + table + rest.split(end)[1]
 
 
 # --- what the pages are made of -------------------------------------------------------------------------------------

@@ -22,12 +22,62 @@ class ServerFailed(Exception):
     """A server that did not start, or ended; the message says which and what it said."""
 
 
-class Server:
-    """A running server; use it as a context manager. where: its port, or its unix socket's path."""
+class Running:
+    """A server that runs, whoever started it. where: its port, or its unix socket's path; pid: its first process."""
 
-    def __init__(self, name: str, words: list[str], where: str, cpus: set[int], folder: Path) -> None:
+    def __init__(self, name: str, where: str, pid: int) -> None:
         self.name = name
         self.where = where
+        self.pid = pid
+
+    def connect(self) -> socket.socket:
+        """A client's connection. Raises OSError."""
+        if not self.where.startswith("/"):
+            return socket.create_connection(("127.0.0.1", int(self.where)), 5)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(5)
+        try:
+            connection.connect(self.where)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    # --- what it costs ---
+
+    def family(self) -> list[int]:
+        """Its process and all that it started."""
+        pids = [self.pid]
+        for parent in pids:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{parent}/task").iterdir():
+                    pids += [int(each) for each in (task / "children").read_text().split()]
+        return pids
+
+    def cpu_seconds(self) -> float:
+        """What all its processes have used so far: user and system time, to the nanosecond.
+
+        The clock is that of clock_getcpuclockid(3); /proc/PID/stat has the same in steps of 10 ms.
+        """
+        total = 0.0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                total += time.clock_gettime((~pid << 3) | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+        return total
+
+    def resident_bytes(self) -> int:
+        """Resident memory of all its processes, what they share counted in each."""
+        total = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        return total
+
+
+class Server(Running):
+    """A server that we start; use it as a context manager."""
+
+    def __init__(self, name: str, words: list[str], where: str, cpus: set[int], folder: Path) -> None:
         self._log = folder / f"{name}.log"
         inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
         with open(self._log, "wb") as log:
@@ -35,6 +85,7 @@ class Server:
                 words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder,
                 env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+        super().__init__(name, where, self._process.pid)
 
     def __enter__(self) -> Self:
         try:
@@ -62,55 +113,12 @@ class Server:
                 raise ServerFailed(f"{self.name} does not listen on {self.where}")
             time.sleep(0.02)
 
-    def connect(self) -> socket.socket:
-        """A client's connection. Raises OSError."""
-        if not self.where.startswith("/"):
-            return socket.create_connection(("127.0.0.1", int(self.where)), 5)
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(5)
-        try:
-            connection.connect(self.where)
-        except OSError:
-            connection.close()
-            raise
-        return connection
-
     def _end(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2 if number == signal.SIGTERM else None)
-
-    # --- what it costs ---
-
-    def family(self) -> list[int]:
-        """Its process and all that it started."""
-        pids = [self._process.pid]
-        for parent in pids:
-            with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{parent}/task").iterdir():
-                    pids += [int(each) for each in (task / "children").read_text().split()]
-        return pids
-
-    def cpu_seconds(self) -> float:
-        """What all its processes have used so far: user and system time, to the nanosecond.
-
-        The clock is that of clock_getcpuclockid(3); /proc/PID/stat has the same in steps of 10 ms.
-        """
-        total = 0.0
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                total += time.clock_gettime((~pid << 3) | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
-        return total
-
-    def resident_bytes(self) -> int:
-        """Resident memory of all its processes, what they share counted in each."""
-        total = 0
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-        return total
 
 
 def pinned(words: list[str], cpus: set[int], **options: Any) -> subprocess.Popen[Any]:

@@ -482,8 +482,10 @@ USAGE = {
     ("gate", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of tcp64, tcp4k, ",
     ("gate", "--seconds", "-1"): "--seconds: '-1' is not a count: expected a whole number from 1",
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
-    ("race",): "compare | report | gate: invalid choice: 'race'",
-    (): "the following arguments are required: compare | report | gate",
+    ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",
+    ("images", "--runs", "0"): "--runs: '0' is not a count: expected a whole number from 1",
+    ("race",): "compare | images | report | gate: invalid choice: 'race'",
+    (): "the following arguments are required: compare | images | report | gate",
 }
 
 

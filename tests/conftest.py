@@ -1,10 +1,20 @@
-"""Fixtures that all groups share."""
+"""Fixtures and options that all groups share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--images",
+        action="store_true",
+        default=bool(os.environ.get("ECHOSERVER_TEST_IMAGES")),
+        help="build the container images and test them, which takes minutes (or: ECHOSERVER_TEST_IMAGES=1)",
+    )
 
 
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])

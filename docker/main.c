@@ -109,6 +109,7 @@ static void start_python(int argc, char **argv)
                            &config.base_prefix, &config.exec_prefix, &config.base_exec_prefix};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) check(PyConfig_SetString(&config, folders[i], L""));
 #ifdef CONSOLE
+    config.code_debug_ranges = 0; /* freeze.py: line numbers without columns, for there is no source to point into */
     argc--, argv++;
     char *path = getenv("CONSOLE_PATH"), *folder;
     for (path = path ? strdup(path) : NULL; (folder = strsep(&path, ":"));)

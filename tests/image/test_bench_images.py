@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import compare, engines, figures, images
+from tests.image.conftest import built
 
 ROOT = Path(__file__).parents[2]
 TAKEN = ("slim", "minimal")
@@ -29,13 +30,10 @@ def bench(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_quick_run(engine: engines.Engine, tmp_path: Path) -> None:
-    try:
-        for target in TAKEN:
-            engine.image(f"echoserver:{target}")
-    except engines.EngineFailed as error:
-        pytest.skip(f"an image is not built: {error}")
+    for target in TAKEN:
+        built(engine, target)
     path = tmp_path / "result.json"
-    done = bench("images", *TAKEN, "--take", "--quick", "--output", str(path))
+    done = bench("images", *TAKEN, "--take", "--prefix", "echoserver-test", "--quick", "--output", str(path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == f"written: {path}"
     result = figures.load(path)

@@ -1,3 +1,6 @@
+# check=skip=ReservedStageName
+# (the image is called what it is: scratch)
+#
 # Four images: docker build --target slim|alpine|scratch|minimal .     (scratch, where none is named)
 #
 #   slim      the ordinary Python image and wheels: a shell, pip, a debugger if you want one
@@ -12,6 +15,7 @@ ARG PYTHON_VERSION=3.13.15
 ARG SLIM_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 ARG ALPINE_IMAGE=alpine:3.23
 ARG BUILD_IMAGE=debian:trixie-slim
+ARG VERSION=0.1.0
 
 
 # --- the static executable -----------------------------------------------------------------------------------------
@@ -19,7 +23,7 @@ ARG BUILD_IMAGE=debian:trixie-slim
 FROM ${BUILD_IMAGE} AS toolchain
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends \
-      gcc libc6-dev make musl-tools perl python3 python3-pip wrk xz-utils zlib1g-dev zopfli >/dev/null \
+      gcc libc6-dev make musl-tools perl python3 python3-pip python3-setuptools python3-wheel wrk xz-utils zlib1g-dev zopfli >/dev/null \
  && rm -rf /var/lib/apt/lists/*
 COPY docker/common.sh docker/toolchain.sh docker/fetch.sh /src/docker/
 RUN /src/docker/toolchain.sh
@@ -35,7 +39,7 @@ RUN /src/docker/fetch.sh Python-${PYTHON_VERSION}.tar.xz ${PYTHON_SHA256} \
  && /src/docker/fetch.sh openssl-${OPENSSL_VERSION}.tar.gz ${OPENSSL_SHA256} \
       https://github.com/openssl/openssl/releases/download/openssl-${OPENSSL_VERSION}/openssl-${OPENSSL_VERSION}.tar.gz
 COPY docker/requirements.txt /src/docker/
-RUN python3 -m pip download -q --no-deps --no-binary uvloop,httptools --require-hashes \
+RUN /usr/bin/python3 -m pip download -q --no-deps --no-binary uvloop,httptools --no-build-isolation --require-hashes \
       -r /src/docker/requirements.txt -d /sources
 COPY docker/openssl.sh /src/docker/
 RUN /src/docker/openssl.sh
@@ -47,7 +51,8 @@ ARG SOURCE_DATE_EPOCH=0
 COPY docker/python.sh /src/docker/
 RUN /src/docker/python.sh
 COPY echoserver /src/echoserver
-COPY docker /src/docker
+COPY docker/train.* docker/trace.py docker/modules.sh docker/freeze.py docker/executable.sh docker/tables.c /src/docker/
+COPY docker/stand_ins /src/docker/stand_ins
 COPY bench/__init__.py bench/arms.py bench/clients.py bench/figures.py bench/loads.py bench/running.py /src/bench/
 COPY bench/load /src/bench/load
 COPY bench/native /src/bench/native
@@ -67,8 +72,10 @@ COPY --from=static /build/profile /
 
 # what the executables' bytes are
 FROM static-scratch AS parts-scratch
+COPY docker/parts.* /src/docker/
 RUN /src/docker/parts.sh scratch /parts
 FROM static-minimal AS parts-minimal
+COPY docker/parts.* /src/docker/
 RUN /src/docker/parts.sh minimal /parts
 FROM scratch AS parts
 COPY --from=parts-scratch /parts /
@@ -86,19 +93,21 @@ ENTRYPOINT ["/console"]
 
 FROM ${SLIM_IMAGE} AS wheels
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null && rm -rf /var/lib/apt/lists/*
-COPY docker/requirements.txt /src/docker/
-RUN pip install -q --no-cache-dir --no-compile --prefix=/install --only-binary :all: --require-hashes \
+COPY docker/requirements.txt docker/build-requirements.txt /src/docker/
+RUN pip install -q --no-cache-dir --only-binary :all: --require-hashes -r /src/docker/build-requirements.txt \
+ && pip install -q --no-cache-dir --no-compile --prefix=/install --only-binary :all: --require-hashes \
       -r /src/docker/requirements.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY echoserver /src/echoserver
 ARG SOURCE_DATE_EPOCH=0
-RUN pip install -q --no-cache-dir --no-compile --prefix=/install --no-deps /src \
+RUN pip install -q --no-cache-dir --no-compile --prefix=/install --no-deps --no-build-isolation /src \
  && find /install -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /install \
  && find /install -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${SLIM_IMAGE} AS slim
 ARG SERVER_PORT=8080
+ARG VERSION
 COPY --from=wheels /install /usr/local
 ENV ECHOSERVER_HOST=0.0.0.0 PORT=${SERVER_PORT}
 EXPOSE ${SERVER_PORT} 8007 8007/udp
@@ -108,10 +117,11 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["echoserver", "he
 ENTRYPOINT ["echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
       org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; ordinary Python" \
-      org.opencontainers.image.version="0.1.0" org.opencontainers.image.licenses="MIT"
+      org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT"
 
 FROM ${ALPINE_IMAGE} AS alpine
 ARG SERVER_PORT=8080
+ARG VERSION
 COPY --from=static-scratch /image/echoserver /usr/local/bin/echoserver
 ENV ECHOSERVER_HOST=0.0.0.0 PORT=${SERVER_PORT}
 EXPOSE ${SERVER_PORT} 8007 8007/udp
@@ -121,10 +131,11 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["echoserver", "he
 ENTRYPOINT ["echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
       org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; one static executable" \
-      org.opencontainers.image.version="0.1.0" org.opencontainers.image.licenses="MIT"
+      org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
 
 FROM scratch AS static-image
 ARG SERVER_PORT=8080
+ARG VERSION
 ENV ECHOSERVER_HOST=0.0.0.0 PORT=${SERVER_PORT}
 EXPOSE ${SERVER_PORT} 8007 8007/udp
 USER 65532:65532
@@ -133,7 +144,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/echoserver", "h
 ENTRYPOINT ["/echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
       org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; one static executable" \
-      org.opencontainers.image.version="0.1.0" org.opencontainers.image.licenses="MIT"
+      org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
 
 FROM static-image AS minimal
 COPY --from=static-minimal /image/echoserver /echoserver

@@ -65,10 +65,10 @@ class Restrictions:
 
     def words(self) -> list[str]:
         """The engine's options."""
-        words = ["--network=host"]
+        words = ["--network=host", "--no-healthcheck"]  # another Python every ten seconds, in its memory and time
         words += ["--read-only"] * self.read_only
         words += ["--cap-drop=ALL", "--security-opt=no-new-privileges"] * self.drop_all
-        words += [f"--memory={self.memory}"] * bool(self.memory)
+        words += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] * bool(self.memory)
         words += [f"--user={self.user}"] * bool(self.user)
         words += [f"--cpuset-cpus={','.join(map(str, sorted(self.cpus)))}"] * bool(self.cpus)
         words += [f"--volume={host}:{inside}" for host, inside in self.mounts.items()]
@@ -297,7 +297,7 @@ def _restricted(spec: dict[str, Any], config: Mapping[str, Any], asked: Restrict
     ]
     linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "network"]
     if asked.memory:
-        linux["resources"]["memory"] = {"limit": asked.memory}
+        linux["resources"]["memory"] = {"limit": asked.memory, "swap": asked.memory}
     if asked.cpus:
         linux["resources"]["cpu"] = {"cpus": ",".join(map(str, sorted(asked.cpus)))}
     return spec

@@ -14,6 +14,13 @@ small=(-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -f
 # noseparate-code: no padding between segments
 static=(-static -no-pie -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none)
 
+case $PGO in
+    on | off) ;;
+    *)
+        echo "PGO=$PGO: expected on or off" >&2
+        exit 2
+        ;;
+esac
 libraries=()
 optimised=(-O2 -fno-semantic-interposition)
 if [ "$PGO" = off ]; then

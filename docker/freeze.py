@@ -50,7 +50,8 @@ def main(folder, names, to, *linked):
             built_in.add(name)
     with open(f"{to}/modules.block", "wb") as file:
         file.write(block)
-    os.spawnlp(os.P_WAIT, "zopfli", "zopfli", "--zlib", f"{to}/modules.block")  # 3 % smaller than zlib's own best
+    if os.spawnlp(os.P_WAIT, "zopfli", "zopfli", "--zlib", f"{to}/modules.block"):  # 3 % smaller than zlib's own best
+        sys.exit("freeze.py: zopfli failed, or is not installed")
     deflated = os.stat(f"{to}/modules.block.zlib").st_size
     inits = {name: _CORE.get(name, f"PyInit_{name.rpartition('.')[2]}") for name in sorted(built_in | set(_CORE))}
     with open(f"{to}/modules.c", "w") as file:

@@ -22,7 +22,8 @@ static void check(PyStatus status)
 
 /* musl gives a block of some KB back to the kernel as soon as it is freed, and gets it anew, page by page, for the next
  * answer. So a few freed blocks of each size are kept: of 1 KiB to 256 KiB, eight sizes to each doubling; at most KEPT
- * bytes in all. Smaller ones are pymalloc's, larger ones the server keeps itself. */
+ * bytes in all. Smaller ones are pymalloc's, larger ones the server keeps itself. No process forks while another of its
+ * threads may hold the lock: the supervisor has none. */
 enum { LEAST = 10, MOST = 18, SIZES = (MOST - LEAST) * 8 + 1, A_SIZE = 4, KEPT = 1 << 20 };
 
 static struct kept { int count; void *block[A_SIZE]; } kept[SIZES];
@@ -54,8 +55,8 @@ static void give(void *context, void *block)
 {
     (void)context;
     size_t size = block ? malloc_usable_size(block) : 0;
-    if (size >= 1 << LEAST && size < 1 << (MOST + 1)) {
-        int index = size >= 1 << MOST ? SIZES - 1 : index_below(size);
+    int index = size >= 1 << LEAST && size <= 1 << MOST ? index_below(size) : -1;
+    if (index >= 0 && size == size_of(index)) { /* what realloc() has made fits no size */
         while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire)) sched_yield();
         if (kept[index].count < A_SIZE && kept_bytes + size_of(index) <= KEPT) {
             kept[index].block[kept[index].count++] = block, kept_bytes += size_of(index);
@@ -140,7 +141,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (inflate_modules()) return fputs("echoserver: out of memory\n", stderr), 1;
+    if (inflate_modules()) return fputs("echoserver: its modules can't be inflated: too little memory?\n", stderr), 1;
     start_python(argc, argv);
     int code = run(argc, argv);
     return Py_FinalizeEx() < 0 && !code ? 1 : code;

@@ -19,7 +19,7 @@ def main():
         (["healthcheck", "http://localhost:9/"], 1), (["--host", "192.0.2.1"], 3), (["--host", "nowhere.invalid"], 3),
     ):  # fmt: skip
         _end(_watched(_command, *words), code)
-    _serve(["--host=localhost"], _use)
+    _serve([], _use)
     _serve(["--loop=asyncio"], _use)
     _serve([f"--tcp=unix:/tmp/trace-{os.getpid()}", "--workers=2"], _use_and_kill)
     read, write = os.pipe()
@@ -72,7 +72,7 @@ def _serve(options, use):
 
     def serve():
         os.dup2(write, 2)
-        return _command("--http=localhost:0", "--tcp=0", "--udp=0", *options)
+        return _command("--http=0", "--tcp=0", "--udp=0", *options)
 
     server = _watched(serve)
     client = _child(_client, use, server, read, write)
@@ -132,11 +132,15 @@ def _use(pid, ports):
 
 def _use_and_kill(pid, ports):
     """The same, and a worker dies and is replaced."""
+    import time
+
     _use(pid, ports)
     workers = _children(pid)
     os.kill(int(workers[0]), 9)
+    until = time.monotonic() + 20
     while workers[0] in _children(pid) or len(_children(pid)) < len(workers):
-        os.sched_yield()
+        if time.monotonic() > until:
+            sys.exit("trace.py: a worker that died was not replaced")
     _use(pid, ports)
 
 

@@ -70,7 +70,8 @@ def inet_address(text: str) -> Address | None:
 def hostname(text: str) -> str:
     """A name or an address to bind; brackets around an IPv6 address are taken off."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not re.fullmatch(r"[0-9A-Za-z_.:%-]{1,253}", host):
+    labels = host.removesuffix(".").split(".")  # of at most 63 octets (RFC 1035, 2.3.4), and none is empty
+    if not re.fullmatch(r"[0-9A-Za-z_.:%-]{1,253}", host) or not all(0 < len(label) < 64 for label in labels):
         raise ConfigError(f"{text!r} is not a host: expected a name, an IPv4 or an IPv6 address")
     return host
 

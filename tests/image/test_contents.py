@@ -75,6 +75,17 @@ def test_size(variant: Variant, request: pytest.FixtureRequest) -> None:
 # --- once more --------------------------------------------------------------------------------------------------------
 
 
+def test_another_port(slim: Variant) -> None:
+    name = "echoserver-test:slim-port"
+    slim.engine.build("slim", name, {**build_arguments(), "SERVER_PORT": "9000"})
+    try:
+        other = slim.engine.image(name).config
+        assert set(other["ExposedPorts"]) == {"9000/tcp", "8007/tcp", "8007/udp"}
+        assert "PORT=9000" in other["Env"]
+    finally:
+        slim.engine("rmi", name)
+
+
 @pytest.mark.timeout(1200, func_only=True)
 def test_the_same_sources_give_the_same_layers(slim: Variant) -> None:
     again = "echoserver-test:slim-again"

@@ -1,4 +1,4 @@
-"""The whole behaviour of the static executables: the suites of the server, run against them on this machine."""
+"""The whole behaviour of the static executable: the suites of the server, run against it on this machine."""
 
 import os
 import shlex
@@ -12,25 +12,35 @@ import pytest
 from bench.engines import ROOT
 from tests.image.containers import Variant, layers
 
-OF_THE_BENCH = "test_bench*.py", "test_locust.py"
-OF_PYTHON = ("test_package.py",)
+NOT_OF_THE_SERVER = "test_bench*.py", "test_locust.py", "test_package.py"
 
 
-@pytest.mark.timeout(3600, func_only=True)
-def test_the_suites(static: Variant, tmp_path: Path) -> None:
-    with static.engine.exported(static.name) as exported:
+@pytest.fixture(scope="module")
+def executable(scratch: Variant, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image")
+    with scratch.engine.exported(scratch.name) as exported:
         (layer,) = layers(exported)
         with tarfile.open(layer) as archive:
-            archive.extractall(tmp_path, filter="data")
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/wire", "tests/process",
-            *(f"--ignore-glob=tests/process/{name}" for name in (*OF_THE_BENCH, *OF_PYTHON)),
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "ECHOSERVER_COMMAND": shlex.quote(f"{tmp_path}/echoserver")},
-    )  # fmt: skip
-    lines = done.stdout.splitlines()
-    print(lines[-1])  # how many were run
-    if done.returncode:
-        pytest.fail("\n".join([*lines[-80:], done.stderr]), pytrace=False)
+            archive.extractall(folder, filter="data")
+    return folder / "echoserver"
+
+
+@pytest.mark.timeout(1800, func_only=True)
+def test_the_suites(executable: Path) -> None:
+    """Both at once, for most of their time they wait."""
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{suite}",
+                *(f"--ignore-glob=tests/{suite}/{name}" for name in NOT_OF_THE_SERVER),
+            ],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "ECHOSERVER_COMMAND": shlex.quote(str(executable))},
+        )
+        for suite in ("wire", "process")
+    ]  # fmt: skip
+    said = [process.communicate()[0].splitlines() for process in running]
+    print([lines[-1] for lines in said])  # how many were run
+    for process, lines in zip(running, said, strict=True):
+        if process.returncode:
+            pytest.fail("\n".join(lines[-80:]), pytrace=False)

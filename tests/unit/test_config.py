@@ -100,13 +100,20 @@ def test_udp_has_no_unix_sockets() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("localhost", "localhost"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("a" * 253, "a" * 253)],
+    [
+        ("localhost", "localhost"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("::", "::"),
+        ("[::1]", "::1"),
+        ("a.b.", "a.b."),
+        ("a" * 63, "a" * 63),
+    ],
 )
 def test_hostnames(text: str, expected: str) -> None:
     assert config.hostname(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "[]", "a b", "a\n", "é", "[::1", "a" * 254])
+@pytest.mark.parametrize("text", ["", "[]", "a b", "a\n", "é", "[::1", "a" * 254, "a..b", ".a", "a" * 64 + ".b"])
 def test_what_is_no_hostname(text: str) -> None:
     assert error_of(config.hostname, text) == f"{text!r} is not a host: {HOST}"
 

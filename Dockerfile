@@ -23,7 +23,7 @@ ARG VERSION=0.1.0
 FROM ${BUILD_IMAGE} AS toolchain
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends \
-      gcc libc6-dev make musl-tools perl python3 python3-pip python3-setuptools python3-wheel wrk xz-utils zlib1g-dev zopfli >/dev/null \
+      gcc libc6-dev make musl-tools perl python3 python3-pip wrk xz-utils zlib1g-dev zopfli >/dev/null \
  && rm -rf /var/lib/apt/lists/*
 COPY docker/common.sh docker/toolchain.sh docker/fetch.sh /src/docker/
 RUN /src/docker/toolchain.sh
@@ -38,16 +38,17 @@ RUN /src/docker/fetch.sh Python-${PYTHON_VERSION}.tar.xz ${PYTHON_SHA256} \
       https://www.python.org/ftp/python/${PYTHON_VERSION}/Python-${PYTHON_VERSION}.tar.xz \
  && /src/docker/fetch.sh openssl-${OPENSSL_VERSION}.tar.gz ${OPENSSL_SHA256} \
       https://github.com/openssl/openssl/releases/download/openssl-${OPENSSL_VERSION}/openssl-${OPENSSL_VERSION}.tar.gz
-COPY docker/requirements.txt /src/docker/
-RUN /usr/bin/python3 -m pip download -q --no-deps --no-binary uvloop,httptools --no-build-isolation --require-hashes \
-      -r /src/docker/requirements.txt -d /sources
+COPY docker/requirements.txt docker/build-requirements.txt /src/docker/
+RUN python3 -m pip install -q --target /src/tools --require-hashes -r /src/docker/build-requirements.txt \
+ && PYTHONPATH=/src/tools python3 -m pip download -q --no-deps --no-binary uvloop,httptools --no-build-isolation \
+      --require-hashes -r /src/docker/requirements.txt -d /sources
 COPY docker/openssl.sh /src/docker/
 RUN /src/docker/openssl.sh
 COPY docker/tools.sh docker/Setup.local docker/main.c docker/modules.h /src/docker/
 RUN /src/docker/tools.sh
 # PGO=off: no training, and a few minutes less to build. SOURCE_DATE_EPOCH: the time that files are given.
 ARG PGO=on
-ARG SOURCE_DATE_EPOCH=0
+ARG SOURCE_DATE_EPOCH=315532800
 COPY docker/python.sh /src/docker/
 RUN /src/docker/python.sh
 COPY echoserver /src/echoserver
@@ -99,7 +100,7 @@ RUN pip install -q --no-cache-dir --only-binary :all: --require-hashes -r /src/d
       -r /src/docker/requirements.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY echoserver /src/echoserver
-ARG SOURCE_DATE_EPOCH=0
+ARG SOURCE_DATE_EPOCH=315532800
 RUN pip install -q --no-cache-dir --no-compile --prefix=/install --no-deps --no-build-isolation /src \
  && find /install -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q --invalidation-mode unchecked-hash /install \

@@ -1,7 +1,7 @@
 # What the build steps share: folders, flags, functions. Each step is a script, and a RUN of ../Dockerfile.
 set -euo pipefail
 : "${WORK:=/build}" "${SOURCES:=/sources}" "${PGO:=on}"
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} LC_ALL=C PYTHONHASHSEED=0
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800} LC_ALL=C PYTHONHASHSEED=0
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 jobs=$(nproc)
 cc=$WORK/bin/cc

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines import ROOT
+from bench.engines import ROOT, unpack
 from tests.image.containers import Variant, layers
 
 NOT_OF_THE_SERVER = "test_bench*.py", "test_locust.py", "test_package.py"
@@ -21,7 +21,7 @@ def executable(scratch: Variant, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with scratch.engine.exported(scratch.name) as exported:
         (layer,) = layers(exported)
         with tarfile.open(layer) as archive:
-            archive.extractall(folder, filter="data")
+            unpack(archive, folder)
     return folder / "echoserver"
 
 

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="build and measure the container images",
         allow_abbrev=False,
         description="Builds the container images and measures size, start, memory, CPU time and rates of each, in turn "
-        "with the same server in no container. All four take some 8 minutes besides building.",
+        "with the same server in no container. All four take some 6 minutes besides building.",
     )
     imaging.add_argument(
         "targets", nargs="*", type=_target, metavar="TARGET", help=f"all, or some of: {', '.join(engines.TARGETS)}"

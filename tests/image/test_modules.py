@@ -61,7 +61,7 @@ def test_what_is_not_there_is_missed(console: Variant, tmp_path: Path) -> None:
 
 
 TLS_ECHO = """
-import asyncio, json, ssl, sys, uvloop
+import asyncio, ssl, uvloop
 
 class Echo(asyncio.Protocol):
     def connection_made(self, transport):

@@ -28,7 +28,7 @@ def run(console: Variant, folder: Path, program: str, *words: str) -> Container:
     """Run a program with these modules and no others."""
     (folder / "program.py").write_text(program)
     folder.chmod(0o755)
-    return console.run("/work/program.py", *words, mounts={folder: "/work"})
+    return console.run("/given/program.py", *words, mounts={folder: "/given"})
 
 
 def imported() -> list[str]:
@@ -72,8 +72,8 @@ class Echo(asyncio.Protocol):
 
 async def main():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain("/work/certificate", "/work/key")
-    context.load_verify_locations("/work/certificate")
+    context.load_cert_chain("/given/certificate", "/given/key")
+    context.load_verify_locations("/given/certificate")
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, ssl=context)

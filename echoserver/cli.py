@@ -9,22 +9,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from echoserver import __version__, config
+from echoserver import __version__, config, systemd
 
 _PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health check
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 
 _GROUPS = {
-    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path or off; port 0 takes a free one)",
+    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off; port 0 takes a free one)",
+    config.TLS: "TLS 1.2 and 1.3",
     config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
     config.MEMORY: "memory",
     config.DEADLINES: "deadlines (TIME: 500ms, 10s, 2m, off)",
+    config.LOGS: "logs",
     config.PROCESS: "processes",
 }
 _EPILOG = """
 Every option can also be set as ECHOSERVER_NAME (--max-body: ECHOSERVER_MAX_BODY); an option beats its variable.
-SIGTERM or SIGINT drains: connections finish what is under way. A second one ends at once.
+SIGTERM or SIGINT drains: connections finish what is under way. A second one ends at once. SIGHUP reads certificates
+again and replaces the workers; nothing is cut. Sockets passed by systemd (LISTEN_FDS) are served by their names.
 exit codes: 0 ended by a signal, all served; 1 failed, or connections had to be cut; 2 bad usage; 3 could not start
 commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1
 """
@@ -88,7 +91,7 @@ def settings(arguments: list[str], environment: Mapping[str, str]) -> config.Con
     parser = _parser()
     given = {name: text for name, text in vars(parser.parse_args(arguments)).items() if text is not None}
     try:
-        return config.parse(_from_environment(parser, environment) | given)
+        return config.parse(systemd.passed(environment) | _from_environment(parser, environment) | given)
     except config.ConfigError as error:
         parser.error(str(error))
 
@@ -110,10 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Ask a server for /healthz, or the URL given: 0 where it answers 200, else 1 and a line that says why."""
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
-        print("usage: echoserver healthcheck [http://HOST:PORT/PATH]", file=sys.stderr)
+        print("usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]", file=sys.stderr)
         return OK if len(arguments) == 1 else FAILED
     try:
-        where, path = _target(arguments[0] if arguments else None, environment)
+        where, path, secure, preamble = _target(arguments[0] if arguments else None, environment)
     except SystemExit:  # a variable is wrong, which has been said; 2 is reserved where images are checked
         return FAILED
     except config.ConfigError as error:
@@ -122,7 +125,7 @@ def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     host = "localhost" if where.path else str(where)
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     try:
-        with _connect(where) as connection:
+        with _connect(where, preamble=preamble, secure=secure) as connection:
             connection.sendall(request)
             status = _first_line(connection).split()
     except OSError as error:
@@ -148,33 +151,56 @@ def _first_line(connection: socket.socket) -> bytes:
     return line.partition(b"\n")[0]
 
 
-def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Address, str]:
-    """Where to ask, and for what: the URL given, or /healthz where the environment says that HTTP is served."""
+def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Address, str, bool, bool]:
+    """Where to ask, for what, whether over TLS and whether behind a PROXY preamble: by the URL given, or by what the
+    environment says is served."""
     if url is None:
         parser = _parser()
-        where = config.parse(_from_environment(parser, environment)).http
+        said = config.parse(_from_environment(parser, environment))
+        where = said.admin or said.http or said.https
         if where is None:
             raise config.ConfigError("HTTP is off: expected a URL to ask")
+        if where.descriptors:
+            raise config.ConfigError(f"{where} says nothing of an address: expected a URL to ask")
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        return config.Address(anywhere.get(where.host or "", where.host), where.port, where.path), "/healthz"
-    found = re.fullmatch(r"http://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]+))?(/[!-~]*)?", url)
+        asked = config.Address(anywhere.get(where.host or "", where.host), where.port, where.path)
+        return asked, "/healthz", where is said.https, said.proxy_protocol and where is not said.admin
+    found = re.fullmatch(r"http(s?)://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]+))?(/[!-~]*)?", url)
     try:
         if found is None:
             raise config.ConfigError
-        where = config.Address(config.hostname(found[1]), config.port(found[2] or "80"))
+        where = config.Address(config.hostname(found[2]), config.port(found[3] or ("443" if found[1] else "80")))
     except config.ConfigError:
         raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH") from None
-    return where, found[3] or "/"
+    return where, found[4] or "/", bool(found[1]), False
 
 
-def _connect(where: config.Address) -> socket.socket:
+def _connect(where: config.Address, *, preamble: bool, secure: bool) -> socket.socket:
     if where.path is None:
-        return socket.create_connection((where.host, where.port), timeout=_PATIENCE)
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(_PATIENCE)
+        connection = socket.create_connection((where.host, where.port), timeout=_PATIENCE)
+    else:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_PATIENCE)
     try:
-        connection.connect(where.path)
+        if where.path is not None:
+            connection.connect(where.path)
+        if preamble:
+            connection.sendall(b"PROXY UNKNOWN\r\n")
+        return _secured(connection) if secure else connection
     except OSError:
         connection.close()
         raise
-    return connection
+
+
+def _secured(connection: socket.socket) -> socket.socket:
+    """The connection over TLS. Whether the server is healthy is asked here, not whether its certificate is good."""
+    import ssl  # noqa: PLC0415 - it is not needed otherwise
+
+    from echoserver import tls  # noqa: PLC0415 - likewise
+
+    if not tls.available():
+        raise OSError("there is no TLS in this build")
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(connection)

@@ -12,15 +12,25 @@ class ConfigError(ValueError):
     """A value that can't be used; the message says what was wrong and what was expected."""
 
 
+class CannotLoad(Exception):
+    """A file that an option names can't be used; the message says which, and why."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener is bound: HOST and PORT, or the path of a unix socket. No host: ``--host`` says which."""
+    """Where a listener is bound: HOST and PORT, or the path of a unix socket. No host: ``--host`` says which.
+
+    Or the descriptors of sockets that were inherited, bound already.
+    """
 
     host: str | None = None
     port: int = 0
     path: str | None = None
+    descriptors: tuple[int, ...] = ()
 
     def __str__(self) -> str:
+        if self.descriptors:
+            return f"fd:{','.join(map(str, self.descriptors))}"
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
@@ -37,10 +47,14 @@ def port(text: str) -> int:
 
 
 def address(text: str) -> Address | None:
-    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, or ``off`` (None)."""
-    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path or off"
+    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, ``fd:N`` (or ``fd:N,M``), or ``off`` (None)."""
+    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off"
     if text == "off":
         return None
+    if text.startswith("fd:"):
+        if not re.fullmatch(r"fd:[0-9]{1,7}(,[0-9]{1,7})*", text):
+            raise ConfigError(f"{text!r} is not an address: expected the number of an inherited descriptor, as in fd:3")
+        return Address(descriptors=tuple(map(int, text.removeprefix("fd:").split(","))))
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path or len(os.fsencode(path)) > 107:
@@ -63,7 +77,7 @@ def address(text: str) -> Address | None:
 def inet_address(text: str) -> Address | None:
     """As address(), without unix sockets: UDP has none here."""
     if text.startswith("unix:"):
-        raise ConfigError(f"{text!r} is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT or off")
+        raise ConfigError(f"{text!r} is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT, fd:N or off")
     return address(text)
 
 
@@ -155,16 +169,39 @@ def _connections(text: str) -> int:
     return 0 if text == "auto" else _count(text)
 
 
-def loop(text: str) -> str:
-    """``auto`` (uvloop where it is installed), ``uvloop`` or ``asyncio``."""
-    if text not in ("auto", "uvloop", "asyncio"):
-        raise ConfigError(f"{text!r} is not an event loop: expected auto, uvloop or asyncio")
-    return text
+def _one_of(what: str, *choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ConfigError(f"{text!r} is not {what}: expected {', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
+    return parse
+
+
+loop = _one_of("an event loop", "auto", "uvloop", "asyncio")
+
+
+def on_or_off(text: str) -> bool:
+    """``on`` or ``off``."""
+    if text not in ("on", "off"):
+        raise ConfigError(f"{text!r} is not a switch: expected on or off")
+    return text == "on"
+
+
+def file(text: str) -> str | None:
+    """The path of a file, which need not be there yet, or ``off`` (None)."""
+    if not text or "\0" in text:
+        raise ConfigError(f"{text!r} is not the path of a file")
+    return None if text == "off" else text
 
 
 # --- the options themselves ---------------------------------------------------------------------------------------
 
-LISTENERS, CONNECTIONS, MEMORY, DEADLINES, PROCESS = "listeners", "connections", "memory", "deadlines", "process"
+LISTENERS, TLS, CONNECTIONS, MEMORY = "listeners", "tls", "connections", "memory"
+DEADLINES, LOGS, PROCESS = "deadlines", "logs", "process"
+LEVELS = ("debug", "info", "warning", "error")
+PROTOCOLS = ("http", "https", "tcp", "tls", "udp", "admin")
+"""The listeners, each named by its option."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,10 +237,26 @@ class Config:
 
     host: str = _option("127.0.0.1", hostname, "HOST", LISTENERS, "the host of every ADDR that is only a port")
     http: Address | None = _option("8080", address, "ADDR", LISTENERS, "HTTP/1.1 and HTTP/1.0", "PORT")
+    https: Address | None = _option("off", address, "ADDR", LISTENERS, "the same over TLS")
     tcp: Address | None = _option("8007", address, "ADDR", LISTENERS, "raw TCP echo (RFC 862)")
+    tls: Address | None = _option("off", address, "ADDR", LISTENERS, "the same over TLS")
     udp: Address | None = _option("8007", inet_address, "ADDR", LISTENERS, "UDP echo (RFC 862)")
+    admin: Address | None = _option(
+        "off", address, "ADDR", LISTENERS, "serve /healthz, /readyz and /metrics here, and echo these paths elsewhere"
+    )
+    proxy_protocol: bool = _option(
+        "off", on_or_off, "on|off", LISTENERS, "a PROXY preamble (v1 or v2) is required on all but UDP and --admin"
+    )
     backlog: int = _option(
         "4096", _count, "N", LISTENERS, "connections that may wait to be accepted; the kernel caps it"
+    )
+    reuse_port: bool = _option(
+        "on", on_or_off, "on|off", LISTENERS, "a socket for each worker (SO_REUSEPORT); off: one that all share"
+    )
+    tls_cert: str | None = _option("off", file, "FILE", TLS, "the certificate, and those up to its CA's, as PEM")
+    tls_key: str | None = _option("off", file, "FILE", TLS, "its private key as PEM; off: it is in --tls-cert")
+    tls_client_ca: str | None = _option(
+        "off", file, "FILE", TLS, "clients must have a certificate of one of these CAs (PEM)"
     )
     max_connections: int = _option(
         "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"
@@ -219,7 +272,7 @@ class Config:
     )
     buffer_total: int = _option("256MiB", _at_least(1 << 16), "SIZE", MEMORY, "the same for all of a worker together")
     header_timeout: float = _option(
-        "10s", duration, "TIME", DEADLINES, "an HTTP header section must be complete in this time, else 408"
+        "10s", duration, "TIME", DEADLINES, "for an HTTP header section, else 408; for a PROXY preamble; for TLS"
     )
     keep_alive_timeout: float = _option(
         "75s", duration, "TIME", DEADLINES, "an idle HTTP connection is closed after this time"
@@ -233,7 +286,28 @@ class Config:
     drain_timeout: float = _option(
         "10s", duration, "TIME", DEADLINES, "then finish what is under way, for at most this long; off: no limit"
     )
+    access_log: str = _option(
+        "off",
+        _one_of("a format of the access log", "off", "text", "json"),
+        "off|text|json",
+        LOGS,
+        "a line for each HTTP request and each TCP connection, to stdout",
+    )
+    log_format: str = _option(
+        "text",
+        _one_of("a format", "text", "json"),
+        "text|json",
+        LOGS,
+        "what the server's own lines on stderr look like",
+    )
+    log_level: str = _option(
+        "info", _one_of("a level", *LEVELS), "LEVEL", LOGS, f"the least that is said: {', '.join(LEVELS)}"
+    )
     workers: int = _option("1", workers, "N", PROCESS, "processes: a number, or auto for one a CPU", "WEB_CONCURRENCY")
+    cpu_affinity: bool = _option("off", on_or_off, "on|off", PROCESS, "bind each worker to a CPU of its own")
+    served_by: bool = _option(
+        "on", on_or_off, "on|off", PROCESS, "name host and worker in HTTP answers: X-Served-By: HOST:WORKER"
+    )
     loop: str = _option("auto", loop, "LOOP", PROCESS, "auto, uvloop or asyncio")
 
 
@@ -245,19 +319,22 @@ OPTIONS: tuple[Option, ...] = tuple(
 def parse(texts: Mapping[str, str]) -> Config:
     """The texts given (option name: text) and the defaults for the rest, as a Config. Raises ConfigError."""
     values: dict[str, Any] = {option.name: option.parse(texts.get(option.name, option.default)) for option in OPTIONS}
-    for name in ("http", "tcp", "udp"):
+    for name in PROTOCOLS:
         given = values[name]
-        if given is not None and given.path is None and given.host is None:
+        if given is not None and given.path is None and given.host is None and not given.descriptors:
             values[name] = dataclasses.replace(given, host=values["host"])
-    if not (values["http"] or values["tcp"] or values["udp"]):
-        raise ConfigError("nothing to serve: --http, --tcp and --udp are all off")
-    if (
-        values["http"]
-        and values["tcp"]
-        and values["http"] == values["tcp"]
-        and (values["http"].port or values["http"].path)
-    ):
-        raise ConfigError(f"--http and --tcp are both {values['http']}: expected two addresses")
+    if not any(values[name] for name in PROTOCOLS if name != "admin"):
+        raise ConfigError("nothing to serve: --http, --https, --tcp, --tls and --udp are all off")
+    taken: dict[Address, str] = {}
+    for name in PROTOCOLS:
+        where = values[name]
+        if where is None or name == "udp" or not (where.port or where.path or where.descriptors):
+            continue
+        if where in taken:
+            raise ConfigError(f"--{taken[where]} and --{name} are both {where}: expected two addresses")
+        taken[where] = name
+    if (values["https"] or values["tls"]) and not values["tls_cert"]:
+        raise ConfigError(f"--{'https' if values['https'] else 'tls'} needs a certificate: --tls-cert and --tls-key")
     if "buffer_limit" not in texts:
         values["buffer_limit"] = min(values["buffer_limit"], values["buffer_total"])
     if values["buffer_limit"] > values["buffer_total"]:

@@ -9,7 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from echoserver import counters
+
 if TYPE_CHECKING:
+    import ssl
+
     from echoserver.worker import Worker
 
 LINGER = 2.0
@@ -25,11 +29,32 @@ FAIR_SHARE = 64 << 10
 """Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
 
 
+_PAUSES = counters.index("backpressure_pauses")
+_RESET = counters.index("errors", "reset")
+
+
+class Protocol:
+    """How a listener's protocol is called in metrics and logs, and where it is counted (counters.index)."""
+
+    __slots__ = ("closed", "name", "opened", "received", "sent")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.opened, self.closed = (counters.index(f"connections_{what}", name) for what in ("opened", "closed"))
+        self.received, self.sent = (counters.index(f"{what}_bytes", name) for what in ("received", "sent"))
+
+
 class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
-    __slots__ = ("behind", "ending", "held", "owed", "paused", "stamp", "transport", "waiting", "worker")
+    __slots__ = (
+        "behind", "ending", "held", "owed", "paused", "peer", "received", "sent", "stamp", "transport", "waiting",
+        "worker",
+    )  # fmt: skip
 
+    PROTOCOL: Protocol
+    DIRECT = True
+    """What is written to the socket need not go through the transport: there is no TLS in it."""
     worker: "Worker"
     transport: asyncio.Transport
     stamp: float
@@ -46,11 +71,18 @@ class Connection(asyncio.Protocol):
     """Nothing more is sent after what is on its way."""
     waiting: int
     """Bytes that waited at the last sweep: fewer than now is progress."""
+    received: int
+    """Bytes read that are not among the worker's counters yet."""
+    sent: int
+    """Bytes written, likewise."""
+    peer: tuple[str, int] | None
+    """The client's address, where a proxy said that it is another than that of the socket."""
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
         self.behind = None
-        self.owed = self.held = self.waiting = 0
+        self.owed = self.held = self.waiting = self.received = self.sent = 0
+        self.peer = None
         self.paused = self.ending = False
         self.stamp = worker.now
 
@@ -58,11 +90,24 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.worker.connections.add(self)
+        worker = self.worker
+        worker.connections.add(self)
+        worker.counts[self.PROTOCOL.opened] += 1
         self.transport.set_write_buffer_limits(0)
+
+    def secured(self, ssl_object: "ssl.SSLObject") -> None:
+        """The connection is over TLS, and the handshake is complete; called before connection_made()."""
+
+    def take(self, data: bytes) -> None:
+        """What has been read on behalf of this connection before it had the transport."""
+        self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
+        self.settle()
+        self.worker.counts[self.PROTOCOL.closed] += 1
+        if isinstance(exc, ConnectionResetError):
+            self.worker.counts[_RESET] += 1
         self.worker.uncrowd(self.owed + self.held)
         self.owed = self.held = 0
         self.behind = None
@@ -75,6 +120,7 @@ class Connection(asyncio.Protocol):
         behind, self.behind = self.behind, None
         self.release()
         if behind:
+            self.sent -= len(behind)  # they were counted when they came
             self.send(behind)
         if self.behind is None:
             self.caught_up()
@@ -87,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send in order, now or when what is waiting has gone."""
+        self.sent += len(data)
         if self.behind is None:
             self.transport.write(data)  # may call pause_writing()
             if self.behind is not None:
@@ -98,6 +145,7 @@ class Connection(asyncio.Protocol):
     def send_list(self, parts: Sequence[bytes | memoryview]) -> None:
         """The same for several pieces that are large: not copied where that can be helped."""
         if self.behind is None and self.worker.on_uvloop:
+            self.sent += sum(map(len, parts))
             self.transport.writelines(parts)
         else:  # asyncio's writelines() does not call pause_writing() (seen with CPython 3.13.0)
             self.send(b"".join(parts))
@@ -136,6 +184,7 @@ class Connection(asyncio.Protocol):
         """Stop reading until all that is waiting has been sent."""
         if self.behind is not None and not self.paused:
             self.paused = True
+            self.worker.counts[_PAUSES] += 1
             self.transport.pause_reading()
 
     def caught_up(self) -> None:
@@ -170,6 +219,13 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     # --- once a sweep ---
+
+    def settle(self) -> None:
+        """Add to the worker's counters what they do not have yet."""
+        counts, protocol = self.worker.counts, self.PROTOCOL
+        counts[protocol.received] += self.received
+        counts[protocol.sent] += self.sent
+        self.received = self.sent = 0
 
     def sweep(self, now: float) -> None:
         """Close what is overdue at a time of the worker's clock."""

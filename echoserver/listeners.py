@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 
-from echoserver.config import Address, Config
+from echoserver.config import PROTOCOLS, Address, Config
 
 
 class CannotListen(Exception):
@@ -15,11 +15,12 @@ class CannotListen(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address to bind: protocol is http, tcp or udp; sockaddr is what socket.bind() takes."""
+    """One address to bind, or that an inherited descriptor is bound to; sockaddr is what socket.bind() takes."""
 
     protocol: str
-    family: socket.AddressFamily
+    family: int
     sockaddr: tuple[str, int] | tuple[str, int, int, int] | str
+    inherited: int | None = None
 
     def __str__(self) -> str:
         if isinstance(self.sockaddr, str):
@@ -34,9 +35,12 @@ class Endpoint:
 def endpoints(config: Config) -> list[Endpoint]:
     """What the configuration asks to listen on, names resolved. Raises CannotListen."""
     found = []
-    for protocol in ("http", "tcp", "udp"):
+    for protocol in PROTOCOLS:
         address: Address | None = getattr(config, protocol)
         if address is None:
+            continue
+        if address.descriptors:
+            found += [_inherited(protocol, each) for each in address.descriptors]
             continue
         if address.path is not None:
             found.append(Endpoint(protocol, socket.AF_UNIX, address.path))
@@ -105,17 +109,28 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
 
 
-class Reservation:
-    """Every endpoint bound once, before there are workers: addresses that are taken show now, and port 0 is settled.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that a worker serves on. own: no other worker has it, and nobody else keeps it for the next server."""
 
-    With several workers each binds sockets of its own to the same addresses; what is held here only keeps the ports.
-    One worker takes these very sockets. A unix socket can't be bound twice: all workers accept from this one.
+    endpoint: Endpoint
+    socket: socket.socket
+    own: bool
+
+
+class Reservation:
+    """Every socket, opened before there are workers: addresses that are taken show now, and port 0 is settled.
+
+    Each worker has sockets of its own on the same addresses (SO_REUSEPORT), or shares one with all others: unix sockets
+    and inherited ones, and any where --reuse-port is off. They stay open here as long as the server serves: who waits
+    to be accepted by a worker that ends, or dies, waits for the one that replaces it.
     """
 
     def __init__(self, config: Config) -> None:
-        self.shared = config.workers > 1
-        self.endpoints: list[Endpoint] = []
-        self.sockets: list[socket.socket] = []
+        self._workers = config.workers
+        self._apart = config.workers > 1 and config.reuse_port
+        self._endpoints: list[Endpoint] = []
+        self._sockets: list[list[socket.socket]] = []
         self.descriptions: list[str] = []
         self._unix: list[tuple[str, int]] = []
         self._owner = os.getpid()
@@ -132,25 +147,38 @@ class Reservation:
             # a name with several addresses: port 0 is the same one for all of them
             sockaddr = (endpoint.sockaddr[0], ports[endpoint.protocol], *endpoint.sockaddr[2:])
             endpoint = dataclasses.replace(endpoint, sockaddr=sockaddr)
-        stream, unix = endpoint.kind == socket.SOCK_STREAM, endpoint.family == socket.AF_UNIX
-        bound = self._bind_alone(endpoint) if stream and self.shared and not unix else bind(endpoint)
-        self.sockets.append(bound)
-        if stream and (unix or not self.shared):
-            listen(endpoint, bound, backlog)
-        if unix:
-            path = str(endpoint.sockaddr)
-            self._unix.append((path, os.stat(path).st_ino))
+        unix = endpoint.family == socket.AF_UNIX
+        sockets: list[socket.socket] = []
+        self._sockets.append(sockets)
+        self._endpoints.append(endpoint)
+        if endpoint.inherited is not None:
+            sockets.append(socket.socket(fileno=endpoint.inherited))
+            sockets[0].setblocking(False)
+        elif self._apart and not unix:
+            probe = self._bind_alone(endpoint)
+            self._endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=probe.getsockname())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # that nobody is there is known: now for ours
+            with probe:
+                for _ in range(self._workers):
+                    sockets.append(bind(endpoint, shared=True))
         else:
-            endpoint = dataclasses.replace(endpoint, sockaddr=bound.getsockname())
-            ports[endpoint.protocol] = bound.getsockname()[1]
-            if self.shared:  # that the address is free is known: others may bind it from now on
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self.endpoints.append(endpoint)
-        self.descriptions.append(_describe(endpoint, bound, backlog))
+            sockets.append(bind(endpoint))
+            if unix:
+                self._unix.append((str(endpoint.sockaddr), os.stat(str(endpoint.sockaddr)).st_ino))
+            else:
+                self._endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=sockets[0].getsockname())
+        if not unix:
+            ports[endpoint.protocol] = sockets[0].getsockname()[1]
+        if endpoint.kind == socket.SOCK_STREAM:
+            for each in sockets:
+                listen(endpoint, each, backlog)
+        self.descriptions.append(_describe(endpoint, sockets[0], backlog, self._workers, len(sockets)))
 
     @staticmethod
     def _bind_alone(endpoint: Endpoint) -> socket.socket:
         """A socket that keeps a port without listening; no other server may have the same one at the same time."""
+        if endpoint.kind == socket.SOCK_DGRAM:
+            return bind(endpoint)
         try:
             return bind(endpoint, reuse=False)
         except CannotListen:  # a server, or only what is left of old connections? Who listens knows
@@ -159,29 +187,22 @@ class Reservation:
             probe.close()
             return bind(endpoint)
 
-    def for_worker(self) -> list[socket.socket]:
-        """The sockets, in the order of endpoints, that the worker in this process serves on. Raises CannotListen."""
-        if not self.shared:
-            return self.sockets
-        sockets = []
-        for endpoint, held in zip(self.endpoints, self.sockets, strict=True):
-            if endpoint.family == socket.AF_UNIX:
-                sockets.append(held)
-            else:
-                sockets.append(bind(endpoint, shared=True))
-                held.close()  # this process's copy: datagrams would be delivered to it
-        return sockets
-
-    def release(self, kind: socket.SocketKind) -> None:
-        """Close what is held of a kind (datagrams would be delivered to it) once workers are bound to it."""
-        for endpoint, held in zip(self.endpoints, self.sockets, strict=True):
-            if self.shared and endpoint.kind == kind and endpoint.family != socket.AF_UNIX:
-                held.close()
+    def of_worker(self, number: int) -> list[Listener]:
+        """What a worker serves on, in its own process: the sockets of the other workers are closed there."""
+        found = []
+        for endpoint, sockets in zip(self._endpoints, self._sockets, strict=True):
+            own = number if len(sockets) > 1 else 0
+            for other in sockets[:own] + sockets[own + 1 :]:
+                other.close()
+            alone = self._workers == 1 or len(sockets) > 1
+            found.append(Listener(endpoint, sockets[own], alone and endpoint.inherited is None))
+        return found
 
     def close(self) -> None:
         """Close everything, and remove the unix sockets that are ours."""
-        for held in self.sockets:
-            held.close()
+        for sockets in self._sockets:
+            for each in sockets:
+                each.close()
         if os.getpid() == self._owner:
             for path, inode in self._unix:
                 with contextlib.suppress(OSError):
@@ -189,9 +210,42 @@ class Reservation:
                         os.unlink(path)
 
 
-def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int) -> str:
+def _inherited(protocol: str, descriptor: int) -> Endpoint:
+    """What an inherited descriptor is bound to. Raises CannotListen where it is no socket for the protocol."""
+    where = f"cannot listen on {protocol} fd:{descriptor}"
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        raise CannotListen(f"{where}: there is no such descriptor") from None
+    try:
+        given = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise CannotListen(f"{where}: it is not a socket") from None
+    with given:
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        if given.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) or given.type != kind:
+            raise CannotListen(f"{where}: it is not a {'datagram' if protocol == 'udp' else 'stream'} socket")
+        sockaddr = given.getsockname()
+        if isinstance(sockaddr, bytes):  # an abstract unix socket
+            sockaddr = f"@{os.fsdecode(sockaddr[1:])}"
+        if given.family == socket.AF_UNIX and protocol == "udp":
+            raise CannotListen(f"{where}: it is a unix socket, and UDP has none here")
+        if not sockaddr or (given.family != socket.AF_UNIX and not sockaddr[1]):
+            raise CannotListen(f"{where}: it is not bound to an address")
+        with contextlib.suppress(OSError):
+            given.getpeername()
+            raise CannotListen(f"{where}: it is a connection, not a socket that listens")
+    return Endpoint(protocol, given.family, sockaddr, descriptor)
+
+
+def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int, workers: int, sockets: int) -> str:
     """The start-up line: protocol, address, and the settings in effect."""
     settings = []
+    if endpoint.inherited is not None:
+        settings.append(f"inherited as descriptor {endpoint.inherited}")
+    if workers > 1:
+        settings.append(f"{sockets} sockets" if sockets > 1 else "one socket for all workers")
     if endpoint.kind == socket.SOCK_STREAM:
         cap = _somaxconn()
         settings.append(

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import logging
 import os
 import resource
 import selectors
@@ -11,11 +10,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from echoserver import __version__, config, listeners, worker
+from echoserver import __version__, config, listeners, logs, systemd, worker
+from echoserver.counters import Board
+from echoserver.logs import log
+from echoserver.messages import metrics
 
-log = logging.getLogger("echoserver")
+if TYPE_CHECKING:
+    import ssl
 
 OK, FAILED, NOT_STARTED = 0, 1, 3
 
@@ -26,22 +29,24 @@ _GRACE = 2.0  # seconds a worker may take to end after its drain timeout
 
 def serve(settings: config.Config) -> int:
     """Serve until a signal; returns the exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="echoserver: %(message)s")
+    logs.configure(settings.log_format, settings.log_level)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
-    logging.raiseExceptions = False  # a stderr that is gone is no reason to stop
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         log.error("--loop uvloop: uvloop is not installed")
         return NOT_STARTED
     try:
+        contexts = _contexts(settings)
         reservation = listeners.Reservation(settings)
-    except listeners.CannotListen as error:
+    except (listeners.CannotListen, config.CannotLoad) as error:
         log.error("%s", error)
         return NOT_STARTED
+    exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
+    common = worker.Common(Board(settings.workers), contexts, exposition)
     try:
         if settings.workers == 1:
-            return _serve_alone(settings, reservation)
-        return Supervisor(settings, reservation).run()
+            return _serve_alone(settings, reservation, common)
+        return Supervisor(settings, reservation, common).run()
     except Exception as error:  # noqa: BLE001 - a fault of our own: one line, no traceback
         log.error("failed: %r", error)
         return FAILED
@@ -49,59 +54,101 @@ def serve(settings: config.Config) -> int:
         reservation.close()
 
 
-def _serve_alone(settings: config.Config, reservation: listeners.Reservation) -> int:
+def _contexts(settings: config.Config) -> "dict[str, ssl.SSLContext]":
+    """The TLS contexts that are needed. Raises CannotLoad."""
+    if settings.https is None and settings.tls is None:
+        return {}
+    from echoserver import tls  # noqa: PLC0415 - it is not needed otherwise
+
+    return tls.contexts(settings)
+
+
+def _serve_alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> int:
     try:
-        only = worker.open_worker(settings, reservation.endpoints, reservation.for_worker())
+        only = worker.open_worker(settings, reservation, common)
     except OSError as error:
         log.error("cannot start: %s", error.strerror or error)
         return NOT_STARTED
+
+    def reload() -> None:
+        systemd.reloading()
+        try:
+            common.contexts.update(_contexts(settings))
+            log.info(
+                "reloaded: certificates were read again" if common.contexts else "reloaded: there is nothing to read"
+            )
+        except config.CannotLoad as error:
+            log.error("the certificate in use stays: %s", error)
+        systemd.notify("READY=1")
+
     _announce(settings, reservation)
-    return worker.serve_alone(only)
+    return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
+
+
+def _build(settings: config.Config) -> dict[str, str]:
+    """What is running, by name: echoserver, Python, the event loop and httptools."""
+    import httptools  # noqa: PLC0415 - only for its version
+
+    loop = "asyncio"
+    if settings.loop != "asyncio" and importlib.util.find_spec("uvloop"):
+        import uvloop  # noqa: PLC0415 - not there on every platform
+
+        loop = f"uvloop {uvloop.__version__}"  # type: ignore[attr-defined]  # it is there
+    return {
+        "version": __version__, "python": f"{sys.implementation.name} {sys.version.split()[0]}",
+        "loop": loop, "httptools": httptools.__version__,
+    }  # fmt: skip
 
 
 def _announce(settings: config.Config, reservation: listeners.Reservation) -> None:
     """The start-up lines: versions, limits, each listener, and that all is ready."""
-    import httptools  # noqa: PLC0415 - only for its version
-
-    loop_name = "asyncio"
-    if settings.loop != "asyncio" and importlib.util.find_spec("uvloop"):
-        import uvloop  # noqa: PLC0415 - not there on every platform
-
-        loop_name = f"uvloop {uvloop.__version__}"  # type: ignore[attr-defined]  # it is there
-    processes = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    build = _build(settings)
     log.info(
-        "%s on %s %s, %s, httptools %s; %s, at most %d connections (%d descriptors) each",
-        __version__, sys.implementation.name, sys.version.split()[0], loop_name, httptools.__version__, processes,
+        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors) each",
+        build["version"], build["python"], build["loop"], build["httptools"],
+        "1 worker" if settings.workers == 1 else f"{settings.workers} workers", _affinity(settings),
         config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )  # fmt: skip
     for line in reservation.descriptions:
         log.info("%s", line)
     log.info("ready")
+    systemd.notify("READY=1")
+
+
+def _affinity(settings: config.Config) -> str:
+    if not settings.cpu_affinity:
+        return ""
+    return f" on CPU {', '.join(str(cpu) for cpu in worker.cpus(settings.workers))}"
 
 
 class _Child:
-    """A worker's process as its parent sees it: a socket to it, and when it was started."""
+    """A worker's process as its parent sees it: a socket to it, its row of counters, and when it was started."""
 
-    def __init__(self, pid: int, channel: socket.socket, now: float) -> None:
+    def __init__(self, pid: int, number: int, row: int, channel: socket.socket, replaces: "_Child | None") -> None:
         self.pid = pid
+        self.number = number
+        self.row = row
         self.channel = channel
-        self.started = now
-        self.ready = False
+        self.replaces = replaces  # the process that is to retire when this one is ready
+        self.started = time.monotonic()
+        self.ready = self.retiring = False
 
 
 class Supervisor:
     """Starts as many workers as asked for and keeps that number, until a signal."""
 
-    def __init__(self, settings: config.Config, reservation: listeners.Reservation) -> None:
+    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> None:
         self._config = settings
         self._reservation = reservation
+        self._common = common
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
-        self._announced = self._stopping = False
+        self._announced = self._stopping = self._reloading = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._short_lives = 0
         self._exit_code = OK
+        self._to_replace: list[int] = []  # the numbers of workers that a reload has still to come to
 
     def run(self) -> int:
         """Supervise until the last worker has ended; returns the exit code."""
@@ -110,11 +157,11 @@ class Supervisor:
         wake_write.setblocking(False)
         self._selector.register(wake_read, selectors.EVENT_READ)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, self._on_signal)
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(each, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
-        for _ in range(self._config.workers):
-            self._start()
+        for number in range(self._config.workers):
+            self._start(number)
         while self._children or not self._stopping:
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
@@ -132,35 +179,40 @@ class Supervisor:
 
     # --- processes ---
 
-    def _start(self) -> None:
-        """Start a worker, unless there is no more use for one."""
+    def _start(self, number: int, replaces: _Child | None = None) -> bool:
+        """Start a process for a worker, unless there is no more use for one. False: it has as many as it may have."""
         if self._stopping:
-            return
+            return True
+        row = self._common.board.take(number)
+        if row is None:
+            return False
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # until the worker's loop runs
         pid = os.fork()
         if not pid:
-            os._exit(self._be_worker(ours, theirs))
+            os._exit(self._be_worker(number, row, ours, theirs))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
         theirs.close()
         ours.setblocking(False)
-        child = self._children[pid] = _Child(pid, ours, time.monotonic())
+        child = self._children[pid] = _Child(pid, number, row, ours, replaces)
         self._selector.register(ours, selectors.EVENT_READ, child)
+        return True
 
-    def _be_worker(self, ours: socket.socket, theirs: socket.socket) -> int:
+    def _be_worker(self, number: int, row: int, ours: socket.socket, theirs: socket.socket) -> int:
         """In the child: serve, and return the exit code."""
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the supervisor says what to do
+            for each in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; the supervisor says what to do
+                signal.signal(each, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            logs.configure(self._config.log_format, self._config.log_level, number)
             self._selector.close()
             ours.close()
             for sibling in self._children.values():
                 sibling.channel.close()
             theirs.setblocking(False)
-            sockets = self._reservation.for_worker()
-            opened = worker.open_worker(self._config, self._reservation.endpoints, sockets)
+            opened = worker.open_worker(self._config, self._reservation, self._common, number, row)
             return worker.serve_for(theirs, opened)
         except (listeners.CannotListen, OSError) as error:
             log.error("%s", error)
@@ -183,6 +235,7 @@ class Supervisor:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(child.channel)
                 child.channel.close()
+                self._common.board.retire(child.row)
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: _Child, code: int) -> None:
@@ -191,8 +244,20 @@ class Supervisor:
                 self._exit_code = self._exit_code or FAILED
             return
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        now = time.monotonic()
-        short = now - child.started < _SHORT_LIFE
+        successor = next((each for each in self._children.values() if each.replaces is child), None)
+        if child.retiring or successor is not None:
+            if successor is not None:
+                successor.replaces = None
+                self._replace_next()
+            if code:
+                log.warning("worker %d, which is replaced, %s", child.pid, how)
+            return
+        if child.replaces is not None:
+            log.error("worker %d %s at its start: not reloaded, the one before goes on", child.pid, how)
+            self._to_replace.clear()
+            self._reloaded()
+            return
+        short = time.monotonic() - child.started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if not self._announced or self._short_lives >= _SHORT_LIVES:
             log.error("worker %d %s at its start: giving up", child.pid, how)
@@ -201,7 +266,16 @@ class Supervisor:
             self._kill()
             return
         log.warning("worker %d %s: starting another", child.pid, how)
-        self._later(0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0, self._start)
+        self._common.board.count_restart(child.number)
+        self._later(0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0, lambda: self._restart(child.number))
+
+    def _restart(self, number: int) -> None:
+        if self._start(number):
+            return
+        # so many former processes still serve that there is no room for another: the oldest has to go
+        former = [child for child in self._children.values() if child.number == number]
+        self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
+        self._later(1.0, lambda: self._restart(number))
 
     def _hear(self, child: _Child) -> None:
         """A worker said that it is ready, or closed its end of the channel: then it is about to end."""
@@ -217,8 +291,12 @@ class Supervisor:
             self._tell(child, worker.DRAIN)
         if not self._announced and not self._stopping and all(each.ready for each in self._children.values()):
             self._announced = True
-            self._reservation.release(socket.SOCK_DGRAM)
             _announce(self._config, self._reservation)
+        if child.replaces is not None and not self._stopping:
+            self._tell(child.replaces, worker.RETIRE)
+            child.replaces.retiring = True
+            child.replaces = None
+            self._replace_next()
 
     @staticmethod
     def _tell(child: _Child, what: bytes) -> None:
@@ -232,13 +310,52 @@ class Supervisor:
         for number in signals:
             if number == signal.SIGCHLD:
                 continue
-            if self._stopping:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif self._stopping:
                 for child in self._children.values():
                     self._tell(child, worker.END)
                 self._later(_GRACE, self._kill)
             else:
                 log.info("draining")
+                systemd.notify("STOPPING=1")
                 self._stop()
+
+    # --- a reload ---
+
+    def _reload(self) -> None:
+        """Read the certificates again, and replace all workers, one after the other."""
+        if self._stopping or not self._announced:
+            return
+        systemd.reloading()
+        try:
+            self._common.contexts.update(_contexts(self._config))
+        except config.CannotLoad as error:
+            log.error("the certificate in use stays: %s", error)
+        self._to_replace = list(range(self._config.workers))
+        if not self._reloading:
+            self._reloading = True
+            log.info("reloading: %d workers are replaced", self._config.workers)
+            self._replace_next()
+
+    def _replace_next(self) -> None:
+        """Start the successor of the next worker; when it is ready, the one before retires."""
+        while self._to_replace and not self._stopping:
+            number = self._to_replace.pop(0)
+            serving = [child for child in self._children.values() if child.number == number and not child.retiring]
+            if not serving or not serving[0].ready:  # one is being started, with what has been read now
+                continue
+            if self._start(number, serving[0]):
+                return
+            log.error("not reloaded: worker %d has too many former processes that still serve", number)
+            self._to_replace.clear()
+        self._reloaded()
+
+    def _reloaded(self) -> None:
+        if self._reloading:
+            self._reloading = False
+            log.info("reloaded")
+            systemd.notify("READY=1")
 
     def _stop(self) -> None:
         """Let all workers drain; the unix sockets that they share go when they stop to accept."""

@@ -1,7 +1,9 @@
 """One process, one event loop: opens the listeners, ticks the clock, sweeps the overdue, drains."""
 
 import asyncio
+import bisect
 import contextlib
+import dataclasses
 import functools
 import gc
 import importlib.util
@@ -10,20 +12,26 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from echoserver import config, listeners
+from echoserver import config, counters, listeners
+from echoserver.access import AccessLog
 from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
-from echoserver.messages import request, response
-from echoserver.messages.request import Known, Request
-from echoserver.protocols.http import HttpEcho
-from echoserver.protocols.tcp import TcpEcho
+from echoserver.messages import metrics, response
+from echoserver.messages.request import PAGES, Reader
+from echoserver.protocols.http import Admin, HttpEcho, HttpsEcho
+from echoserver.protocols.stage import Echo, Next, Stage
+from echoserver.protocols.tcp import TcpEcho, TlsEcho
 from echoserver.protocols.udp import UdpEcho
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+if TYPE_CHECKING:
+    import ssl
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """What is blocked until there is somebody to handle it."""
 
 log = logging.getLogger("echoserver")
@@ -32,11 +40,32 @@ _READ = 256 << 10  # bytes read at a time by a relay
 _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
 _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
-_REQUESTS = 256  # header sections that are remembered
+_LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
+_LOG_PATIENCE = 1.0  # seconds that its reader has at the end
+_SUBJECTS = 64  # clients, by their certificates, whose header sections are remembered
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 
-READY, DRAIN, END = b"R", b"D", b"E"
+READY, RETIRE, DRAIN, END = b"R", b"T", b"D", b"E"
 """What a worker and its supervisor tell each other."""
+
+_ECHOES: dict[str, Echo] = {
+    "http": HttpEcho, "https": HttpsEcho, "tcp": TcpEcho, "tls": TlsEcho, "admin": Admin,
+}  # fmt: skip
+_LINES_WRITTEN, _LINES_DROPPED = (counters.index("access_log_lines", each) for each in ("written", "dropped"))
+_UDP_RECEIVED, _UDP_SENT = (counters.index(f"{each}_bytes", "udp") for each in ("received", "sent"))
+_ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
+_LAG = counters.index("event_loop_lag", str(counters.LAG_BOUNDS[0]))
+_LAG_SUM = counters.index("event_loop_lag_microseconds")
+_CUT, _FAULT = counters.index("timeouts", "drain"), counters.index("errors", "internal")
+
+
+@dataclasses.dataclass(slots=True)
+class Common:
+    """What all workers of a server have: their counters, TLS contexts by protocol, and what makes a page of metrics."""
+
+    board: counters.Board
+    contexts: "dict[str, ssl.SSLContext]" = dataclasses.field(default_factory=dict)
+    exposition: metrics.Exposition | None = None
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -51,71 +80,127 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
 class Worker:
     """What the connections of a process share, and the process's life.
 
-    now is the loop's time in seconds at the last sweep, prefix the beginning of a 200 response as of then, comparisons
-    how many requests may still be compared with the one before until the next. owed counts the bytes kept for all
-    connections; from owed_limit on the worker is crowded.
+    now is the loop's time in seconds at the last sweep, time that since the epoch, prefix the beginning of a 200
+    response as of then, comparisons how many requests may still be compared with the one before until the next sweep.
+    owed counts the bytes kept for all connections; from owed_limit on the worker is crowded. counts is what has been
+    counted (counters.index). draining: nothing new is taken; refuses: those that come all the same are told so;
+    hurried: connections that are idle are closed.
     """
 
     __slots__ = (
-        "_exit_code", "_held", "_interval", "_next_tick", "_quiet", "_refused_at", "_refusing", "_servers", "_stop_by",
-        "_udp", "_whole_buffer", "buffer", "comparisons", "config", "connections", "crowded", "draining", "known",
-        "loop", "max_connections", "now", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "refusals", "requests",
-        "stopping", "time",
+        "_common", "_exit_code", "_held", "_interval", "_lines_before", "_next_tick", "_quiet", "_refused_at",
+        "_refusing", "_row", "_served_by", "_servers", "_stop_by", "_subject_readers", "_tick_due", "_udp",
+        "_whole_buffer", "admin_reader", "buffer", "comparisons", "config", "connections", "counting", "counts",
+        "crowded", "draining", "hurried", "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed",
+        "owed_limit", "pool", "prefix", "reader", "refusals", "refuses", "stopping", "time",
     )  # fmt: skip
 
-    def __init__(self, settings: config.Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, common: Common | None = None,
+        row: int | None = None,
+    ) -> None:  # fmt: skip
+        """number: which worker it is. row: the one of common.board that it counts in; None: it takes one."""
         self.config = settings
         self.loop = loop
-        self.connections: set[Connection] = set()
+        self.number = number
+        self._common = common or Common(counters.Board(number + 1))
+        self._row = self._common.board.take(number) or 0 if row is None else row
+        self.counts = self._common.board.begin(self._row)
+        self.counting = self._common.exposition is not None
+        self.connections: set[Connection | Stage] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
-        self.known: Known = {}
-        self.requests: dict[bytes, Request] = {}
+        self.reader = Reader(settings.max_body, pages=frozenset() if settings.admin else PAGES)
+        self.admin_reader = Reader(settings.max_body, echoes=False)
+        self._subject_readers: dict[bytes, Reader] = {}
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         self.owed_limit = (
             settings.buffer_total // 2
         )  # what is under way when it is reached, and malloc's share, come on top
-        self.crowded = self.stopping = self.draining = False
+        self.crowded = self.stopping = self.draining = self.refuses = self.hurried = False
         deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout)
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
         self._servers: list[asyncio.AbstractServer] = []
-        self._held: list[tuple[socket.socket, Callable[[], Connection]]] = []
-        self._udp: list[socket.socket] = []
+        self._held: list[tuple[socket.socket, Callable[[], Connection | Stage], bool]] = []
+        self._udp: list[tuple[socket.socket, UdpEcho]] = []
         self.on_uvloop = type(loop).__module__.startswith("uvloop")
         self._refusing: asyncio.Task[None] | None = None
         self._refused_at = -math.inf
         self._quiet = False
         self._next_tick: asyncio.TimerHandle | None = None
+        self._tick_due = math.inf
         self._stop_by = 0.0
         self._exit_code = 0
+        self._served_by = f"{_host_name()}:{number}".encode() if settings.served_by else b""
+        self.log: AccessLog | None = None
+        if settings.access_log != "off":
+            self.log = AccessLog(settings.access_log, number, sys.stdout.fileno())
+        self._lines_before = self.counts[_LINES_WRITTEN], self.counts[_LINES_DROPPED]
         self._read_clock()
 
     # --- what the connections ask for ---
 
-    def read(self, head: bytes) -> Request:
-        """Read a header section. Raises Refusal."""
-        return request.read(head, self.known, max_body=self.config.max_body, closing=self.draining)
+    def start(self, status: int) -> bytes:
+        """The beginning of a response with a status."""
+        return response.prefix(self.time, status, self._served_by)
 
-    def read_first(self, head: bytes) -> Request:
-        """The same for a connection's first request, which is often that of other connections too."""
-        if self.draining:
-            return self.read(head)
-        found = self.requests.get(head)
+    def reader_for(self, certificate: dict[str, Any]) -> Reader:
+        """What reads for a client with a certificate: its subject goes into each echo."""
+        from echoserver import tls  # noqa: PLC0415 - few want it
+
+        subject = tls.subject(certificate)
+        found = self._subject_readers.get(subject)
         if found is None:
-            found = self.read(head)
-            if len(head) <= request.REMEMBERED_SIZE:
-                if len(self.requests) >= _REQUESTS:
-                    self.requests.clear()
-                self.requests[head] = found
+            if len(self._subject_readers) >= _SUBJECTS:
+                self._subject_readers.clear()
+            found = self._subject_readers[subject] = self.reader.with_extra(b"X-Client-Subject: %b\r\n" % subject)
         return found
 
-    def health(self, readiness: bool) -> tuple[int, str]:
-        """Status and text of /healthz, and of /readyz: 503 from the moment a drain begins."""
-        if readiness and self.stopping:
-            return 503, "draining"
-        return 200, "ready" if readiness else "ok"
+    def page(self, target: bytes) -> tuple[int, bytes, bytes]:
+        """Status, type and content of a page of the server's own; /readyz says 503 from when a drain begins."""
+        if target == b"/metrics":
+            exposition = self._common.exposition
+            if exposition is None:
+                return 501, _TEXT, b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n"
+            self._publish()
+            return 200, metrics.CONTENT_TYPE, exposition.render(self._common.board.read())
+        if target == b"/readyz":
+            return (503, _TEXT, b"draining\n") if self.stopping else (200, _TEXT, b"ready\n")
+        return 200, _TEXT, b"ok\n"
+
+    def log_request(  # noqa: PLR0917 - a call by keyword takes longer
+        self, connection: Connection, head: bytes, status: int, received: int, sent: int, began: float
+    ) -> None:
+        """A line for the access log, where there is one; began: the loop's time, 0 for now."""
+        if self.log is None:
+            return
+        now = self.loop.time()
+        began = began or now
+        when = self.time + (began - self.now)
+        client, name = self._client(connection), connection.PROTOCOL.name
+        self.log.request(client, name, head, status, received, sent, when, now - began)
+
+    def log_connection(self, connection: Connection, received: int, sent: int, began: float, status: int) -> None:
+        """The same for a connection that has ended."""
+        if self.log is None:
+            return
+        when, duration = self.time + (began - self.now), self.loop.time() - began
+        client, name = self._client(connection), connection.PROTOCOL.name
+        self.log.connection(client, name, status, received, sent, when, duration)
+
+    @staticmethod
+    def _client(connection: Connection) -> tuple[str, int]:
+        if connection.peer is None:
+            connection.peer = _peer(connection.transport)
+        return connection.peer
+
+    def log_refused(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None, why: str) -> None:
+        """A connection came to nothing: seen with --log-level debug, for anybody can cause it."""
+        if log.isEnabledFor(logging.DEBUG):
+            host, port = peer or _peer(transport)
+            log.debug("%s: %s", config.Address(host, port) if port else host, why)
 
     def crowd(self) -> None:
         """owed_limit is reached: from now on read little at a time, and nothing from those for whom much is kept."""
@@ -143,24 +228,40 @@ class Worker:
 
     # --- its life ---
 
-    async def listen(self, endpoints: list[listeners.Endpoint], sockets: list[socket.socket]) -> None:
-        """Serve on bound sockets."""
-        protocols = {"http": HttpEcho, "tcp": TcpEcho}
-        for endpoint, bound in zip(endpoints, sockets, strict=True):
-            if endpoint.protocol == "udp":
-                self._udp.append(bound)
-                self.loop.add_reader(bound, UdpEcho(bound, self._whole_buffer).readable)
+    async def listen(self, given: list[listeners.Listener]) -> None:
+        """Serve on sockets that listen."""
+        for each in given:
+            if each.endpoint.protocol == "udp":
+                echo = UdpEcho(each.socket, self._whole_buffer)
+                self._udp.append((each.socket, echo))
+                self.loop.add_reader(each.socket, echo.readable)
                 continue
-            listeners.listen(endpoint, bound, self.config.backlog)
-            factory = functools.partial(protocols[endpoint.protocol], self)
-            self._held.append((bound.dup(), factory))
-            create: Any = self.loop.create_unix_server if endpoint.family == socket.AF_UNIX else self.loop.create_server
-            self._servers.append(await create(factory, sock=bound, backlog=self.config.backlog))
+            factory = self._factory(each.endpoint.protocol)
+            self._held.append((each.socket.dup(), factory, each.own))
+            unix = each.endpoint.family == socket.AF_UNIX
+            create: Any = self.loop.create_unix_server if unix else self.loop.create_server
+            self._servers.append(await create(factory, sock=each.socket, backlog=self.config.backlog))
+
+    def _factory(self, protocol: str) -> Callable[[], Connection | Stage]:
+        """What makes the protocol of a new connection: a PROXY preamble, TLS and an echo, as far as they are wanted."""
+        made: Next = _ECHOES[protocol]
+        if protocol in self._common.contexts:
+            made = self._over_tls(protocol, _ECHOES[protocol])
+        if self.config.proxy_protocol and protocol != "admin":
+            from echoserver.protocols.proxy import Preamble  # noqa: PLC0415 - few want it
+
+            made = functools.partial(Preamble, following=made)
+        return functools.partial(made, self)
+
+    def _over_tls(self, protocol: str, following: Echo) -> Next:
+        from echoserver.protocols.tls import Tls  # noqa: PLC0415 - few want it
+
+        return lambda worker: Tls(worker, following, self._common.contexts[protocol])
 
     def _read_clock(self) -> None:
         self.now = self.loop.time()
         self.time = time.time()
-        self.prefix = response.prefix(self.time)
+        self.prefix = self.start(200)
         self.comparisons = int(_COMPARISONS * self.interval)
 
     def tick(self) -> None:
@@ -169,8 +270,14 @@ class Worker:
             self._next_tick.cancel()
         self._next_tick = self.loop.call_later(self.interval, self.tick)
         self._read_clock()
+        if self.now >= self._tick_due:
+            lag = self.now - self._tick_due
+            self.counts[_LAG + bisect.bisect_left(counters.LAG_BOUNDS, lag)] += 1
+            self.counts[_LAG_SUM] += int(lag * 1e6)
+        self._tick_due = self.now + self.interval
         for connection in list(self.connections):
             connection.sweep(self.now)
+        self._publish()
         self.pool.sweep()
         if self._refusing is not None and self._refusing.done():
             if not self.connections and self._quiet:
@@ -179,24 +286,62 @@ class Worker:
             if self._stop_by and self.now >= self._stop_by:
                 self._cut_all()
 
+    def _publish(self) -> None:
+        """Bring the counters up to now, for whichever worker is asked."""
+        if self.counting:
+            for connection in self.connections:
+                connection.settle()
+        counts = self.counts
+        for _, echo in self._udp:
+            counts[_UDP_RECEIVED] += echo.received
+            counts[_UDP_SENT] += echo.sent
+            counts[_ECHOED] += echo.echoed
+            counts[_NOT_ANSWERED] += echo.ignored
+            echo.received = echo.sent = echo.echoed = echo.ignored = 0
+        if self.log is not None:
+            counts[_LINES_WRITTEN] = self._lines_before[0] + self.log.written
+            counts[_LINES_DROPPED] = self._lines_before[1] + self.log.dropped
+        self._common.board.write(self._row, counts)
+
+    def _flush_log(self) -> None:
+        if self.log is not None:
+            self.loop.call_later(_LOG_INTERVAL, self._flush_log)
+            self.log.flush()
+
     @property
     def interval(self) -> float:
         """Seconds from one sweep to the next."""
-        return 0.05 if self.draining else self._interval
+        return 0.05 if self.hurried else self._interval
 
     def stop(self, delay: float, timeout: float, *, alone: bool = False) -> None:
         """Begin to drain: not ready from now on, nothing new accepted after delay seconds. May be called again.
 
-        timeout: then cut what is still under way after so many seconds, 0 for never. alone: the other workers go on.
+        timeout: then cut what is still under way after so many seconds, 0 for never. alone: the server goes on, and who
+        waits to be accepted is left to the worker that comes.
         """
         if not self.stopping:
             self.stopping = True
             self.loop.call_later(delay, self._drain, timeout, alone)
 
+    def retire(self) -> None:
+        """Another process has taken over: accept nothing, and serve those who are here for as long as they stay."""
+        if not self.draining:
+            self._take_nothing(alone=True)
+
     def _drain(self, timeout: float, alone: bool) -> None:
-        self.draining = True
-        self._read_clock()
+        self.hurried = True
+        if self.draining:  # retired before
+            self.loop.call_soon(self.tick)
+        else:
+            self._take_nothing(alone)
         self._stop_by = self.now + timeout if timeout else 0.0
+
+    def _take_nothing(self, alone: bool) -> None:
+        self.draining = True
+        self.refuses = not alone
+        for reader in (self.reader, self.admin_reader, *self._subject_readers.values()):
+            reader.closing = True
+        self._read_clock()
         for connection in self.connections:
             connection.drain()
         self.loop.call_soon(self._close_listeners, alone)  # asyncio loses those that it has just accepted
@@ -204,23 +349,27 @@ class Worker:
     def _close_listeners(self, alone: bool) -> None:
         for server in self._servers:
             server.close()
-        for bound in self._udp:
+        self._publish()
+        for bound, _ in self._udp:
             self.loop.remove_reader(bound)
             bound.close()
+        self._udp.clear()
         self._refusing = self.loop.create_task(self._refuse_waiting(alone))
         self.loop.call_soon(self.tick)
 
     async def _refuse_waiting(self, alone: bool) -> None:
         """Answer those that the kernel has accepted and we have not: closing the socket would reset them.
 
-        Who waits at a unix socket waits for the other workers too: they are left to those, where we drain alone.
+        Who waits at a socket that others have too waits for them, or for the next server.
         """
         waiting = []
-        for listener, factory in self._held:
-            if not (alone and listener.family == socket.AF_UNIX):
+        for listener, factory, own in self._held:
+            if own and not alone:
                 with contextlib.suppress(OSError):
                     for _ in range(self.config.backlog):
                         waiting.append((factory, listener.accept()[0]))
+                with contextlib.suppress(OSError):
+                    listener.shutdown(socket.SHUT_RDWR)  # the supervisor has it too, for a moment
             listener.close()
         for factory, accepted in waiting:
             await self.loop.connect_accepted_socket(factory, accepted)
@@ -228,6 +377,7 @@ class Worker:
     def _cut_all(self) -> None:
         self._exit_code = 1
         self._stop_by = 0.0
+        self.counts[_CUT] += len(self.connections)
         log.warning("drain timeout: %d connections cut", len(self.connections))
         for connection in list(self.connections):
             connection.cut()
@@ -245,12 +395,36 @@ class Worker:
         self.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         gc.collect()
         gc.freeze()
+        if self.log is not None:
+            self._flush_log()
         self.loop.run_forever()
+        if self.log is not None:
+            self.log.close(_LOG_PATIENCE)
+        self._publish()
         return self._exit_code
 
+    def count_fault(self) -> None:
+        """A fault of the server's own."""
+        self.counts[_FAULT] += 1
 
-def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+
+_TEXT = b"text/plain; charset=utf-8"
+
+
+def _host_name() -> str:
+    """This host's name, as far as it may stand in a field."""
+    return "".join(each for each in socket.gethostname() if each.isascii() and (each.isalnum() or each in ".-_"))
+
+
+def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    """The address of who is at the other end; "unix:" and 0 where it is a unix socket."""
+    peer = transport.get_extra_info("peername")
+    return (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix:", 0)
+
+
+def _log_exception(worker: Worker, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A fault of the server's own: one line, the connection is closed by the transport."""
+    worker.count_fault()
     error = context.get("exception")
     where = ""
     if error is not None and error.__traceback__ is not None:
@@ -269,30 +443,45 @@ def tune_malloc() -> None:
     bytearray(_MALLOC_THRESHOLD).clear()
 
 
-def open_worker(settings: config.Config, endpoints: list[listeners.Endpoint], sockets: list[socket.socket]) -> Worker:
-    """A worker in this process that listens on the sockets. Raises ImportError, OSError."""
+def open_worker(
+    settings: config.Config, reservation: listeners.Reservation, common: Common, number: int = 0, row: int | None = None
+) -> Worker:
+    """A worker in this process that serves on its sockets. Raises ImportError, OSError."""
     tune_malloc()
+    if settings.cpu_affinity:
+        os.sched_setaffinity(0, {cpus(number + 1)[number]})
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
-    loop.set_exception_handler(_log_exception)
-    worker = Worker(settings, loop)
-    loop.run_until_complete(worker.listen(endpoints, sockets))
+    worker = Worker(settings, loop, number, common, row)
+    loop.set_exception_handler(functools.partial(_log_exception, worker))
+    loop.run_until_complete(worker.listen(reservation.of_worker(number)))
     loop.call_soon(worker.tick)
     return worker
 
 
-def serve_alone(worker: Worker) -> int:
-    """Run the only worker, in the main process: signals are its own."""
+def cpus(workers: int) -> list[int]:
+    """The CPU that --cpu-affinity binds each worker to: one after the other of those that the server may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return [allowed[number % len(allowed)] for number in range(workers)]
+
+
+def serve_alone(worker: Worker, reload: Callable[[], None], stopping: Callable[[], None]) -> int:
+    """Run the only worker, in the main process: signals are its own.
+
+    reload is what SIGHUP does; stopping is called when a drain begins.
+    """
 
     def on_signal() -> None:
         if worker.stopping:
             worker.end_at_once()
         else:
             log.info("draining")
+            stopping()
             worker.stop(worker.config.drain_delay, worker.config.drain_timeout)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.loop.add_signal_handler(number, on_signal)
+    worker.loop.add_signal_handler(signal.SIGHUP, reload)
     if os.getpid() == 1:  # orphans come to us
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them from now on
         with contextlib.suppress(ChildProcessError):
@@ -302,7 +491,7 @@ def serve_alone(worker: Worker) -> int:
 
 
 def serve_for(supervisor: socket.socket, worker: Worker) -> int:
-    """Run one of several workers: it says READY, is told DRAIN or END, and ends when the supervisor is gone."""
+    """Run one of several workers: it says READY, is told RETIRE, DRAIN or END, and ends when the supervisor is gone."""
     delay, timeout = worker.config.drain_delay, worker.config.drain_timeout
 
     def told() -> None:
@@ -314,6 +503,8 @@ def serve_for(supervisor: socket.socket, worker: Worker) -> int:
             worker.end_at_once()
         elif DRAIN in what:
             worker.stop(delay, timeout)
+        elif RETIRE in what:
+            worker.retire()
         else:
             worker.loop.remove_reader(supervisor)
             worker.stop(0.0, timeout or _ORPHAN)

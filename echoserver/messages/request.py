@@ -7,6 +7,7 @@ one, so it is shown the fields under a request line of ours.
 
 import functools
 import re
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import httptools
@@ -20,7 +21,7 @@ MAX_FIELDS = 100
 REMEMBERED_SIZE = (
     1024  # bytes of a header section at most, that a request which has been read is kept for the next time
 )
-_REMEMBERED = 256  # sections of fields whose reading is remembered
+_REMEMBERED = 256  # header sections, and sections of fields, whose reading is remembered
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
@@ -32,7 +33,8 @@ _LINES_THAT_MATTER = re.compile(
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
-_PAGES = {b"/healthz", b"/readyz"}
+PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+"""What the server answers for itself."""
 
 
 class _NoCallbacks:
@@ -152,21 +154,22 @@ class Request:
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
     looked at (chunked, Expect, pages of our own). content_length: bytes; 0 also for chunked and for none. answer: the
-    rest of the response head after prefix(), and for a request without content the echo of its head. shape: what the
-    next one on the connection may share with this one, set by the connection.
+    rest of the response head after prefix(), and for a request without content the echo of its head. echoed: bytes of
+    content in the answer, where that is known. extra: field lines that go into the answer. shape: what the next one on
+    the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
-        "answer", "chunked", "connection", "content_length", "content_type", "expects", "head", "head_size",
-        "keep_alive", "page", "shape", "silent", "size",
+        "answer", "chunked", "connection", "content_length", "content_type", "echoed", "expects", "extra", "head",
+        "head_size", "keep_alive", "page", "shape", "silent", "size",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
         self.head = head
         self.head_size = len(head)
         self.size = -1
-        self.content_length = 0
-        self.content_type = self.connection = self.answer = b""
+        self.content_length = self.echoed = 0
+        self.content_type = self.connection = self.answer = self.extra = b""
         self.chunked = self.expects = self.silent = False
         self.keep_alive = True
         self.page: bytes | None = None
@@ -177,8 +180,8 @@ class Request:
         last = Request(self.head)
         last.content_length, last.content_type = self.content_length, self.content_type
         last.chunked, last.expects, last.silent = self.chunked, self.expects, self.silent
-        last.keep_alive, last.connection = False, b"close"
-        last.answer = fields(self.content_type, self.content_length, last.connection)
+        last.keep_alive, last.connection, last.extra, last.echoed = False, b"close", self.extra, self.echoed
+        last.answer = fields(self.content_type, self.content_length, last.connection, self.extra)
         return last
 
 
@@ -186,11 +189,15 @@ NO_REQUEST = Request(b"\0")
 """Stands for no request: none begins with its head."""
 
 
-def read(head: bytes, known: Known | None = None, *, max_body: int = 0, closing: bool = False) -> Request:
+def read(
+    head: bytes, known: Known | None = None, *,
+    max_body: int = 0, closing: bool = False, pages: AbstractSet[bytes] = PAGES, extra: bytes = b"",
+) -> Request:  # fmt: skip
     """Read a whole header section, from the request line to the blank line. Raises Refusal.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
-    content in bytes, 0 for any. closing: the answer is the connection's last in any case.
+    content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: targets that are the
+    server's own. extra: field lines that go into every echo.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -200,18 +207,20 @@ def read(head: bytes, known: Known | None = None, *, max_body: int = 0, closing:
         raise Refusal(505, f"HTTP/{version.decode()} is not spoken here, HTTP/1.1 and HTTP/1.0 are")
     found = read_fields(head[line.end() - 2 :], known)
     request = Request(head)
+    request.extra = extra
     if closing or not found.plain or version == b"1.0":
         _heed(request, found, version, closing)
     if target[:1] != b"/" or method == b"CONNECT":
         _check_target(method, target)
     if found.declared:
         _answer_content(request, method, found, max_body)
-    elif target in _PAGES and method in (b"GET", b"HEAD"):
+    elif target in pages and method in (b"GET", b"HEAD"):
         request.page = target
     else:
         _answer_head(request, method)
     if method == b"HEAD":
         request.silent = True
+        request.echoed = 0
     return request
 
 
@@ -254,26 +263,80 @@ def _answer_content(request: Request, method: bytes, found: Fields, max_body: in
     request.content_type = found.content_type
     request.content_length = length
     request.chunked = found.chunked
-    request.answer = fields(found.content_type, length, request.connection) if request.connection else found.answer
+    request.echoed = length
+    request.answer = found.answer
+    if request.connection or request.extra:
+        request.answer = fields(found.content_type, length, request.connection, request.extra)
     if not request.chunked and not request.expects:
         request.size = request.head_size + length
 
 
 @functools.lru_cache(1024)
-def _echo_fields(length: int, connection: bytes) -> bytes:
-    return fields(b"text/plain", length, connection)
+def _echo_fields(length: int, connection: bytes, extra: bytes) -> bytes:
+    return fields(b"text/plain", length, connection, extra)
 
 
 def _answer_head(request: Request, method: bytes) -> None:
     """The answer to a request without content: its own head."""
     request.size = request.head_size
     if method == b"HEAD":  # as long as the echo of the same GET
-        request.answer = _echo_fields(request.head_size - 1, request.connection)
+        request.answer = _echo_fields(request.head_size - 1, request.connection, request.extra)
     elif method == b"TRACE":
         echo = _NOT_IN_TRACE.sub(b"", request.head)
-        request.answer = fields(b"message/http", len(echo), request.connection) + echo
+        request.echoed = len(echo)
+        request.answer = fields(b"message/http", len(echo), request.connection, request.extra) + echo
     else:
-        request.answer = _echo_fields(request.head_size, request.connection) + request.head
+        request.echoed = request.head_size
+        request.answer = _echo_fields(request.head_size, request.connection, request.extra) + request.head
+
+
+class Reader:
+    """Reads header sections for connections that are answered alike, and remembers those that come again.
+
+    closing: every answer is its connection's last. echoes: what is no page of the server's own is echoed, else refused.
+    """
+
+    __slots__ = ("_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered")
+
+    def __init__(
+        self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",
+        known: Known | None = None,
+    ) -> None:  # fmt: skip
+        self._max_body = max_body
+        self._pages = pages
+        self._echoes = echoes
+        self._extra = extra
+        self.closing = False
+        self.known: Known = {} if known is None else known
+        self.remembered: dict[bytes, Request] = {}
+
+    def with_extra(self, extra: bytes) -> "Reader":
+        """One that does the same, but for field lines that it adds to every echo."""
+        made = Reader(self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known)
+        made.closing = self.closing
+        return made
+
+    def read(self, head: bytes) -> Request:
+        """Read a header section. Raises Refusal."""
+        found = read(
+            head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra
+        )
+        if found.page is None and not self._echoes:
+            raise Refusal(404, f"nothing but GET {', '.join(sorted(each.decode() for each in self._pages))} here")
+        return found
+
+    def read_first(self, head: bytes) -> Request:
+        """The same for a connection's first request, which is often that of other connections too."""
+        if self.closing:
+            return self.read(head)
+        found = self.remembered.get(head)
+        if found is None:
+            found = self.read(head)
+            if len(head) <= REMEMBERED_SIZE:
+                if len(self.remembered) >= _REMEMBERED:
+                    self.remembered.clear()
+                self.remembered[head] = found
+        return found
 
 
 def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:

@@ -57,6 +57,7 @@ class Gather(StandIn):
 
     def buffer_updated(self, nbytes: int) -> None:
         worker, connection = self._worker, self._connection
+        connection.received += nbytes
         filled = self._filled = self._filled + nbytes
         if connection.awaiting:
             nbytes = self._begin(filled)

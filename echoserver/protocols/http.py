@@ -5,7 +5,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from echoserver.connection import LINGER, QUIET, Connection
+from echoserver import counters
+from echoserver.connection import LINGER, QUIET, Connection, Protocol
 from echoserver.messages import request as messages
 from echoserver.messages import response
 from echoserver.messages.chunked import ChunkedDecoder, one_chunk
@@ -17,12 +18,33 @@ from echoserver.protocols.gather import Gather
 from echoserver.protocols.relay import RelayContent
 
 if TYPE_CHECKING:
+    import ssl
+
     from echoserver.worker import Worker
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
 _MANY_PARTS = 64
+_ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 4, 5)}
+_OK = _ANSWERED[2]
+_ERRORS = {
+    status: counters.index("errors", reason)
+    for status, reason in {
+        400: "bad_request", 404: "not_found", 413: "content_too_long", 414: "header_too_long", 417: "expectation",
+        431: "header_too_long", 501: "not_implemented", 505: "version",
+    }.items()
+}  # fmt: skip
+_FULL, _MEMORY, _DRAINING = (
+    counters.index("errors", reason) for reason in ("too_many_connections", "too_much_memory", "draining")
+)
+_HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
+_CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
 _SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
+
+
+def _fields(request: Request, length: int | None) -> bytes:
+    """The rest of the head of an echo, after prefix(); length None for chunked."""
+    return response.fields(request.content_type, length, request.connection, request.extra)
 
 
 class HttpEcho(Connection):
@@ -34,15 +56,23 @@ class HttpEcho(Connection):
     """
 
     __slots__ = (
-        "_decoder", "_left", "_lent", "_lingering", "_looked_at", "_parts", "_pending", "_receive", "_relaying",
-        "_request", "_serving", "_since", "_started", "awaiting",
+        "_began", "_decoder", "_hits", "_left", "_lent", "_lingering", "_looked_at", "_parts", "_pending", "_receive",
+        "_relayer", "_relaying", "_request", "_serving", "_since", "_started", "awaiting", "reader",
     )  # fmt: skip
+
+    PROTOCOL = Protocol("http")
+    reader: messages.Reader
+    """Reads header sections for connections like this one."""
 
     _receive: Callable[["HttpEcho", bytes], None]
     _request: Request
-    """The last request, if the next one may be the same and be answered at once; else NO_REQUEST."""
+    """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
+    _hits: int
+    """How often it has come again: counted with all its bytes when it is another request's turn."""
     _serving: Request
     """The request whose content is being received."""
+    _began: float
+    """The loop's time when the request being received began to come; only where there is an access log."""
     awaiting: bool
     """A Gather has the transport, between two requests."""
     _since: float | None
@@ -54,6 +84,10 @@ class HttpEcho(Connection):
         super().__init__(worker)
         self._receive = HttpEcho._answer_all
         self._request = self._serving = NO_REQUEST
+        self.reader = worker.reader
+        self._relayer: RelayContent | None = None
+        self._hits = 0
+        self._began = 0.0
         self._pending: bytearray | None = None
         self._lent: memoryview | None = None
         self.awaiting = self._lingering = False
@@ -68,9 +102,9 @@ class HttpEcho(Connection):
             if len(worker.connections) > worker.max_connections + worker.refusals:
                 self.cut()
             else:
-                self._refuse(Refusal(503, "too many connections"))
-        elif worker.draining:
-            self._refuse(Refusal(503, "shutting down"))
+                self._refuse(Refusal(503, "too many connections"), error=_FULL)
+        elif worker.refuses:
+            self._refuse(Refusal(503, "shutting down"), error=_DRAINING)
 
     # --- the requests ---
 
@@ -81,23 +115,33 @@ class HttpEcho(Connection):
         # the same header section as last time, with its content: no need to read it again
         if len(data) == request.size and data.startswith(request.head):
             content = request.head_size
+            self._hits += 1
         elif (
             (shape := request.shape) is None
             or (content := shape.fits(data, worker.config.max_header)) < 0
             or len(data) - content != request.content_length
         ):
+            self.received += len(data)
             self._receive(self, data)
             return
+        else:
+            self._hits += 1
+            self.received += len(data) - request.size
         if request.content_length <= _COPIED:
             self.transport.write(worker.prefix + request.answer + data[content:])
         else:
             self.send_list((worker.prefix + request.answer, memoryview(data)[content:]))
+            self.sent -= len(worker.prefix) + len(request.answer) + request.content_length
 
-    def _answer_all(self, data: bytes) -> None:
+    def _answer_all(self, data: bytes) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of what a request does
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
         worker = self.worker
         request = self._request
         out: list[bytes] = []
+        log, answered = worker.log, 0
+        served: list[Request] = []
+        if log is not None and not self._began:
+            self._began = worker.loop.time()
         position, end = 0, len(data)
         while position < end:
             if request is NO_REQUEST or not data.startswith(request.head, position):
@@ -107,7 +151,8 @@ class HttpEcho(Connection):
                 blank = data.find(b"\r\n\r\n", position)
                 if blank < 0:
                     self._flush(out)
-                    self._request = NO_REQUEST
+                    self._tell(answered, served)
+                    self._remember(NO_REQUEST)
                     self._receive = HttpEcho._gather_head
                     self._gather_head(data[position:])
                     return
@@ -115,29 +160,38 @@ class HttpEcho(Connection):
                 try:
                     if len(head) > worker.config.max_header:
                         raise messages.too_long(head, worker.config.max_header)
-                    request = worker.read_first(head) if request is NO_REQUEST else worker.read(head)
+                    request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
                 except Refusal as refusal:
                     self._flush(out)
-                    self._refuse(refusal, silent=head.startswith(b"HEAD "))
+                    self._tell(answered, served)
+                    self._refuse(refusal, head)
                     return
             content = position + request.head_size
             if request.size >= 0 and position + request.size <= end:
                 position += request.size
+                answered += 1
+                if log is not None:
+                    served.append(request)
                 out.append(worker.prefix)
                 out.append(request.answer)
                 if position > content and not request.silent:
                     out.append(data[content:position])
             else:
+                self._tell(answered, served)
+                answered = 0
                 position = self._answer_one(request, data, content, out)
                 if position < 0:
                     return
             if not request.keep_alive:
                 self._cork()
                 self._flush(out)
+                self._tell(answered, served)
                 self._last(more=position < end)
                 return
         if out:  # not only empty lines
             self._flush(out)
+            self._tell(answered, served)
+            self._began = 0.0
             self._since = None
             self._expect_again(request)
 
@@ -147,21 +201,25 @@ class HttpEcho(Connection):
         Returns where the next request begins, or -1 where data does not hold all of this one; then all is flushed.
         """
         if request.page is not None:
-            status, text = self.worker.health(request.page == b"/readyz")
-            out.append(response.page(self.worker.time, status, text, request.connection, silent=request.silent))
+            status, content_type, content = self.worker.page(request.page)
+            start, silent = self.worker.start(status), request.silent
+            out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
+            self._done(request, 0, 0 if silent else len(content), status)
             return position
         end = position + request.content_length
         if not request.chunked and end <= len(data):
             out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            self._done(request, request.content_length, request.echoed)
             return end
         if request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
             content, end = whole
-            out += self.worker.prefix, response.fields(request.content_type, len(content), request.connection)
+            out += self.worker.prefix, _fields(request, len(content))
             if not request.silent:
                 out.append(content)
+            self._done(request, len(content), 0 if request.silent else len(content))
             return end
         self._since = None
-        self._request = NO_REQUEST
+        self._remember(NO_REQUEST)
         self._serving = request
         if request.expects and position == len(data):
             out.append(response.CONTINUE)
@@ -179,6 +237,59 @@ class HttpEcho(Connection):
         if out:
             self.send(b"".join(out))
 
+    # --- what has been done, for metrics and the access log ---
+
+    def _remember(self, request: Request) -> None:
+        """Have the next request compared with this one, and count how often it was that of before."""
+        hits, before = self._hits, self._request
+        self._request = request
+        if hits:
+            self._hits = 0
+            self.worker.counts[_OK] += hits
+            self.received += hits * before.size
+            self.sent += hits * (len(self.worker.prefix) + len(before.answer))
+            if before.content_type:
+                self.sent += hits * before.content_length
+
+    def settle(self) -> None:
+        self._remember(self._request)
+        super().settle()
+
+    def _tell(self, answered: int, served: list[Request]) -> None:
+        """So many requests were answered with 200; those to be logged are taken out of served."""
+        self.worker.counts[_OK] += answered
+        for each in served:
+            self._log(each.head, 200, each.content_length, each.echoed)
+        served.clear()
+
+    def _done(self, request: Request, received: int, sent: int, status: int = 200) -> None:
+        """A request was answered; received, sent: bytes of content."""
+        self.worker.counts[_ANSWERED[status // 100]] += 1
+        if self.worker.log is not None:
+            self._log(request.head, status, received, sent)
+
+    def _log_cut_off(self) -> None:
+        """The request being received won't be answered, or not completely."""
+        request, receive = self._serving, self._receive
+        if self.worker.log is None or request is NO_REQUEST:
+            return
+        sent = 0
+        if receive is HttpEcho._decode_chunks:
+            received = self._left
+            sent = received if self._started and not request.silent else 0
+        elif self._relayer is not None:
+            received = request.content_length - self._relayer.left
+            sent = max(0, received - self.owed)
+        elif receive is HttpEcho._gathered_elsewhere:
+            received = self.held
+        else:
+            received = request.content_length - self._left
+        self._serving = NO_REQUEST
+        self._log(request.head, _CUT_OFF, received, sent)
+
+    def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
+        self.worker.log_request(self, head, status, received, sent, self._began)
+
     # --- a header section that comes in pieces ---
 
     def _gather_head(self, data: bytes) -> None:
@@ -188,6 +299,8 @@ class HttpEcho(Connection):
             pending = self._pending = bytearray()
             self._looked_at = 0
             self._since = worker.now
+            if worker.log is not None:
+                self._began = worker.loop.time()
         pending += data
         self.hold(len(data))
         while pending.startswith(b"\r\n"):
@@ -200,7 +313,7 @@ class HttpEcho(Connection):
                 if len(pending) > _SPARED and worker.owed >= worker.config.buffer_total:
                     raise Refusal(503, "too much is kept for other clients")
             except Refusal as refusal:
-                self._refuse(refusal, silent=pending.startswith(b"HEAD "))
+                self._refuse(refusal, bytes(pending), error=_MEMORY if refusal.status == 503 else None)
             self._looked_at = len(pending)
             return
         self._pending = None
@@ -274,6 +387,7 @@ class HttpEcho(Connection):
         if self._left:
             self._relay()
         elif not rest and not request.expects and self._may_repeat(request):
+            self._content_done(request)
             self._serving = NO_REQUEST
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
             self.awaiting = True
@@ -286,19 +400,23 @@ class HttpEcho(Connection):
         self._receive = HttpEcho._gathered_elsewhere
         self._serving = request
         self.awaiting = False
+        if self.worker.log is not None:
+            self._began = self.worker.loop.time()
 
     def another(self, data: bytes) -> None:
         """A Gather that stayed has got something else."""
         self.awaiting = False
         self.take_transport()
-        self.data_received(data)
+        self._receive(self, data)
 
     def _relay(self) -> None:
         """Move the rest of the content on as it comes."""
         self._receive = HttpEcho._relayed_elsewhere
-        self.transport.set_protocol(RelayContent(self, self._left, self._relayed))
+        self._relayer = RelayContent(self, self._left, self._relayed)
+        self.transport.set_protocol(self._relayer)
 
     def _relayed(self) -> None:
+        self._relayer = None
         self.take_transport()
         self._next(self._serving, b"")
 
@@ -315,7 +433,7 @@ class HttpEcho(Connection):
         end = self._take_chunks(data, 0, out)
         if end >= 0:
             self._flush(out)
-            self._next(request, data[end:])
+            self._go_on(request, data[end:])
 
     def _is_taken(self, length: int) -> bool:
         """Whether chunked content of so many bytes is not too long."""
@@ -333,14 +451,15 @@ class HttpEcho(Connection):
         except Refusal as refusal:
             self._flush(out)
             if self._started:
+                worker.counts[_ERRORS[refusal.status]] += 1
                 self._cut_short()
             else:
-                self._refuse(refusal)
+                self._refuse(refusal, request.head)
             return -1
         if not self._started and (content or end >= 0):
             self._started = end < 0
             length = len(content) if end >= 0 else None
-            out += worker.prefix, response.fields(request.content_type, length, request.connection)
+            out += worker.prefix, _fields(request, length)
         if content and not request.silent:
             out.append(response.chunk(content) if self._started else content)
         if end < 0:
@@ -348,12 +467,14 @@ class HttpEcho(Connection):
             return -1
         if self._started and not request.silent:
             out.append(response.LAST_CHUNK)
+        self._done(request, self._left, 0 if request.silent else self._left)
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
         return end
 
     def _cut_short(self) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
+        self._log_cut_off()
         self._lingering = True
         self._drop_all()
 
@@ -369,9 +490,17 @@ class HttpEcho(Connection):
             self.take_transport()
 
     def _next(self, request: Request, rest: bytes) -> None:
-        """A request with content has been answered; rest is what came behind it."""
+        """A request with content of a known length has been answered; rest is what came behind it."""
+        self._content_done(request)
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
+        self._go_on(request, rest)
+
+    def _content_done(self, request: Request) -> None:
+        self._done(request, request.content_length, request.echoed)
+
+    def _go_on(self, request: Request, rest: bytes) -> None:
+        self._began = 0.0
         if not request.keep_alive:
             self._last(more=bool(rest))
             return
@@ -384,10 +513,10 @@ class HttpEcho(Connection):
         before = self._request
         if request is before:
             return
-        if self.behind is not None or not self._may_repeat(request):
-            self._request = NO_REQUEST
+        if self.behind is not None or self.worker.log is not None or not self._may_repeat(request):
+            self._remember(NO_REQUEST)
             return
-        self._request = request
+        self._remember(request)
         if before is not NO_REQUEST and self.worker.comparisons > 0:
             self.worker.comparisons -= 1
             request.shape = shape_of(request, before)
@@ -415,17 +544,32 @@ class HttpEcho(Connection):
         self._lingering = more
         self._drop_all()
 
-    def _refuse(self, refusal: Refusal, *, silent: bool = False) -> None:
-        """Send an error response and nothing after it; silent: the request that is in error is a HEAD."""
-        silent = silent or self._serving.silent
-        self.send(response.refusal(self.worker.time, refusal, silent=silent))
+    def _refuse(self, refusal: Refusal, head: bytes = b"", *, error: int | None = None) -> None:
+        """Send an error response and nothing after it; head: as much as there is of the header section in question.
+
+        error: where it is counted, if not by its status.
+        """
+        worker, status = self.worker, refusal.status
+        silent = head.startswith(b"HEAD ") or self._serving.silent
+        answer = response.refusal(worker.start(status), refusal, silent=silent)
+        self.send(answer)
+        worker.counts[_ANSWERED[status // 100]] += 1
+        if error is None:
+            error = _ERRORS.get(status)
+        if error is not None:
+            worker.counts[error] += 1
+        if worker.log is not None:
+            self._log(
+                head or self._serving.head, status, 0, 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
+            )
+        self._serving = NO_REQUEST
         self._lingering = True
         self._drop_all()
 
     def _drop_all(self) -> None:
         """Nothing is answered any more: end after what is on its way, and until then read nothing."""
         self._receive = HttpEcho._drop
-        self._request = NO_REQUEST
+        self._remember(NO_REQUEST)
         self._pending = None
         self._since = None
         self.stamp = self.worker.now
@@ -445,7 +589,7 @@ class HttpEcho(Connection):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        self._request = NO_REQUEST
+        self._remember(NO_REQUEST)
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -456,7 +600,7 @@ class HttpEcho(Connection):
 
     def eof_received(self) -> bool:
         if self._receive is HttpEcho._gather_head and self._begun():
-            self._refuse(Refusal(400, "the connection was closed within the header section"), silent=self._is_head())
+            self._refuse(Refusal(400, "the connection was closed within the header section"), self._head_so_far())
         elif self._receive in (HttpEcho._gather_content, HttpEcho._gathered_elsewhere) or (
             self._receive is HttpEcho._decode_chunks and not self._started
         ):
@@ -468,10 +612,12 @@ class HttpEcho(Connection):
         """Whether a header section has begun: empty lines, and the beginning of one, are none."""
         return self._pending is not None and self._pending not in (bytearray(), bytearray(b"\r"))
 
-    def _is_head(self) -> bool:
-        return self._pending is not None and self._pending.startswith(b"HEAD ")
+    def _head_so_far(self) -> bytes:
+        return bytes(self._pending or b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._log_cut_off()
+        self._relayer = None
         super().connection_lost(exc)
         self._pending = self._lent = None
         self._parts = []
@@ -482,15 +628,21 @@ class HttpEcho(Connection):
             self._sweep_last(now)
         elif self.behind is not None:
             if self.stalled(now, config.idle_timeout):
+                self.worker.counts[_IDLE] += 1
                 self.cut()
         elif self._since is not None and 0 < config.header_timeout <= now - self._since:
             if self._begun():
-                self._refuse(Refusal(408, "the header section did not come in time"), silent=self._is_head())
+                late = Refusal(408, "the header section did not come in time")
+                self._refuse(late, self._head_so_far(), error=_HEADER)
             else:
+                self.worker.counts[_HEADER] += 1
                 self.finish()  # nothing was asked: a connection made in advance
         elif self.idle():
             quiet = now - self.stamp
-            if 0 < config.keep_alive_timeout <= quiet or (self.worker.draining and quiet >= QUIET):
+            if 0 < config.keep_alive_timeout <= quiet:
+                self.worker.counts[_KEEP_ALIVE] += 1
+                self.finish()
+            elif self.worker.hurried and quiet >= QUIET:
                 self.finish()
         elif receive is not HttpEcho._gather_head and self.stalled(now, config.idle_timeout):
             self._content_overdue()
@@ -499,16 +651,18 @@ class HttpEcho(Connection):
         """After the last answer: as long as it is on its way it has the time that any other has, then LINGER."""
         if self.behind is not None:
             if self.stalled(now, self.worker.config.idle_timeout):
+                self.worker.counts[_IDLE] += 1
                 self.cut()
         elif self._since is not None and now - self._since >= LINGER - self.worker.interval:
             self.transport.close()
 
     def _content_overdue(self) -> None:
         if self._receive is HttpEcho._relayed_elsewhere or (self._receive is HttpEcho._decode_chunks and self._started):
+            self.worker.counts[_IDLE] += 1
             self.cut()
         else:
             self.take_transport()
-            self._refuse(Refusal(408, "the content stopped coming"))
+            self._refuse(Refusal(408, "the content stopped coming"), error=_IDLE)
 
     def idle(self) -> bool:
         """Between two requests, or before the first."""
@@ -518,7 +672,7 @@ class HttpEcho(Connection):
         return between and self.behind is None
 
     def drain(self) -> None:
-        self._request = NO_REQUEST
+        self._remember(NO_REQUEST)
         if self.awaiting:
             self.awaiting = False
             self.take_transport()
@@ -526,3 +680,32 @@ class HttpEcho(Connection):
             self._serving = self._serving.as_last()
         if self._receive is not HttpEcho._drop and not self._begun():
             self._since = None  # nothing was asked yet: idle
+
+
+class HttpsEcho(HttpEcho):
+    """The same over TLS: the subject of the client's certificate, where there is one, goes into each echo."""
+
+    __slots__ = ()
+
+    PROTOCOL = Protocol("https")
+    DIRECT = False
+
+    def secured(self, ssl_object: "ssl.SSLObject") -> None:
+        certificate = ssl_object.getpeercert()
+        if certificate:
+            self.reader = self.worker.reader_for(certificate)
+
+
+class Admin(HttpEcho):
+    """The server's own pages, and nothing else."""
+
+    __slots__ = ()
+
+    PROTOCOL = Protocol("admin")
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self.reader = worker.admin_reader
+
+    def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
+        """The access log is about what is echoed."""

@@ -26,10 +26,12 @@ class Relay(StandIn):
     def buffer_updated(self, nbytes: int) -> None:
         connection, worker = self._connection, self._worker
         connection.stamp = worker.now
+        connection.received += nbytes
         data = worker.buffer[:nbytes]
-        if connection.behind is not None:
+        if connection.behind is not None or not connection.DIRECT:
             connection.send(data)
             return
+        connection.sent += nbytes
         try:
             sent = write(self._descriptor, data)
         except BlockingIOError:
@@ -44,18 +46,21 @@ class Relay(StandIn):
 class RelayContent(Relay):
     """The same for so many bytes; done is called when they have been moved."""
 
-    __slots__ = ("_done", "_left")
+    __slots__ = ("_done", "left")
+
+    left: int
+    """Bytes that are still to come."""
 
     def __init__(self, connection: Connection, left: int, done: Callable[[], None]) -> None:
         super().__init__(connection)
-        self._left = left
+        self.left = left
         self._done = done
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._worker.buffer[: self._left]
+        return self._worker.buffer[: self.left]
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)
-        self._left -= nbytes
-        if not self._left and not self._connection.transport.is_closing():
+        self.left -= nbytes
+        if not self.left and not self._connection.transport.is_closing():
             self._done()

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from echoserver.connection import QUIET, Connection
+from echoserver import counters
+from echoserver.connection import QUIET, Connection, Protocol
 from echoserver.protocols.relay import Relay
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
+_IDLE = counters.index("timeouts", "idle")
+_TOO_MANY = counters.index("errors", "too_many_connections")
+_DRAINING = counters.index("errors", "draining")
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
 
 
@@ -18,28 +22,47 @@ class TcpEcho(Connection):
 
     There is no Python between the two: data_received *is* the transport's write. Where much comes with the first read,
     or when for the first time the kernel does not take everything, this is a connection that moves much, and a Relay
-    takes over for the rest of its life. Where the time of a read matters (--idle-timeout, a drain) _stamped does the
-    same and notes it.
+    takes over for the rest of its life. Where bytes are counted _counted does the same, and where the time of a read
+    matters (--idle-timeout, a drain) _stamped.
     """
 
-    __slots__ = ("data_received",)
+    __slots__ = ("_began", "_total", "data_received")
 
+    PROTOCOL = Protocol("tcp")
     data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
     """None: a Relay has the transport."""
+    _began: float
+    """The loop's time at the beginning, where there is an access log."""
+    _total: int
+    """Bytes read that are among the worker's counters."""
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self.data_received = None
+        self._total = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         worker = self.worker
-        if worker.is_full() or worker.draining:
+        if worker.log is not None:
+            self._began = worker.loop.time()
+        if worker.is_full():
+            worker.counts[_TOO_MANY] += 1
+            self.cut()
+        elif worker.refuses:
+            worker.counts[_DRAINING] += 1
             self.cut()
         elif worker.crowded:
             self.transport.set_protocol(Relay(self))
         else:
             self._receive_with(self._first)
+
+    def take(self, data: bytes) -> None:
+        if self.data_received is not None:
+            self.data_received(data)
+        else:
+            self.received += len(data)
+            self.send(data)
 
     def _receive_with(self, receive: Callable[[bytes], None]) -> None:
         self.data_received = receive
@@ -50,11 +73,25 @@ class TcpEcho(Connection):
         if len(data) >= _MUCH:
             self._relay()
         elif self.data_received is not None:  # else a Relay has taken over already
-            self._receive_with(self._stamped if self.worker.config.idle_timeout else self.transport.write)
+            worker = self.worker
+            if worker.config.idle_timeout or worker.draining:
+                self._receive_with(self._stamped)
+            else:
+                self._receive_with(self._counted if worker.counting else self.transport.write)
+
+    def _counted(self, data: bytes) -> None:
+        self.received += len(data)
+        self.transport.write(data)
 
     def _stamped(self, data: bytes) -> None:
+        self.received += len(data)
         self.stamp = self.worker.now
         self.transport.write(data)
+
+    def settle(self) -> None:
+        self._total += self.received
+        self.sent = self.received  # whatever is read is written
+        super().settle()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -70,16 +107,30 @@ class TcpEcho(Connection):
             self.transport.set_protocol(Relay(self))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        log = self.worker.log
+        owed = self.owed
         super().connection_lost(exc)
         self.data_received = None  # a bound method of self: a cycle
+        if log is not None:
+            self.worker.log_connection(self, self._total, self._total - owed, self._began, 200 if exc is None else 499)
 
     def sweep(self, now: float) -> None:
         if self.stalled(now, self.worker.config.idle_timeout):
+            self.worker.counts[_IDLE] += 1
             self.cut()
-        elif self.worker.draining and self.behind is None and now - self.stamp >= QUIET:
+        elif self.worker.hurried and self.behind is None and now - self.stamp >= QUIET:
             self.finish()
 
     def drain(self) -> None:
         self.stamp = self.worker.now
         if self.data_received is not None and not self.transport.is_closing():
             self._receive_with(self._stamped)
+
+
+class TlsEcho(TcpEcho):
+    """The same over TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = Protocol("tls")
+    DIRECT = False

@@ -17,11 +17,21 @@ class UdpEcho:
     no room to send is dropped, as any network would.
     """
 
-    __slots__ = ("_answer", "_buffer", "_no_answer_to", "_socket")
+    __slots__ = ("_answer", "_buffer", "_no_answer_to", "_socket", "echoed", "ignored", "received", "sent")
+
+    echoed: int
+    """Datagrams sent back."""
+    ignored: int
+    """Datagrams read and not answered."""
+    received: int
+    """Bytes of both."""
+    sent: int
+    """Bytes sent back."""
 
     def __init__(self, listener: socket.socket, buffer: memoryview) -> None:
         self._socket = listener
         self._buffer = buffer
+        self.echoed = self.ignored = self.received = self.sent = 0
         own = listener.getsockname()
         self._no_answer_to = REFLECTORS | {own[1]}  # its own port: another of its kind
         self._answer: Callable[[], None] = self._echo
@@ -43,10 +53,20 @@ class UdpEcho:
 
     def _echo(self) -> None:
         size, address = self._socket.recvfrom_into(self._buffer)
-        if address[1] not in self._no_answer_to:
-            self._socket.sendto(self._buffer[:size], address)
+        self.received += size
+        if address[1] in self._no_answer_to:
+            self.ignored += 1
+            return
+        self._socket.sendto(self._buffer[:size], address)
+        self.echoed += 1
+        self.sent += size
 
     def _echo_from_there(self) -> None:
         size, ancillary, _, address = self._socket.recvmsg_into([self._buffer], 64)
-        if address[1] not in self._no_answer_to:
-            self._socket.sendmsg([self._buffer[:size]], ancillary, 0, address)
+        self.received += size
+        if address[1] in self._no_answer_to:
+            self.ignored += 1
+            return
+        self._socket.sendmsg([self._buffer[:size]], ancillary, 0, address)
+        self.echoed += 1
+        self.sent += size

@@ -40,9 +40,15 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> N
     assert always == {"uvloop", "httptools"}
     extras = asked["optional-dependencies"]
     for extra, packages in extras.items():
-        also = {name_of(each) for other in extras if f"echoserver[{other}]" in packages for each in extras[other]}
+        also = {name_of(each) for other in within(extras, packages) for each in extras[other]}
         found = {name_of(each) for each in needed if re.search(rf"extra == ['\"]{extra}['\"]", each)}
         assert found == ({name_of(each) for each in packages} | also) - {"echoserver"}, extra
+
+
+def within(extras: dict[str, list[str]], packages: list[str]) -> set[str]:
+    """The extras that are named among packages, and those that are named among theirs."""
+    named = {other for other in extras if f"echoserver[{other}]" in packages}
+    return named.union(*(within(extras, extras[other]) for other in named))
 
 
 def name_of(requirement: str) -> str:

@@ -66,9 +66,10 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     )
     buffers = r"receive buffer \d+, send buffer \d+\n"
     backlog = r"backlog \d+(?: \(net\.core\.somaxconn; 4096 asked for\))?"
-    assert re.fullmatch(rf"echoserver: listening: http unix:{tmp_path}/http\.sock, {backlog}, {buffers}", http)
-    assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {backlog}, {buffers}", tcp)
-    assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {buffers}", udp)
+    own, shared = (f"{workers} sockets, ", "one socket for all workers, ") if workers != "1" else ("", "")
+    assert re.fullmatch(rf"echoserver: listening: http unix:{tmp_path}/http\.sock, {shared}{backlog}, {buffers}", http)
+    assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {own}{backlog}, {buffers}", tcp)
+    assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {own}{buffers}", udp)
     assert ready == "echoserver: ready\n"
     assert rest == ("", "echoserver: draining\n")
     assert process.returncode == 0
@@ -322,7 +323,7 @@ def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
     [
         (["--no-such-option"], "--no-such-option"),
         (["--workers", "0"], "--workers: '0' is not a number of workers: expected a whole number from 1, or auto"),
-        (["--http", "off", "--tcp", "off", "--udp", "off"], "--http, --tcp and --udp are all off"),
+        (["--http", "off", "--tcp", "off", "--udp", "off"], "--http, --https, --tcp, --tls and --udp are all off"),
     ],
     ids=" ".join,
 )

@@ -12,8 +12,12 @@ OTHER = {  # for every option a text that is not its default
     "host": "::1", "http": "10.0.0.1:81", "tcp": "10.0.0.1:82", "udp": "10.0.0.1:83", "backlog": "17",
     "max_connections": "18", "max_header": "1KiB", "max_body": "2MiB", "buffer_limit": "1MiB", "buffer_total": "300MiB",
     "header_timeout": "1s", "keep_alive_timeout": "2m", "idle_timeout": "3h", "drain_delay": "4ms",
-    "drain_timeout": "off", "workers": "5", "loop": "asyncio",
+    "drain_timeout": "off", "workers": "5", "loop": "asyncio", "https": "10.0.0.1:84", "tls": "unix:/t",
+    "admin": "fd:7",
+    "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
+    "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
 }  # fmt: skip
+NEEDED = {"https": {"tls_cert": "/c.pem"}, "tls": {"tls_cert": "/c.pem"}}  # what else has to be said
 
 options = pytest.mark.parametrize("option", config.OPTIONS, ids=lambda option: option.name)
 
@@ -35,17 +39,21 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], environmen
 @options
 def test_every_option_is_a_flag_and_a_variable(option: config.Option) -> None:
     text = OTHER[option.name]
-    expected = config.parse({option.name: text})
-    assert expected != config.parse({})
-    assert cli.settings([option.flag, text], {}) == expected
-    assert cli.settings([f"{option.flag}={text}"], {}) == expected
-    assert cli.settings([], {option.variable: text}) == expected
+    needed = NEEDED.get(option.name, {})
+    others = {f"ECHOSERVER_{name.upper()}": value for name, value in needed.items()}
+    expected = config.parse({option.name: text, **needed})
+    assert expected != config.parse(needed)
+    assert cli.settings([option.flag, text], others) == expected
+    assert cli.settings([f"{option.flag}={text}"], others) == expected
+    assert cli.settings([], {option.variable: text, **others}) == expected
 
 
 @options
 def test_an_option_beats_its_variable(option: config.Option) -> None:
-    chosen = cli.settings([option.flag, OTHER[option.name]], {option.variable: option.default})
-    assert chosen == config.parse({option.name: OTHER[option.name]})
+    needed = NEEDED.get(option.name, {})
+    others = {f"ECHOSERVER_{name.upper()}": value for name, value in needed.items()}
+    chosen = cli.settings([option.flag, OTHER[option.name]], {option.variable: option.default, **others})
+    assert chosen == config.parse({option.name: OTHER[option.name], **needed})
 
 
 @options
@@ -113,7 +121,7 @@ def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
         (
             ["--http", "off", "--tcp", "off"],
             {"ECHOSERVER_UDP": "off"},
-            "nothing to serve: --http, --tcp and --udp are all off",
+            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
         ),
         (["--http", "7"], {"ECHOSERVER_TCP": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
     ],
@@ -125,7 +133,11 @@ def test_bad_usage_ends_with_2_and_one_line(
 
 
 @pytest.mark.parametrize("text", ["", "\n", "no such value", "\udcff", "%(prog)s", "\u0663"])
-@options
+@pytest.mark.parametrize(
+    "option",
+    [option for option in config.OPTIONS if option.parse is not config.file],  # any text is a file's path
+    ids=lambda option: option.name,
+)
 def test_a_bad_value_is_named_by_its_option_or_its_variable(
     capsys: pytest.CaptureFixture[str], option: config.Option, text: str
 ) -> None:
@@ -166,7 +178,7 @@ def help_text(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_option_its_default_and_its_stand_in(help_text: str) -> None:
     for option in config.OPTIONS:
         entry = re.search(
-            rf"^  {option.flag} {option.metavar} .*?(?=^  --|^\S|\Z)", help_text, re.MULTILINE | re.DOTALL
+            rf"^  {option.flag} {re.escape(option.metavar)} .*?(?=^  --|^\S|\Z)", help_text, re.MULTILINE | re.DOTALL
         )
         assert entry, option.flag
         words = " ".join(entry[0].split())
@@ -175,7 +187,7 @@ def test_help_names_every_option_its_default_and_its_stand_in(help_text: str) ->
 
 
 def test_help_groups_the_options_and_says_the_rest(help_text: str) -> None:
-    for name in ("listeners", "connections", "memory", "deadlines", "processes"):
+    for name in ("listeners", "TLS", "connections", "memory", "deadlines", "logs", "processes"):
         assert re.search(rf"^{name}\b", help_text, re.MULTILINE)
     for said in ("ECHOSERVER_MAX_BODY", "SIGTERM", "exit codes:", "healthcheck [URL]", "--version"):
         assert said in help_text
@@ -195,7 +207,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "localhost:8080", "https://localhost/", "http://", "http:///healthz", "http://localhost:http/",
+        "", "localhost:8080", "ftp://localhost/", "https://", "http://", "http:///healthz", "http://localhost:http/",
         "http://localhost:65536/", "http://user@localhost/", "http://localhost/a b", "http://localhost/\r\nX: y",
         "http://::1/", "http://[::1/", "http://off\0/", "http://localhost:" + "9" * 5000,
     ],
@@ -212,13 +224,13 @@ def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: 
 
 def test_healthcheck_takes_one_url_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["healthcheck", "http://localhost/", "http://localhost/"]) == 1
-    assert capsys.readouterr().err == "usage: echoserver healthcheck [http://HOST:PORT/PATH]\n"
+    assert capsys.readouterr().err == "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n"
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert cli.main(["healthcheck", flag]) == 0
-    assert "usage: echoserver healthcheck [http://HOST:PORT/PATH]\n" in capsys.readouterr()
+    assert "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n" in capsys.readouterr()
 
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +246,15 @@ def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("url", "environment", "expected"),
     [
+        (None, {"ECHOSERVER_ADMIN": "9", "ECHOSERVER_PROXY_PROTOCOL": "on"}, ("127.0.0.1:9", "/healthz")),
+        (None, {"ECHOSERVER_PROXY_PROTOCOL": "on"}, ("127.0.0.1:8080", "/healthz", "preamble")),
+        (
+            None,
+            {"ECHOSERVER_HTTP": "off", "ECHOSERVER_HTTPS": "[::]:9", "ECHOSERVER_TLS_CERT": "c"},
+            ("[::1]:9", "/healthz", "TLS"),
+        ),
+        ("https://localhost", {}, ("localhost:443", "/", "TLS")),
+        ("https://localhost:81/x", {}, ("localhost:81", "/x", "TLS")),
         (None, {}, ("127.0.0.1:8080", "/healthz")),
         (None, {"PORT": "81"}, ("127.0.0.1:81", "/healthz")),
         (None, {"PORT": "81", "ECHOSERVER_HOST": "0.0.0.0"}, ("127.0.0.1:81", "/healthz")),
@@ -245,6 +266,11 @@ def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> 
         ("http://[::1]:81/a/b", {}, ("[::1]:81", "/a/b")),
     ],
 )
-def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], expected: tuple[str, str]) -> None:
-    where, path = cli._target(url, environment)
-    assert (str(where), path) == expected
+def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], expected: tuple[str, ...]) -> None:
+    where, path, secure, preamble = cli._target(url, environment)
+    assert (str(where), path, *(["TLS"] if secure else []), *(["preamble"] if preamble else [])) == expected
+
+
+def test_healthcheck_of_an_inherited_socket_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.healthcheck([], {"ECHOSERVER_HTTP": "fd:3"}) == 1
+    assert capsys.readouterr().err == "echoserver healthcheck: fd:3 says nothing of an address: expected a URL to ask\n"

@@ -15,7 +15,7 @@ from echoserver import config
 from echoserver.config import Address, ConfigError
 from tests.unit.examples import examples
 
-ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path or off"
+ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off"
 PORT = "expected a number from 0 to 65535"
 HOST = "expected a name, an IPv4 or an IPv6 address"
 SIZE = "expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"
@@ -92,7 +92,7 @@ def test_an_address_is_written_as_it_is_read(text: str) -> None:
 
 def test_udp_has_no_unix_sockets() -> None:
     assert error_of(config.inet_address, "unix:/run/echo.sock") == (
-        "'unix:/run/echo.sock' is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT or off"
+        "'unix:/run/echo.sock' is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT, fd:N or off"
     )
     assert config.inet_address("[::1]:7") == Address("::1", 7)
     assert config.inet_address("off") is None
@@ -251,7 +251,10 @@ def test_the_defaults_are_those_of_the_design() -> None:
             host="127.0.0.1", http=Address("127.0.0.1", 8080), tcp=Address("127.0.0.1", 8007),
             udp=Address("127.0.0.1", 8007), backlog=4096, max_connections=0, max_header=64 << 10, max_body=0,
             buffer_limit=16 << 20, buffer_total=256 << 20, header_timeout=10.0, keep_alive_timeout=75.0,
-            idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto",
+            idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto", https=None, tls=None,
+            admin=None,
+            proxy_protocol=False, reuse_port=True, tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
+            log_format="text", log_level="info", cpu_affinity=False, served_by=True,
         )
     )  # fmt: skip
 
@@ -281,7 +284,10 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"http": "off", "tcp": "off", "udp": "off"}, "nothing to serve: --http, --tcp and --udp are all off"),
+        (
+            {"http": "off", "tcp": "off", "udp": "off"},
+            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+        ),
         ({"http": "7", "tcp": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
         ({"http": "[::1]:7", "tcp": "7", "host": "::1"}, "--http and --tcp are both [::1]:7: expected two addresses"),
         ({"http": "unix:/p", "tcp": "unix:/p"}, "--http and --tcp are both unix:/p: expected two addresses"),
@@ -290,6 +296,18 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
             "--buffer-limit is more than --buffer-total: expected at most as much",
         ),
         ({"max_body": "much"}, f"'much' is not a size: {SIZE}"),
+        ({"https": "443"}, "--https needs a certificate: --tls-cert and --tls-key"),
+        ({"tls": "443", "tls_key": "/k"}, "--tls needs a certificate: --tls-cert and --tls-key"),
+        (
+            {"https": "7", "tls": "7", "tls_cert": "/c"},
+            "--https and --tls are both 127.0.0.1:7: expected two addresses",
+        ),
+        ({"http": "fd:3", "tcp": "fd:3"}, "--http and --tcp are both fd:3: expected two addresses"),
+        ({"http": "8080", "admin": "8080"}, "--http and --admin are both 127.0.0.1:8080: expected two addresses"),
+        (
+            {"http": "off", "tcp": "off", "udp": "off", "admin": "9"},
+            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(texts: dict[str, str], message: str) -> None:

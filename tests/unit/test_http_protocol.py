@@ -6,6 +6,7 @@ import http.client
 import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from echoserver import config
 from echoserver.connection import LINGER, QUIET
-from echoserver.messages.request import REMEMBERED_SIZE
+from echoserver.messages.request import REMEMBERED_SIZE, Reader
 from echoserver.protocols.http import HttpEcho
 from echoserver.worker import Worker
 from tests.unit.examples import examples
@@ -21,7 +22,9 @@ from tests.unit.transport import FakeTransport
 
 BINARY = b"application/octet-stream"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-DATE = re.compile(rb"Date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n")
+DATE = re.compile(
+    rb"Date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\nX-Served-By: [\w.-]+:0\r\n"
+)
 
 
 # --- requests and what they get ---
@@ -43,7 +46,7 @@ def chunked(
 
 
 def response(status: bytes, content_type: bytes, content: bytes, connection: bytes = b"") -> bytes:
-    """A whole response without its Date."""
+    """A whole response without its Date and X-Served-By."""
     said = b"Connection: %b\r\n" % connection if connection else b""
     return (
         b"HTTP/1.1 %b\r\nServer: echoserver\r\nContent-Type: %b\r\nX-Content-Type-Options: nosniff\r\n"
@@ -216,9 +219,24 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def worker(loop: asyncio.AbstractEventLoop) -> Iterator[Worker]:
     """A worker with small limits; it must know nothing of its connections when they are gone."""
     made = Worker(config.parse(LIMITS), loop)
+    made.now = int(made.now * 1024) / 1024  # so that adding seconds to it is exact
     yield made
     assert not made.connections
     assert made.owed == 0
+
+
+def reconfigure(worker: Worker, **changes: Any) -> None:
+    """Other settings, for connections from now on."""
+    worker.config = dataclasses.replace(worker.config, **changes)
+    worker.reader = Reader(worker.config.max_body)
+
+
+def begin_drain(worker: Worker) -> None:
+    """What stop() does, without the listeners."""
+    worker.stopping = worker.draining = worker.refuses = worker.hurried = True
+    worker.reader.closing = True
+    for connection in list(worker.connections):
+        connection.drain()
 
 
 def connect(worker: Worker, room: int | None = None) -> FakeTransport:
@@ -538,9 +556,7 @@ def test_a_drain_lets_requests_end_and_takes_no_more(worker: Worker) -> None:
             client.feed(get())
             client.sent.clear()
         busy.feed(post(b"hello")[:-1])
-        worker.stopping = worker.draining = True
-        for connection in list(worker.connections):
-            connection.drain()
+        begin_drain(worker)
         with connect(worker) as late:
             assert without_dates(late.sent) == refused(b"503 Service Unavailable", b"shutting down")
         busy.feed(b"o")
@@ -717,7 +733,7 @@ def test_large_content(
 
 
 def test_large_contents_do_not_mix(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     contents = [[bytes([65 + 4 * i + n]) * (300_000 + i) for n in range(4)] for i in range(3)]
     with connect(worker, 0) as first, connect(worker, 0) as second, connect(worker, 0) as third:
         clients = (first, second, third)
@@ -733,7 +749,7 @@ def test_large_contents_do_not_mix(worker: Worker) -> None:
 
 
 def test_a_connection_between_two_large_requests_is_idle(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     with connect(worker) as client:
         client.feed(post(bytes(300_000)))
         sweep(worker, 74)
@@ -744,14 +760,12 @@ def test_a_connection_between_two_large_requests_is_idle(worker: Worker) -> None
 
 @pytest.mark.parametrize("size", [5, 70_000, 300_000])
 def test_the_request_under_way_when_a_drain_begins_is_the_last(worker: Worker, size: int) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     request = post(bytes(size))
     with connect(worker) as client:
         client.feed(request)
         client.feed(request[:-1])
-        worker.stopping = worker.draining = True
-        for connection in list(worker.connections):
-            connection.drain()
+        begin_drain(worker)
         client.sent.clear()
         client.feed(request[-1:])
         assert without_dates(client.sent) == content_of(bytes(size), connection=b"close")
@@ -760,13 +774,11 @@ def test_the_request_under_way_when_a_drain_begins_is_the_last(worker: Worker, s
 
 @pytest.mark.parametrize("size", [5, 70_000, 300_000])
 def test_the_next_request_after_a_drain_began_is_the_last(worker: Worker, size: int) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     request = post(bytes(size))
     with connect(worker) as client:
         client.feed(request)
-        worker.stopping = worker.draining = True
-        for connection in list(worker.connections):
-            connection.drain()
+        begin_drain(worker)
         client.sent.clear()
         client.feed(request)
         assert without_dates(client.sent) == content_of(bytes(size), connection=b"close")
@@ -774,7 +786,7 @@ def test_the_next_request_after_a_drain_began_is_the_last(worker: Worker, size: 
 
 
 def test_large_content_is_not_sent_before_it_has_come(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     for size in (70_000, 300_000):
         request = post(pattern(size))
         with connect(worker) as client:
@@ -786,7 +798,7 @@ def test_large_content_is_not_sent_before_it_has_come(worker: Worker) -> None:
 
 
 def test_what_has_been_received_of_large_content_is_accounted_for(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     for size in (70_000, 300_000):
         with connect(worker) as client:
             client.feed(post(bytes(size))[:-30_000])
@@ -795,7 +807,7 @@ def test_what_has_been_received_of_large_content_is_accounted_for(worker: Worker
 
 
 def test_a_crowded_worker_relays_what_it_would_have_gathered(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=1 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     content = pattern(300_000)
     with connect(worker) as client:
         client.feed(post(content)[:-100_000])
@@ -810,7 +822,7 @@ def test_a_crowded_worker_relays_what_it_would_have_gathered(worker: Worker) -> 
 
 
 def test_content_that_is_relayed_ends_with_the_client(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0)
+    reconfigure(worker, max_body=0)
     with connect(worker) as client:
         client.feed(post(bytes(100_000))[:-1])
         client.eof()
@@ -892,14 +904,14 @@ def test_what_is_kept_of_first_requests_is_bounded(worker: Worker) -> None:
         request = get(b"/%d" % number, b"A: " + b"b" * (number % 2 * 2000))
         for _ in range(2):
             assert answers(worker, request) == echo(request)
-        assert len(worker.requests) <= 256
-    assert max(map(len, worker.requests)) <= REMEMBERED_SIZE
+        assert len(worker.reader.remembered) <= 256
+    assert max(map(len, worker.reader.remembered)) <= REMEMBERED_SIZE
 
 
 def test_a_first_request_that_is_known_is_answered_otherwise_in_a_drain(worker: Worker) -> None:
     assert answers(worker, get()) == echo(get())
     with connect(worker) as client:
-        worker.draining = True
+        begin_drain(worker)
         client.feed(get())
         assert without_dates(client.sent) == echo(get(), b"close")
 
@@ -925,7 +937,7 @@ def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Wor
 
 
 def test_a_shape_is_no_way_around_the_limit_of_a_header_section(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_header=300)
+    reconfigure(worker, max_header=300)
     with connect(worker) as client:
         for number in range(3):
             client.feed(post(b"hello", b"X-Request-Id: %d" % number))
@@ -1001,7 +1013,7 @@ def shared_worker() -> Worker:
 
 def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Worker) -> None:
     limit = worker.config.buffer_limit
-    worker.config = dataclasses.replace(worker.config, max_body=0)
+    reconfigure(worker, max_body=0)
     request = post(bytes(limit - 500))  # its answer is a little less than the limit
     with connect(worker, room=0) as client:
         client.feed(request)
@@ -1030,7 +1042,7 @@ def test_a_last_answer_that_is_not_taken_is_waited_for_but_nothing_is_read(worke
         sweep(worker, 1)
         sweep(worker, 10 * LINGER)
         assert not client.closing, "a slow client must not lose its answers"
-        worker.config = dataclasses.replace(worker.config, idle_timeout=60.0)
+        reconfigure(worker, idle_timeout=60.0)
         sweep(worker, 60)
         assert client.closing
 
@@ -1039,16 +1051,14 @@ def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(b"garbage\r\n\r\n")
         assert client.ended
-        worker.stopping = worker.draining = True
-        for connection in list(worker.connections):
-            connection.drain()
+        begin_drain(worker)
         worker.now = max(worker.now, worker.loop.time())
         sweep(worker, LINGER)
         assert client.closing
 
 
 def test_without_a_header_timeout_silence_is_idleness(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, header_timeout=0.0, keep_alive_timeout=1.0)
+    reconfigure(worker, header_timeout=0.0, keep_alive_timeout=1.0)
     with connect(worker) as silent, connect(worker) as empty, connect(worker) as begun:
         empty.feed(b"\r\n\r")
         begun.feed(b"GET")
@@ -1068,7 +1078,7 @@ def test_a_stray_cr_is_no_request(worker: Worker) -> None:
 
 
 def test_what_may_be_another_request_is_not_read_whole(worker: Worker) -> None:
-    worker.config = dataclasses.replace(worker.config, max_body=0, buffer_limit=8 << 20)
+    reconfigure(worker, max_body=0, buffer_limit=8 << 20)
     with connect(worker) as client:
         client.feed(post(bytes(4 << 20)))
         waiting: asyncio.BaseProtocol = client.get_protocol()

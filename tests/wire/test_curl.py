@@ -48,7 +48,7 @@ def test_any_method(server: Server, method: str) -> None:
 
 def test_post(server: Server) -> None:
     said = curl("-d", "a=b&c", "-w", "%{http_code} %{content_type} %{num_headers}", url(server)).stdout
-    assert said == b"a=b&c200 application/x-www-form-urlencoded 5"
+    assert said == b"a=b&c200 application/x-www-form-urlencoded 6"
 
 
 def test_path_as_is(server: Server) -> None:

@@ -25,8 +25,9 @@ def test_each_that_waits_to_be_accepted_is_answered(loop: asyncio.AbstractEventL
     settings = config.parse({"http": "0", "tcp": "0", "udp": "off"})
     reservation = listeners.Reservation(settings)
     worker = Worker(settings, loop)
-    loop.run_until_complete(worker.listen(reservation.endpoints, reservation.for_worker()))
-    http, tcp = (endpoint.sockaddr for endpoint in reservation.endpoints)
+    serving = reservation.of_worker(0)
+    loop.run_until_complete(worker.listen(serving))
+    http, tcp = (listener.endpoint.sockaddr for listener in serving)
     clients: list[socket.socket] = []
 
     def connect_and_drain() -> None:

@@ -1,6 +1,6 @@
 """What uvloop (0.23.0) and asyncio take from ssl when they are imported; there is no TLS."""
 
-HAS_TLS = False
+HAS_TLSv1_2 = False
 SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_SYSCALL = 2, 3, 5
 
 

@@ -1,0 +1,119 @@
+"""TLS contexts made of files, as the field recommends them, and who a client is by its certificate."""
+
+import contextlib
+import re
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+from echoserver.config import CannotLoad, Config
+
+# Mozilla's "intermediate" (version 5.7) but for its DHE suites, which need parameters and have no client left that
+# needs them: TLS 1.3's own suites, and these of TLS 1.2; the client's order counts, for it knows its hardware
+_CIPHERS = ":".join(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
+_SHORT = {  # RFC 4514 section 3
+    "commonName": "CN", "localityName": "L", "stateOrProvinceName": "ST", "organizationName": "O",
+    "organizationalUnitName": "OU", "countryName": "C", "streetAddress": "STREET", "domainComponent": "DC",
+    "userId": "UID",
+}  # fmt: skip
+
+
+def available() -> bool:
+    """Whether there is TLS: images that are called minimal do without."""
+    return bool(getattr(ssl, "HAS_TLSv1_2", False))
+
+
+def contexts(config: Config) -> dict[str, ssl.SSLContext]:
+    """A context for each of the protocols https and tls that are served. Raises CannotLoad.
+
+    What is made before workers are forked is common to them, the key of session tickets included: a client may resume
+    its session with any.
+    """
+    if not available():
+        raise CannotLoad("--https, --tls: there is no TLS in this build")
+    alpn = {"https": ["http/1.1"], "tls": []}
+    return {name: _context(config, alpn[name]) for name in alpn if getattr(config, name) is not None}
+
+
+def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    _load_certificate(context, str(config.tls_cert), config.tls_key)
+    if config.tls_client_ca:
+        with _reading("--tls-client-ca", config.tls_client_ca):
+            context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    encrypted = []
+
+    def password() -> bytes:  # else OpenSSL would ask the terminal
+        encrypted.append(True)
+        return b""
+
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        if path:
+            with _reading(option, path), open(path, "rb"):
+                pass
+    option, path = ("--tls-key", key) if key else ("--tls-cert", certificate)
+    try:
+        context.load_cert_chain(certificate, key, password)
+    except ssl.SSLError as error:
+        if encrypted:
+            raise CannotLoad(f"{option} {path}: the key is encrypted: expected one without a passphrase") from None
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise CannotLoad(f"{option} {path}: the key is not that of the certificate in {certificate}") from None
+        if _holds(certificate, b"CERTIFICATE"):
+            raise CannotLoad(f"{option} {path}: there is no private key in it (PEM), or it is broken") from None
+        raise CannotLoad(f"--tls-cert {certificate}: there is no certificate in it (PEM), or it is broken") from None
+    except OSError as error:
+        raise CannotLoad(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _holds(path: str, what: bytes) -> bool:
+    with open(path, "rb") as file:
+        return b"-----BEGIN %b-----" % what in file.read()
+
+
+@contextlib.contextmanager
+def _reading(option: str, path: str) -> Iterator[None]:
+    """Turns what may go wrong while a file is read into CannotLoad."""
+    try:
+        yield
+    except ssl.SSLError:
+        raise CannotLoad(f"{option} {path}: there is no certificate in it (PEM), or it is broken") from None
+    except OSError as error:
+        raise CannotLoad(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def subject(certificate: dict[str, Any]) -> bytes:
+    """Whom a certificate, as SSLObject.getpeercert() gives it, is for: as RFC 4514 writes it, in printable ASCII."""
+    names = [
+        "+".join(f"{_SHORT.get(kind, kind)}={_escaped(value)}" for kind, value in each)
+        for each in reversed(certificate.get("subject", ()))
+    ]
+    return ",".join(names).encode("ascii")
+
+
+def _escaped(value: str) -> str:
+    """RFC 4514 section 2.4; whatever is not printable ASCII is written as the hexadecimal digits of its UTF-8."""
+    escaped = re.sub(r'([\\"+,;<>])', r"\\\1", value)
+    if escaped.startswith(("#", " ")):
+        escaped = "\\" + escaped
+    if escaped.endswith(" ") and len(value) > 1:
+        escaped = escaped[:-1] + "\\ "
+    return "".join(
+        each if " " <= each <= "~" else "".join(f"\\{byte:02X}" for byte in each.encode("utf-8", "surrogateescape"))
+        for each in escaped
+    )

@@ -1,4 +1,4 @@
-"""``python -m bench``: compare, images, report, gate."""
+"""``python -m bench``: compare, costs, images, report, gate."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import arms, compare, engines, figures, gate, images, loads
+from bench import arms, compare, costs, engines, figures, gate, images, loads
 from bench.arms import Missing
 from bench.engines import EngineFailed
 from bench.figures import NoFigures, Result
@@ -14,6 +14,7 @@ from bench.running import ServerFailed
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 LATEST = Path(".benchmarks") / "compare.json"
+LATEST_COSTS = Path(".benchmarks") / "costs.json"
 LATEST_IMAGES = Path(".benchmarks") / "images.json"
 
 _EPILOG = """
@@ -64,7 +65,7 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bench", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="compare | images | report | gate", parser_class=_Parser
+        dest="command", required=True, metavar="compare | costs | images | report | gate", parser_class=_Parser
     )
 
     comparing = commands.add_parser("compare", help="measure servers side by side", allow_abbrev=False)
@@ -82,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=LATEST, metavar="FILE", help=f"the result (default: {LATEST})"
     )
     _add_method(comparing)
+
+    costing = commands.add_parser(
+        "costs", help="measure the server with metrics scraped, access logs and the like beside itself without",
+        allow_abbrev=False,
+    )  # fmt: skip
+    costing.add_argument("loads", nargs="*", type=_load, metavar="LOAD", help=f"default: {' '.join(costs.LOADS)}")
+    costing.add_argument(
+        "--output", type=Path, default=LATEST_COSTS, metavar="FILE", help=f"the result (default: {LATEST_COSTS})"
+    )
+    _add_method(costing)
 
     imaging = commands.add_parser(
         "images",
@@ -153,7 +164,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises SystemExit(2) for bad usage."""
     asked = _parser().parse_args(arguments)
-    command = {"compare": _compare, "images": _images, "report": _report, "gate": _gate}[asked.command]
+    command = {"compare": _compare, "costs": _costs, "images": _images, "report": _report, "gate": _gate}[asked.command]
     try:
         return command(asked)
     except (Missing, NoFigures, EngineFailed, ServerFailed) as error:
@@ -206,6 +217,20 @@ def _compare(asked: argparse.Namespace) -> int:
     ]
     if without:
         print(f"bench: echoserver has no figure for {', '.join(without)}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _costs(asked: argparse.Namespace) -> int:
+    from bench import progress  # noqa: PLC0415 - rich is wanted here only
+
+    names = asked.loads or (costs.LOADS[:1] if asked.quick else costs.LOADS)
+    chosen = [loads.LOADS[name] for name in names]
+    with progress.Progress(chosen, compare.OURS) as watcher:
+        result = costs.compare(chosen, _method(asked), watcher, lambda so_far: figures.save(so_far, asked.output))
+    print(f"written: {asked.output}")
+    if any(not arm["median"] for name in names for arm in result["loads"][name]["arms"].values()):
+        print("bench: not everything has a figure", file=sys.stderr)
         return FAILED
     return OK
 

@@ -16,7 +16,9 @@ from bench.loads import Load
 class Progress(Watcher):
     """Use it as a context manager. Where the output is no terminal there is no bar, and the tables are plain text."""
 
-    def __init__(self, loads: Sequence[Load]) -> None:
+    def __init__(self, loads: Sequence[Load], base: str = LIMIT) -> None:
+        """base: the arm that the others' CPU time is divided by."""
+        self._base = base
         self._console = Console(highlight=False, width=None if Console().is_terminal else 120)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
@@ -51,10 +53,10 @@ class Progress(Watcher):
 
     def ends(self, load: Load, result: Result) -> None:
         self._bar.advance(self._loads)
-        self._console.print(_memory(load, result) if load.steps else _table(load, result))
+        self._console.print(_memory(load, result) if load.steps else _table(load, result, self._base))
 
 
-def _table(load: Load, result: Result) -> Table:
+def _table(load: Load, result: Result, base: str) -> Table:
     of_load = result["loads"][load.name]
     table = Table(
         title=f"{load.name}: {load.title}", title_justify="left", title_style="bold", box=None, pad_edge=False
@@ -62,22 +64,22 @@ def _table(load: Load, result: Result) -> Table:
     table.add_column("")
     # without a fixed rate, latency says how many connections there are
     percentiles = ("50", "99", "99.9", "max") if load.rate else ()
-    names = ("requests/s", "CPU us", "from", "to", "x limit", "client's ceiling/s")
+    names = ("requests/s", "CPU us", "from", "to", f"x {base}", "client's ceiling/s")
     for name in (*names, *(f"{each} us" if each == "max" else f"p{each} us" for each in percentiles)):
         table.add_column(name, justify="right")
     for name, arm in of_load["arms"].items():
-        table.add_row(name, *_row(arm, percentiles))
+        table.add_row(name, *_row(arm, percentiles, base))
     if of_load["notes"]:
         table.caption = of_load["notes"]
     return table
 
 
-def _row(arm: Arm, percentiles: Sequence[str]) -> list[str]:
+def _row(arm: Arm, percentiles: Sequence[str], base: str) -> list[str]:
     median = arm["median"]
     if median is None:
         return ["can't" if "cannot" in arm else "no figure"]
     low, high = arm["spread"]["cpu_us"]
-    ratio = arm["ratio"].get(LIMIT)
+    ratio = arm["ratio"].get(base)
     return [
         f"{median['rate']:,.0f}", f"{median['cpu_us']:.2f}", f"{low:.2f}", f"{high:.2f}",
         f"{ratio:.3f}" if ratio else "",

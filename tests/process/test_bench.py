@@ -367,6 +367,20 @@ def test_compare(compared: Compared, result: Result) -> None:
 
 
 @needs_rich
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_costs(only_what_is_needed: Path, tmp_path: Path) -> None:
+    """Each way of the server beside the plain one."""
+    done = bench("costs", "post64", "--quick", "--output", str(tmp_path / "costs.json"), path=only_what_is_needed)
+    assert (done.returncode, done.stderr) == (0, "")
+    of_load = figures.load(tmp_path / "costs.json")["loads"]["post64"]
+    assert set(of_load["arms"]) == {
+        "echoserver", "without metrics", "scraped each second", "access log, text", "access log, json", "no X-Served-By",
+    }  # fmt: skip
+    assert all(arm["ratio"]["echoserver"] > 0 for arm in of_load["arms"].values())
+    assert "x echoserver" in done.stdout
+
+
+@needs_rich
 def test_what_is_written_of_the_machine_and_the_method(result: Result) -> None:
     assert set(result) == {"format", "made", "machine", "versions", "method", "skipped", "loads"}
     assert set(result["machine"]) == {"cpu", "cpus", "memory_bytes", "kernel", "system"}

@@ -180,9 +180,12 @@ def test_no_counter_falls_while_processes_are_retired() -> None:
     for protocol in counters.STREAMS:
         counts[index("connections_closed", protocol)] = 3
 
+    tester = os.getpid()
+
     def watch() -> None:
         before, changes = board.read(), 0
         while changes < CHANGES or before[1].counts[0] < 3 * RETIREMENTS:
+            assert os.getppid() == tester, "the test has failed"
             now = board.read()
             for earlier, later in zip(before, now, strict=True):
                 assert all(a <= b for a, b in zip(earlier.counts, later.counts, strict=True))

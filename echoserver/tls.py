@@ -15,6 +15,8 @@ _CIPHERS = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for key in ("ECDSA", "RSA")
 )
+_TOO_WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
+"""What OpenSSL's security level says of certificates, by reason."""
 _SHORT = {  # RFC 4514 section 3
     "commonName": "CN", "localityName": "L", "stateOrProvinceName": "ST", "organizationName": "O",
     "organizationalUnitName": "OU", "countryName": "C", "streetAddress": "STREET", "domainComponent": "DC",
@@ -74,16 +76,13 @@ def _load_certificate(context: ssl.SSLContext, certificate: str, key: str | None
             raise CannotLoad(f"{option} {path}: the key is encrypted: expected one without a passphrase") from None
         if error.reason == "KEY_VALUES_MISMATCH":
             raise CannotLoad(f"{option} {path}: the key is not that of the certificate in {certificate}") from None
-        if _holds(certificate, b"CERTIFICATE"):
-            raise CannotLoad(f"{option} {path}: there is no private key in it (PEM), or it is broken") from None
-        raise CannotLoad(f"--tls-cert {certificate}: there is no certificate in it (PEM), or it is broken") from None
+        if error.reason in _TOO_WEAK:
+            raise CannotLoad(f"--tls-cert {certificate}: {str(error.reason).lower().replace('_', ' ')}") from None
+        with _reading("--tls-cert", certificate):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+        raise CannotLoad(f"{option} {path}: there is no private key in it (PEM), or it is broken") from None
     except OSError as error:
         raise CannotLoad(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None
-
-
-def _holds(path: str, what: bytes) -> bool:
-    with open(path, "rb") as file:
-        return b"-----BEGIN %b-----" % what in file.read()
 
 
 @contextlib.contextmanager
@@ -114,6 +113,6 @@ def _escaped(value: str) -> str:
     if escaped.endswith(" ") and len(value) > 1:
         escaped = escaped[:-1] + "\\ "
     return "".join(
-        each if " " <= each <= "~" else "".join(f"\\{byte:02X}" for byte in each.encode("utf-8", "surrogateescape"))
+        each if " " <= each <= "~" else "".join(f"\\{byte:02X}" for byte in each.encode("utf-8", "surrogatepass"))
         for each in escaped
     )

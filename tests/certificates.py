@@ -9,8 +9,10 @@ import trustme
 class Certificates:
     """An authority, and what it has signed for the server and for clients, as files in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key_type: str = "ECDSA") -> None:
+        """key_type: that of the server's key, ECDSA or RSA."""
         self._folder = folder
+        self._key_type = trustme.KeyType[key_type]
         self._authority = trustme.CA()
         self.ca = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca))
@@ -19,7 +21,7 @@ class Certificates:
 
     def renew(self) -> None:
         """Another certificate for the server, with another key, in place of the one before."""
-        issued = self._authority.issue_cert("127.0.0.1", "localhost")
+        issued = self._authority.issue_cert("127.0.0.1", "localhost", key_type=self._key_type)
         self.key.write_bytes(issued.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.servers import Server
 
 
@@ -22,3 +23,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server with default settings, once on each event loop. It serves many tests: none may leave it changed."""
     with Server("--loop", request.param) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority's, for servers and clients over TLS: none may be renewed by a test."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -12,12 +12,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from echoserver import counters
+from echoserver.connection import LINGER
 from echoserver.protocols.stage import Echo, Stage
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
-_READ = 256 << 10  # bytes asked for at a time; OpenSSL gives a record (16 KiB) at most
+# A MemoryBIO never gives back what it has once needed (OpenSSL 3.0), so that little goes through it at a time: four
+# records of TLS are read, one is written
+_READ = 64 << 10
+_RECORD = 16 << 10
+_MOST = 256 << 10  # bytes that are encrypted before they are written
 _HANDSHAKE = counters.index("errors", "tls_handshake")
 _PLAIN = counters.index("errors", "plain_http")
 
@@ -26,14 +31,17 @@ class Tls(Stage):
     """The handshake, and afterwards the transport of the protocol that comes next, which takes its place."""
 
     __slots__ = (
-        "_buffered", "_closing", "_ended", "_fin", "_incoming", "_next", "_outgoing", "_paused", "_protocol", "_ssl",
+        "_buffered", "_closing", "_dropping", "_ended", "_fin", "_incoming", "_next", "_outgoing", "_paused",
+        "_protocol", "_ssl",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
     _protocol: Any
     """None: the handshake is under way, or all is over."""
+    _dropping: bool
+    """All has been said: what the client still sends is not even decrypted."""
     _fin: bool
-    """The transport below has read everything."""
+    """The client's close_notify or FIN has been read."""
     _ended: bool
     """The protocol above has been told that nothing more comes."""
 
@@ -43,7 +51,7 @@ class Tls(Stage):
         self._protocol = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._buffered = self._closing = self._ended = self._fin = self._paused = False
+        self._buffered = self._closing = self._dropping = self._ended = self._fin = self._paused = False
 
     # --- a protocol, to the transport below ---
 
@@ -55,11 +63,16 @@ class Tls(Stage):
         else:
             protocol.connection_lost(exc)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.worker.buffer[:_READ]
+
     def buffer_updated(self, nbytes: int) -> None:
         self.take(self.worker.buffer[:nbytes])
 
     def take(self, data: memoryview | bytes) -> None:
         """What has been read."""
+        if self._dropping:
+            return
         self._incoming.write(data)
         if self._protocol is not None:
             self._deliver()
@@ -71,7 +84,10 @@ class Tls(Stage):
         self._fin = True
         if self._protocol is None:
             return False
-        self._deliver()
+        if self._dropping:
+            self._end_of_input()
+        else:
+            self._deliver()
         return not self._closing
 
     def pause_writing(self) -> None:
@@ -93,75 +109,79 @@ class Tls(Stage):
         except ssl.SSLError as error:
             self._failed(error)
             return
-        self.worker.connections.discard(self)
         protocol = self._next(self.worker)
         protocol.peer = self.peer
-        self._flush()
-        if self._closing:  # the client has gone meanwhile
+        try:
+            protocol.secured(self._ssl)
+        except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it
+            self._failed(error)
             return
+        self.worker.connections.discard(self)
+        self._flush()
         self.set_protocol(protocol)
-        protocol.secured(self._ssl)
         protocol.connection_made(self)  # type: ignore[arg-type]  # a transport by what it can do
         self._deliver()
 
-    def _failed(self, error: ssl.SSLError) -> None:
-        """Close, after the alert that OpenSSL has for the client, if any."""
-        plain = error.reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
+    def _failed(self, error: ssl.SSLError | ValueError) -> None:
+        """Close in stages, after the alert that OpenSSL has for the client, if any.
+
+        With TLS 1.3 clients send before they can know: what is not read would make the kernel reset the connection.
+        """
+        reason = getattr(error, "reason", None) or str(error)
+        plain = reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
         self.worker.counts[_PLAIN if plain else _HANDSHAKE] += 1
-        self.worker.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else str(error.reason))
+        self.worker.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else reason)
         self._flush()
-        self._closing = True
-        self.transport.close()
+        self._dropping = True
+        self._since = self.worker.loop.time()
+        self.transport.write_eof()
+
+    def sweep(self, now: float) -> None:
+        if not self._dropping:
+            super().sweep(now)
+        elif now - self._since >= LINGER - self.worker.interval:
+            self.transport.close()
 
     # --- what has come, decrypted, to the protocol above ---
 
     def _deliver(self) -> None:
-        wanting = False
+        worker, transport = self.worker, self.transport
         try:
-            while not (self._closing or self._paused or self._ended or wanting):
-                if not self._has_read():
-                    wanting = True  # SSLWantReadError would say so too, but takes longer
-                elif not (self._deliver_into_buffer() if self._buffered else self._deliver_bytes()):
-                    self._end_of_input()
-        except ssl.SSLWantReadError:
-            wanting = True
+            while not (self._paused or self._ended or self._closing or self._dropping or transport.is_closing()):
+                filled = 0
+                if self._has_read():  # to ask for a buffer can make a protocol take one
+                    buffer = self._protocol.get_buffer(-1) if self._buffered else worker.buffer
+                    filled = self._decrypt(buffer)
+                if not filled:
+                    if self._fin:
+                        self._end_of_input()
+                    break
+                if self._buffered:
+                    self._protocol.buffer_updated(filled)
+                else:
+                    self._protocol.data_received(bytes(buffer[:filled]))
         except ssl.SSLError:
             self._flush()  # an alert
             self.abort()
             return
-        if wanting and self._fin:
-            self._end_of_input()
-        self._flush()  # session tickets, an answer to a key update
+        self._flush()  # an answer to a key update
 
     def _has_read(self) -> bool:
-        """Whether anything of what has been read is left, encrypted or not."""
+        """Whether anything of what has been read is left, encrypted or not: SSLWantReadError takes longer to say so."""
         return self._incoming.pending > 0 or self._ssl.pending() > 0
 
-    def _deliver_bytes(self) -> int:
-        """Deliver all that is here in one piece; returns its size, 0 at the client's close_notify."""
-        data = self._ssl.read(_READ)
-        if data and self._has_read():
-            parts = [data]
-            with contextlib.suppress(ssl.SSLWantReadError):
-                while self._has_read() and (data := self._ssl.read(_READ)):
-                    parts.append(data)
-            data = b"".join(parts)
-        if data:
-            self._protocol.data_received(data)
-        return len(data)
-
-    def _deliver_into_buffer(self) -> int:
-        """The same for a protocol that brings a buffer, as much as there is room for."""
-        buffer = self._protocol.get_buffer(-1)
-        filled: int = self._ssl.read(len(buffer), buffer)  # type: ignore[assignment]  # with a buffer, a number
-        if filled:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                while filled < len(buffer) and self._has_read():
-                    size: int = self._ssl.read(len(buffer) - filled, buffer[filled:])  # type: ignore[assignment]
-                    if not size:
-                        break
-                    filled += size
-            self._protocol.buffer_updated(filled)
+    def _decrypt(self, buffer: memoryview) -> int:
+        """Fill a buffer with what has come, as much as there is room for; returns how much it is."""
+        read, filled, size = self._ssl.read, 0, len(buffer)
+        try:
+            while filled < size and (not filled or self._has_read()):
+                count: int = read(size - filled, buffer[filled:] if filled else buffer)  # type: ignore[assignment]
+                if not count:  # close_notify
+                    self._fin = True
+                    break
+                filled += count
+        except ssl.SSLWantReadError:
+            pass
         return filled
 
     def _end_of_input(self) -> None:
@@ -183,40 +203,59 @@ class Tls(Stage):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send; nothing of data is kept."""
-        self.writelines((data,))
+        if len(data) > _RECORD:
+            self.writelines((data,))
+        elif data and not self._closing:
+            try:
+                self._ssl.write(data)
+            except ssl.SSLError:
+                self.abort()
+                return
+            self.transport.write(self._outgoing.read())
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
-        """The same for several pieces, with one write."""
+        """The same for several pieces."""
         if self._closing:
             return
+        encrypted, size = [], 0
         try:
             for part in parts:
                 rest = memoryview(part)
                 while rest:
-                    rest = rest[self._ssl.write(rest) :]
+                    written = self._ssl.write(rest[:_RECORD])
+                    rest = rest[written:]
+                    encrypted.append(self._outgoing.read())
+                    size += written
+                    if size >= _MOST:
+                        self.transport.write(b"".join(encrypted))
+                        encrypted, size = [], 0
         except ssl.SSLError:
             self.abort()
             return
-        self._flush()
+        if encrypted:
+            self.transport.write(b"".join(encrypted))
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
+        if self._outgoing.pending and not self._closing:
             self.transport.write(self._outgoing.read())
 
     def write_eof(self) -> None:
-        """Send close_notify and FIN; reading goes on."""
+        """Send close_notify and FIN; what the client sends from now on is dropped, and its FIN told."""
         self._notify()
+        self._dropping = True
         self.transport.write_eof()
 
     def close(self) -> None:
         """Send what is queued, close_notify and FIN, and close."""
         if not self._closing:
-            self._notify()
+            if not self._dropping:
+                self._notify()
             self._closing = True
             self.transport.close()
 
     def _notify(self) -> None:
-        with contextlib.suppress(ssl.SSLError):  # it wants to hear the client's own, which need not be awaited
+        """Send close_notify. Nothing is decrypted afterwards: OpenSSL looks for the client's own in what has come."""
+        with contextlib.suppress(ssl.SSLError):  # it has not, or has found something else
             self._ssl.unwrap()
         self._flush()
 

@@ -1,0 +1,67 @@
+"""The tests of TCP and HTTP once more, over TLS: what is echoed is the same."""
+
+import functools
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.certificates import Certificates
+from tests.servers import Server
+from tests.tls_bridge import TlsServer
+from tests.wire import test_http, test_http_content, test_http_limits, test_tcp
+from tests.wire.test_http import client as client  # noqa: PLC0414 - a fixture
+
+LIMITS = {
+    "test_beyond_a_limit", "test_at_a_limit", "test_too_many_chunks_after_an_echo_has_begun",
+    "test_connections_beyond_the_limit_are_told_so", "test_an_error_survives_a_client_that_goes_on_for_a_while",
+    "test_a_client_that_never_ends_is_closed_after_a_while", "test_header_timeout",
+    "test_idle_timeout_of_stalled_content", "test_idle_timeout_of_content_that_is_echoed_already",
+    "test_content_that_waits_for_its_rest_counts_too",
+}  # fmt: skip
+NOT_OVER_TLS = {
+    "test_the_last_answer_comes_in_one_packet_with_the_fin": "it looks at TCP's state",
+    "test_a_reset_leaves_no_trace": "the bridge has no resets",
+    "test_small_pieces_that_are_not_read_cost_no_more_than_their_bytes": "each is a record, and 22 bytes longer",
+    "test_as_http_client_sees_it": "it connects by itself",
+    "test_connections_beyond_the_limit_are_closed": "a handshake comes first",
+    "test_a_gibibyte_is_relayed": "it takes too long",
+    "test_nothing_is_lost_at_half_close": "the same, with 20 MB, is in test_tls.py",
+    "test_what_can_not_become_a_request_is_answered_at_once": "it has a server of its own",
+}
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def server(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Server]:
+    with TlsServer(certificates, "--loop", request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def small(certificates: Certificates) -> Iterator[Server]:
+    with TlsServer(certificates, "--max-header", "1KiB", "--max-body", "1000") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def over_tls(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
+    """The servers that tests start for themselves."""
+    for module in (test_tcp, test_http, test_http_content, test_http_limits):
+        monkeypatch.setattr(module, "Server", functools.partial(TlsServer, certificates))
+
+
+def suite(module: ModuleType, only: set[str] | None = None) -> type:
+    """A class of the module's tests that are as good over TLS."""
+    found = {
+        name: staticmethod(each)
+        for name, each in inspect.getmembers(module, inspect.isfunction)
+        if name.startswith("test_") and name not in NOT_OVER_TLS and (only is None or name in only)
+    }
+    return type(f"Test_{module.__name__}", (), found)
+
+
+TestTcp = suite(test_tcp)
+TestHttp = suite(test_http)
+TestContent = suite(test_http_content)
+TestLimits = suite(test_http_limits, LIMITS)

@@ -3,9 +3,11 @@
 Nothing here waits for whoever reads the log. Lines for which there is no room are dropped, and counted.
 """
 
+import asyncio
 import os
 import queue
 import select
+import socket
 import threading
 
 from echoserver.messages.access import MAX_LINE, Entry, Json, Text
@@ -15,12 +17,20 @@ _ENTRY = 1024  # of them an entry's own, besides its head: a batch is some 1,000
 _MOST_WAITING = 1 << 20  # bytes that may wait for the thread
 
 
+def client_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    """Who is at the other end, as AccessLog has it; to be asked early, for after a reset the kernel does not know."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        return peer[0], peer[1]
+    return "unix:" if transport.get_extra_info("socket").family == socket.AF_UNIX else "-", 0
+
+
 class AccessLog:
     """The access log of one worker.
 
-    client: host and port; a unix socket's are "unix:" and 0. protocol: http, https, tcp or tls. head: the header
-    section as it was received, any bytes where it couldn't be read. received, sent: bytes of content. when: the
-    beginning, in seconds since the epoch. duration: seconds, a finite number.
+    client: host and port; a unix socket's are "unix:" and 0, and an unknown host is "-". protocol: http, https, tcp or
+    tls. head: the header section as it was received, any bytes where it couldn't be read. received, sent: bytes of
+    content. when: the beginning, in seconds since the epoch. duration: seconds, a finite number.
 
     dropped, written: lines that were dropped, and lines that the kernel has taken. What was noted is, after a flush,
     either of these or waits for the thread; after close() nothing waits.

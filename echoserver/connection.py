@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self.worker.connections.discard(self)
         self.settle()
         self.worker.counts[self.PROTOCOL.closed] += 1
-        if isinstance(exc, ConnectionResetError):
+        if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
             self.worker.counts[_RESET] += 1
         self.worker.uncrowd(self.owed + self.held)
         self.owed = self.held = 0

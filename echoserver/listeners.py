@@ -34,13 +34,18 @@ class Endpoint:
 
 def endpoints(config: Config) -> list[Endpoint]:
     """What the configuration asks to listen on, names resolved. Raises CannotListen."""
-    found = []
+    found: list[Endpoint] = []
     for protocol in PROTOCOLS:
         address: Address | None = getattr(config, protocol)
         if address is None:
             continue
         if address.descriptors:
-            found += [_inherited(protocol, each) for each in address.descriptors]
+            for descriptor in address.descriptors:
+                for other in found:
+                    if other.inherited == descriptor:
+                        taken = f"--{other.protocol} has this descriptor already"
+                        raise CannotListen(f"cannot listen on {protocol} fd:{descriptor}: {taken}")
+                found.append(_inherited(protocol, descriptor))
             continue
         if address.path is not None:
             found.append(Endpoint(protocol, socket.AF_UNIX, address.path))

@@ -121,17 +121,25 @@ def _affinity(settings: config.Config) -> str:
     return f" on CPU {', '.join(str(cpu) for cpu in worker.cpus(settings.workers))}"
 
 
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
 class _Child:
     """A worker's process as its parent sees it: a socket to it, its row of counters, and when it was started."""
 
-    def __init__(self, pid: int, number: int, row: int, channel: socket.socket, replaces: "_Child | None") -> None:
+    def __init__(  # noqa: PLR0917 - made in one place
+        self, pid: int, number: int, row: int, channel: socket.socket, generation: int, replaces: "_Child | None"
+    ) -> None:
         self.pid = pid
         self.number = number
         self.row = row
         self.channel = channel
+        self.generation = generation  # how many reloads had begun when it was started
         self.replaces = replaces  # the process that is to retire when this one is ready
         self.started = time.monotonic()
         self.ready = self.retiring = False
+        self.accepting = True  # until it says that it is leaving
 
 
 class Supervisor:
@@ -144,10 +152,11 @@ class Supervisor:
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
-        self._announced = self._stopping = self._reloading = False
+        self._announced = self._stopping = self._reloading = self._reload_failed = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._short_lives = 0
         self._exit_code = OK
+        self._generation = 0
         self._to_replace: list[int] = []  # the numbers of workers that a reload has still to come to
 
     def run(self) -> int:
@@ -160,16 +169,20 @@ class Supervisor:
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(each, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
-        for number in range(self._config.workers):
-            self._start(number)
+        try:
+            for number in range(self._config.workers):
+                self._start(number)
+        except OSError as error:
+            log.error("cannot start a worker: %s", _reason(error))
+            self._give_up()
         while self._children or not self._stopping:
-            for key, _ in self._selector.select(self._patience()):
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        wake_read.recv(4096)
-                else:
+            events = self._selector.select(self._patience())
+            with contextlib.suppress(BlockingIOError):
+                wake_read.recv(4096)
+            self._take_signals()  # first: where all processes have got one, a worker that leaves is not to be replaced
+            for key, _ in events:
+                if key.data is not None:
                     self._hear(key.data)
-            self._take_signals()
             self._reap()
             self._keep_time()
         return self._exit_code
@@ -180,23 +193,40 @@ class Supervisor:
     # --- processes ---
 
     def _start(self, number: int, replaces: _Child | None = None) -> bool:
-        """Start a process for a worker, unless there is no more use for one. False: it has as many as it may have."""
+        """Start a process for a worker, unless there is no more use for one. False: it has as many as it may have.
+
+        Raises OSError where the kernel has none to give.
+        """
         if self._stopping:
             return True
         row = self._common.board.take(number)
         if row is None:
             return False
+        try:
+            pid, channel = self._fork(number, row)
+        except OSError:
+            self._common.board.retire(row)
+            raise
+        child = self._children[pid] = _Child(pid, number, row, channel, self._generation, replaces)
+        self._selector.register(channel, selectors.EVENT_READ, child)
+        return True
+
+    def _fork(self, number: int, row: int) -> tuple[int, socket.socket]:
+        """A process that serves, and the socket to it."""
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # until the worker's loop runs
-        pid = os.fork()
-        if not pid:
-            os._exit(self._be_worker(number, row, ours, theirs))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
-        theirs.close()
+        try:
+            pid = os.fork()
+            if not pid:
+                os._exit(self._be_worker(number, row, ours, theirs))
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
+            theirs.close()
         ours.setblocking(False)
-        child = self._children[pid] = _Child(pid, number, row, ours, replaces)
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        return True
+        return pid, ours
 
     def _be_worker(self, number: int, row: int, ours: socket.socket, theirs: socket.socket) -> int:
         """In the child: serve, and return the exit code."""
@@ -246,35 +276,37 @@ class Supervisor:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         successor = next((each for each in self._children.values() if each.replaces is child), None)
         if child.retiring or successor is not None:
-            if successor is not None:
-                successor.replaces = None
-                self._replace_next()
             if code:
                 log.warning("worker %d, which is replaced, %s", child.pid, how)
+            if successor is not None:
+                successor.replaces = None
+            self._replace_next()
             return
         if child.replaces is not None:
-            log.error("worker %d %s at its start: not reloaded, the one before goes on", child.pid, how)
+            self._not_reloaded(f"worker {child.pid} {how} at its start, the one before goes on")
             self._to_replace.clear()
-            self._reloaded()
+            self._replace_next()
             return
         short = time.monotonic() - child.started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if not self._announced or self._short_lives >= _SHORT_LIVES:
             log.error("worker %d %s at its start: giving up", child.pid, how)
-            self._exit_code = NOT_STARTED
-            self._stopping = True
-            self._kill()
+            self._give_up()
             return
         log.warning("worker %d %s: starting another", child.pid, how)
         self._common.board.count_restart(child.number)
         self._later(0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0, lambda: self._restart(child.number))
+        self._replace_next()
 
     def _restart(self, number: int) -> None:
-        if self._start(number):
-            return
-        # so many former processes still serve that there is no room for another: the oldest has to go
-        former = [child for child in self._children.values() if child.number == number]
-        self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
+        try:
+            if self._start(number):
+                return
+        except OSError as error:
+            log.error("cannot start another worker: %s", _reason(error))
+        else:  # so many former processes still serve that there is no room for another: the oldest has to go
+            former = [child for child in self._children.values() if child.number == number]
+            self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
         self._later(1.0, lambda: self._restart(number))
 
     def _hear(self, child: _Child) -> None:
@@ -287,6 +319,8 @@ class Supervisor:
             self._selector.unregister(child.channel)
             return
         child.ready = True
+        if worker.LEAVING in said:
+            self._leaves(child)
         if self._stopping:
             self._tell(child, worker.DRAIN)
         if not self._announced and not self._stopping and all(each.ready for each in self._children.values()):
@@ -296,7 +330,16 @@ class Supervisor:
             self._tell(child.replaces, worker.RETIRE)
             child.replaces.retiring = True
             child.replaces = None
-            self._replace_next()
+        self._replace_next()
+
+    def _leaves(self, child: _Child) -> None:
+        """Somebody has told a worker to end: another one is to accept at its sockets while it drains."""
+        child.accepting = False
+        if child.retiring or self._stopping:  # as it was told to
+            return
+        child.retiring = True
+        log.warning("worker %d was told to end: starting another", child.pid)
+        self._restart(child.number)
 
     @staticmethod
     def _tell(child: _Child, what: bytes) -> None:
@@ -332,30 +375,48 @@ class Supervisor:
             self._common.contexts.update(_contexts(self._config))
         except config.CannotLoad as error:
             log.error("the certificate in use stays: %s", error)
+        self._generation += 1
         self._to_replace = list(range(self._config.workers))
         if not self._reloading:
             self._reloading = True
             log.info("reloading: %d workers are replaced", self._config.workers)
-            self._replace_next()
+        self._reload_failed = False
+        self._replace_next()
 
     def _replace_next(self) -> None:
-        """Start the successor of the next worker; when it is ready, the one before retires."""
-        while self._to_replace and not self._stopping:
-            number = self._to_replace.pop(0)
-            serving = [child for child in self._children.values() if child.number == number and not child.retiring]
-            if not serving or not serving[0].ready:  # one is being started, with what has been read now
-                continue
-            if self._start(number, serving[0]):
-                return
-            log.error("not reloaded: worker %d has too many former processes that still serve", number)
-            self._to_replace.clear()
-        self._reloaded()
+        """Go on with a reload, if there is one: start the next successor, unless one that was started is not ready.
 
-    def _reloaded(self) -> None:
-        if self._reloading:
+        It is over when nobody who comes is accepted by a former process.
+        """
+        while self._to_replace and not self._stopping:
+            if any(child.replaces is not None for child in self._children.values()):
+                return
+            number = self._to_replace[0]
+            serving = [child for child in self._children.values() if child.number == number and not child.retiring]
+            # where there is none, the one that comes has what has been read now
+            if serving and serving[0].generation != self._generation:
+                if not serving[0].ready:
+                    return
+                self._succeed(serving[0])
+            self._to_replace.pop(0)
+        pending = (each.replaces is not None or (each.retiring and each.accepting) for each in self._children.values())
+        if self._reloading and not any(pending):
             self._reloading = False
-            log.info("reloaded")
+            if not self._reload_failed:
+                log.info("reloaded")
             systemd.notify("READY=1")
+
+    def _succeed(self, child: _Child) -> None:
+        """Start the successor of a worker, which retires when that is ready."""
+        try:
+            if not self._start(child.number, child):
+                self._not_reloaded(f"worker {child.number} has too many former processes that still serve")
+        except OSError as error:
+            self._not_reloaded(f"cannot start another worker: {_reason(error)}")
+
+    def _not_reloaded(self, why: str) -> None:
+        self._reload_failed = True
+        log.error("not reloaded: %s", why)
 
     def _stop(self) -> None:
         """Let all workers drain; the unix sockets that they share go when they stop to accept."""
@@ -365,6 +426,11 @@ class Supervisor:
         self._later(self._config.drain_delay, self._reservation.close)
         if self._config.drain_timeout:
             self._later(self._config.drain_delay + self._config.drain_timeout + _GRACE, self._kill)
+
+    def _give_up(self) -> None:
+        self._exit_code = NOT_STARTED
+        self._stopping = True
+        self._kill()
 
     def _kill(self) -> None:
         self._exit_code = self._exit_code or FAILED

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from echoserver.config import PROTOCOLS, ConfigError
 
 _FIRST = 3  # SD_LISTEN_FDS_START
+_PATIENCE = 0.5  # seconds that a manager has to make room for a state: nothing is served meanwhile
 
 
 def passed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -64,6 +65,7 @@ def notify(*states: str) -> None:
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
+        manager.settimeout(_PATIENCE)
         manager.connect(address)
         manager.send("\n".join(states).encode())
 

@@ -4,6 +4,7 @@ import asyncio
 import bisect
 import contextlib
 import dataclasses
+import errno
 import functools
 import gc
 import importlib.util
@@ -14,11 +15,12 @@ import signal
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from echoserver import config, counters, listeners
-from echoserver.access import AccessLog
+from echoserver.access import AccessLog, client_of
 from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
 from echoserver.messages import metrics, response
@@ -42,10 +44,9 @@ _REFUSALS = config.RESERVE // 2
 _MALLOC_THRESHOLD = 260 << 10
 _LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
 _LOG_PATIENCE = 1.0  # seconds that its reader has at the end
-_SUBJECTS = 64  # clients, by their certificates, whose header sections are remembered
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 
-READY, RETIRE, DRAIN, END = b"R", b"T", b"D", b"E"
+READY, LEAVING, RETIRE, DRAIN, END = b"R", b"L", b"T", b"D", b"E"
 """What a worker and its supervisor tell each other."""
 
 _ECHOES: dict[str, Echo] = {
@@ -112,7 +113,7 @@ class Worker:
         self.refusals = _REFUSALS
         self.reader = Reader(settings.max_body, pages=frozenset() if settings.admin else PAGES)
         self.admin_reader = Reader(settings.max_body, echoes=False)
-        self._subject_readers: dict[bytes, Reader] = {}
+        self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
@@ -136,6 +137,8 @@ class Worker:
         self._served_by = f"{_host_name()}:{number}".encode() if settings.served_by else b""
         self.log: AccessLog | None = None
         if settings.access_log != "off":
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "--access-log: standard output is closed")
             self.log = AccessLog(settings.access_log, number, sys.stdout.fileno())
         self._lines_before = self.counts[_LINES_WRITTEN], self.counts[_LINES_DROPPED]
         self._read_clock()
@@ -153,8 +156,6 @@ class Worker:
         subject = tls.subject(certificate)
         found = self._subject_readers.get(subject)
         if found is None:
-            if len(self._subject_readers) >= _SUBJECTS:
-                self._subject_readers.clear()
             found = self._subject_readers[subject] = self.reader.with_extra(b"X-Client-Subject: %b\r\n" % subject)
         return found
 
@@ -193,13 +194,13 @@ class Worker:
     @staticmethod
     def _client(connection: Connection) -> tuple[str, int]:
         if connection.peer is None:
-            connection.peer = _peer(connection.transport)
+            connection.peer = client_of(connection.transport)
         return connection.peer
 
     def log_refused(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None, why: str) -> None:
         """A connection came to nothing: seen with --log-level debug, for anybody can cause it."""
         if log.isEnabledFor(logging.DEBUG):
-            host, port = peer or _peer(transport)
+            host, port = peer or client_of(transport)
             log.debug("%s: %s", config.Address(host, port) if port else host, why)
 
     def crowd(self) -> None:
@@ -238,8 +239,11 @@ class Worker:
                 continue
             factory = self._factory(each.endpoint.protocol)
             self._held.append((each.socket.dup(), factory, each.own))
-            unix = each.endpoint.family == socket.AF_UNIX
-            create: Any = self.loop.create_unix_server if unix else self.loop.create_server
+            create: Any = self.loop.create_server
+            if each.endpoint.family == socket.AF_UNIX:
+                create = self.loop.create_unix_server
+                if sys.version_info >= (3, 13):  # its file is for the supervisor to remove, or not ours at all
+                    create = functools.partial(create, cleanup_socket=False)
             self._servers.append(await create(factory, sock=each.socket, backlog=self.config.backlog))
 
     def _factory(self, protocol: str) -> Callable[[], Connection | Stage]:
@@ -338,13 +342,18 @@ class Worker:
 
     def _take_nothing(self, alone: bool) -> None:
         self.draining = True
-        self.refuses = not alone
+        # at sockets that are kept for the next server nobody comes too late: who is accepted in this turn is served
+        self.refuses = not alone and any(own for _, _, own in self._held)
         for reader in (self.reader, self.admin_reader, *self._subject_readers.values()):
             reader.closing = True
         self._read_clock()
         for connection in self.connections:
             connection.drain()
-        self.loop.call_soon(self._close_listeners, alone)  # asyncio loses those that it has just accepted
+        if not self.on_uvloop:  # asyncio loses those that it has accepted in a turn if the next one closes its server
+            for server in self._servers:
+                for each in server.sockets:  # type: ignore[attr-defined]  # typeshed: only of its subclass
+                    self.loop.remove_reader(each.fileno())
+        self.loop.call_soon(self._close_listeners, alone)
 
     def _close_listeners(self, alone: bool) -> None:
         for server in self._servers:
@@ -416,12 +425,6 @@ def _host_name() -> str:
     return "".join(each for each in socket.gethostname() if each.isascii() and (each.isalnum() or each in ".-_"))
 
 
-def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
-    """The address of who is at the other end; "unix:" and 0 where it is a unix socket."""
-    peer = transport.get_extra_info("peername")
-    return (peer[0], peer[1]) if isinstance(peer, tuple) else ("unix:", 0)
-
-
 def _log_exception(worker: Worker, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A fault of the server's own: one line, the connection is closed by the transport."""
     worker.count_fault()
@@ -491,8 +494,16 @@ def serve_alone(worker: Worker, reload: Callable[[], None], stopping: Callable[[
 
 
 def serve_for(supervisor: socket.socket, worker: Worker) -> int:
-    """Run one of several workers: it says READY, is told RETIRE, DRAIN or END, and ends when the supervisor is gone."""
+    """Run one of several workers: it says READY, is told RETIRE, DRAIN or END, and ends when the supervisor is gone.
+
+    It says LEAVING when it accepts nothing any more: it was told to retire, or somebody else has told it to end
+    (SIGTERM), and then another one is started at once.
+    """
     delay, timeout = worker.config.drain_delay, worker.config.drain_timeout
+
+    def say_leaving() -> None:
+        with contextlib.suppress(OSError):  # the supervisor has gone, which will be heard next
+            supervisor.send(LEAVING)
 
     def told() -> None:
         try:
@@ -505,11 +516,16 @@ def serve_for(supervisor: socket.socket, worker: Worker) -> int:
             worker.stop(delay, timeout)
         elif RETIRE in what:
             worker.retire()
+            worker.loop.call_soon(say_leaving)  # by then its listeners are closed
         else:
             worker.loop.remove_reader(supervisor)
             worker.stop(0.0, timeout or _ORPHAN)
 
+    def leave() -> None:
+        say_leaving()
+        worker.stop(delay, timeout, alone=True)
+
     worker.loop.add_reader(supervisor, told)
-    worker.loop.add_signal_handler(signal.SIGTERM, functools.partial(worker.stop, delay, timeout, alone=True))
+    worker.loop.add_signal_handler(signal.SIGTERM, leave)
     supervisor.send(READY)
     return worker.run()

@@ -296,7 +296,7 @@ class Reader:
     closing: every answer is its connection's last. echoes: what is no page of the server's own is echoed, else refused.
     """
 
-    __slots__ = ("_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered")
+    __slots__ = ("__weakref__", "_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered")
 
     def __init__(
         self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",

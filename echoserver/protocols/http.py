@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from echoserver import counters
+from echoserver.access import client_of
 from echoserver.connection import LINGER, QUIET, Connection, Protocol
 from echoserver.messages import request as messages
 from echoserver.messages import response
@@ -72,7 +73,7 @@ class HttpEcho(Connection):
     _serving: Request
     """The request whose content is being received."""
     _began: float
-    """The loop's time when the request being received began to come; only where there is an access log."""
+    """The loop's time when the request being received began to come, 0 before; only where there is an access log."""
     awaiting: bool
     """A Gather has the transport, between two requests."""
     _since: float | None
@@ -96,6 +97,8 @@ class HttpEcho(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         worker = self.worker
+        if worker.log is not None and self.peer is None:
+            self.peer = client_of(transport)
         if worker.crowded:
             self.take_transport()
         if worker.is_full():
@@ -132,6 +135,9 @@ class HttpEcho(Connection):
         else:
             self.send_list((worker.prefix + request.answer, memoryview(data)[content:]))
             self.sent -= len(worker.prefix) + len(request.answer) + request.content_length
+        if worker.log is not None:
+            head = request.head if data.startswith(request.head) else data[:content]
+            self._log(head, 200, request.content_length, request.echoed)
 
     def _answer_all(self, data: bytes) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of what a request does
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
@@ -177,8 +183,9 @@ class HttpEcho(Connection):
                 if position > content and not request.silent:
                     out.append(data[content:position])
             else:
-                self._tell(answered, served)
-                answered = 0
+                if answered:
+                    self._tell(answered, served)
+                    answered = 0
                 position = self._answer_one(request, data, content, out)
                 if position < 0:
                     return
@@ -190,10 +197,11 @@ class HttpEcho(Connection):
                 return
         if out:  # not only empty lines
             self._flush(out)
-            self._tell(answered, served)
-            self._began = 0.0
+            if answered:
+                self._tell(answered, served)
             self._since = None
             self._expect_again(request)
+        self._began = 0.0
 
     def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
         """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
@@ -258,9 +266,10 @@ class HttpEcho(Connection):
     def _tell(self, answered: int, served: list[Request]) -> None:
         """So many requests were answered with 200; those to be logged are taken out of served."""
         self.worker.counts[_OK] += answered
-        for each in served:
-            self._log(each.head, 200, each.content_length, each.echoed)
-        served.clear()
+        if served:
+            for each in served:
+                self._log(each.head, 200, each.content_length, each.echoed)
+            served.clear()
 
     def _done(self, request: Request, received: int, sent: int, status: int = 200) -> None:
         """A request was answered; received, sent: bytes of content."""
@@ -268,24 +277,29 @@ class HttpEcho(Connection):
         if self.worker.log is not None:
             self._log(request.head, status, received, sent)
 
-    def _log_cut_off(self) -> None:
+    def _log_cut_off(self, status: int) -> None:
         """The request being received won't be answered, or not completely."""
-        request, receive = self._serving, self._receive
-        if self.worker.log is None or request is NO_REQUEST:
+        request = self._serving
+        if self.worker.log is None:
             return
-        sent = 0
-        if receive is HttpEcho._decode_chunks:
-            received = self._left
-            sent = received if self._started and not request.silent else 0
-        elif self._relayer is not None:
-            received = request.content_length - self._relayer.left
-            sent = max(0, received - self.owed)
-        elif receive is HttpEcho._gathered_elsewhere:
-            received = self.held
-        else:
-            received = request.content_length - self._left
-        self._serving = NO_REQUEST
-        self._log(request.head, _CUT_OFF, received, sent)
+        if self._begun():
+            self._log(self._head_so_far(), status, 0, 0)
+        elif request is not NO_REQUEST:
+            received = self._content_so_far()
+            begun = self._relayer is not None or (self._receive is HttpEcho._decode_chunks and self._started)
+            sent = max(0, received - self.owed) if begun and not request.silent else 0
+            self._serving = NO_REQUEST
+            self._log(request.head, status, received, sent)
+
+    def _content_so_far(self) -> int:
+        """Bytes of content that have been taken of the request being received."""
+        if self._serving is NO_REQUEST:
+            return 0
+        if self._receive is HttpEcho._decode_chunks:
+            return self._left
+        if self._receive is HttpEcho._gathered_elsewhere:
+            return self.held
+        return self._serving.content_length - (self._left if self._relayer is None else self._relayer.left)
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
         self.worker.log_request(self, head, status, received, sent, self._began)
@@ -299,13 +313,15 @@ class HttpEcho(Connection):
             pending = self._pending = bytearray()
             self._looked_at = 0
             self._since = worker.now
-            if worker.log is not None:
-                self._began = worker.loop.time()
+            self._began = 0.0
+        if worker.log is not None and not self._began:
+            self._began = worker.loop.time()
         pending += data
         self.hold(len(data))
         while pending.startswith(b"\r\n"):
             del pending[:2]
         if not pending or pending == b"\r":
+            self._began = 0.0
             return
         if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
             try:
@@ -389,6 +405,7 @@ class HttpEcho(Connection):
         elif not rest and not request.expects and self._may_repeat(request):
             self._content_done(request)
             self._serving = NO_REQUEST
+            self._began = 0.0
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
             self.awaiting = True
         else:
@@ -418,7 +435,13 @@ class HttpEcho(Connection):
     def _relayed(self) -> None:
         self._relayer = None
         self.take_transport()
-        self._next(self._serving, b"")
+        request = self._serving
+        if request.keep_alive:
+            self._next(request, b"")
+        else:  # what is behind the content has not been read: whether there is anything is not known
+            self._content_done(request)
+            self._serving = NO_REQUEST
+            self._last(more=True)
 
     def _relayed_elsewhere(self, data: bytes) -> None:
         raise AssertionError("a Relay has the transport")
@@ -445,14 +468,14 @@ class HttpEcho(Connection):
         request, worker = self._serving, self.worker
         try:
             content, end = self._decoder.feed(data, position)
-            self._left += len(content)
-            if not self._is_taken(self._left):
+            if not self._is_taken(self._left + len(content)):
                 raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
+            self._left += len(content)
         except Refusal as refusal:
             self._flush(out)
             if self._started:
                 worker.counts[_ERRORS[refusal.status]] += 1
-                self._cut_short()
+                self._cut_short(refusal.status)
             else:
                 self._refuse(refusal, request.head)
             return -1
@@ -472,9 +495,9 @@ class HttpEcho(Connection):
         self._receive = HttpEcho._answer_all
         return end
 
-    def _cut_short(self) -> None:
+    def _cut_short(self, status: int) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
-        self._log_cut_off()
+        self._log_cut_off(status)
         self._lingering = True
         self._drop_all()
 
@@ -513,7 +536,7 @@ class HttpEcho(Connection):
         before = self._request
         if request is before:
             return
-        if self.behind is not None or self.worker.log is not None or not self._may_repeat(request):
+        if self.behind is not None or not self._may_repeat(request):
             self._remember(NO_REQUEST)
             return
         self._remember(request)
@@ -559,9 +582,10 @@ class HttpEcho(Connection):
         if error is not None:
             worker.counts[error] += 1
         if worker.log is not None:
-            self._log(
-                head or self._serving.head, status, 0, 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
-            )
+            if not head and self._serving is not NO_REQUEST:
+                head = self._serving.head
+            sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
+            self._log(head, status, self._content_so_far(), sent)
         self._serving = NO_REQUEST
         self._lingering = True
         self._drop_all()
@@ -616,7 +640,7 @@ class HttpEcho(Connection):
         return bytes(self._pending or b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._log_cut_off()
+        self._log_cut_off(_CUT_OFF)
         self._relayer = None
         super().connection_lost(exc)
         self._pending = self._lent = None

@@ -34,11 +34,8 @@ class Relay(StandIn):
         connection.sent += nbytes
         try:
             sent = write(self._descriptor, data)
-        except BlockingIOError:
+        except OSError:  # no room, or an error: the transport will meet it too, and end the connection as it does any
             sent = 0
-        except OSError:
-            connection.cut()
-            return
         if sent != nbytes:
             connection.transport.write(bytes(data[sent:]))
 

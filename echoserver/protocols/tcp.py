@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from echoserver import counters
+from echoserver.access import client_of
 from echoserver.connection import QUIET, Connection, Protocol
 from echoserver.protocols.relay import Relay
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _IDLE = counters.index("timeouts", "idle")
 _TOO_MANY = counters.index("errors", "too_many_connections")
 _DRAINING = counters.index("errors", "draining")
+_OK, _CUT_OFF, _UNAVAILABLE = 200, 499, 503  # as nginx has them (ngx_stream_core_module, $status), and 499 of HTTP
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
 
 
@@ -26,19 +28,22 @@ class TcpEcho(Connection):
     matters (--idle-timeout, a drain) _stamped.
     """
 
-    __slots__ = ("_began", "_total", "data_received")
+    __slots__ = ("_began", "_status", "_total", "data_received")
 
     PROTOCOL = Protocol("tcp")
     data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
     """None: a Relay has the transport."""
     _began: float
     """The loop's time at the beginning, where there is an access log."""
+    _status: int
+    """What the access log says of a connection that did not end in an error."""
     _total: int
     """Bytes read that are among the worker's counters."""
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self.data_received = None
+        self._status = _OK
         self._total = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -46,16 +51,20 @@ class TcpEcho(Connection):
         worker = self.worker
         if worker.log is not None:
             self._began = worker.loop.time()
+            self.peer = self.peer or client_of(transport)
         if worker.is_full():
-            worker.counts[_TOO_MANY] += 1
-            self.cut()
+            self._refuse(_TOO_MANY)
         elif worker.refuses:
-            worker.counts[_DRAINING] += 1
-            self.cut()
+            self._refuse(_DRAINING)
         elif worker.crowded:
             self.transport.set_protocol(Relay(self))
         else:
             self._receive_with(self._first)
+
+    def _refuse(self, error: int) -> None:
+        self.worker.counts[error] += 1
+        self._status = _UNAVAILABLE
+        self.cut()
 
     def take(self, data: bytes) -> None:
         if self.data_received is not None:
@@ -77,7 +86,8 @@ class TcpEcho(Connection):
             if worker.config.idle_timeout or worker.draining:
                 self._receive_with(self._stamped)
             else:
-                self._receive_with(self._counted if worker.counting else self.transport.write)
+                counted = worker.counting or worker.log is not None
+                self._receive_with(self._counted if counted else self.transport.write)
 
     def _counted(self, data: bytes) -> None:
         self.received += len(data)
@@ -112,7 +122,8 @@ class TcpEcho(Connection):
         super().connection_lost(exc)
         self.data_received = None  # a bound method of self: a cycle
         if log is not None:
-            self.worker.log_connection(self, self._total, self._total - owed, self._began, 200 if exc is None else 499)
+            status = self._status if exc is None else _CUT_OFF
+            self.worker.log_connection(self, self._total, self._total - owed, self._began, status)
 
     def sweep(self, now: float) -> None:
         if self.stalled(now, self.worker.config.idle_timeout):

@@ -57,7 +57,11 @@ class UdpEcho:
         if address[1] in self._no_answer_to:
             self.ignored += 1
             return
-        self._socket.sendto(self._buffer[:size], address)
+        try:
+            self._socket.sendto(self._buffer[:size], address)
+        except OSError:
+            self.ignored += 1
+            raise
         self.echoed += 1
         self.sent += size
 
@@ -67,6 +71,10 @@ class UdpEcho:
         if address[1] in self._no_answer_to:
             self.ignored += 1
             return
-        self._socket.sendmsg([self._buffer[:size]], ancillary, 0, address)
+        try:
+            self._socket.sendmsg([self._buffer[:size]], ancillary, 0, address)
+        except OSError:
+            self.ignored += 1
+            raise
         self.echoed += 1
         self.sent += size

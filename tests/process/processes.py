@@ -19,7 +19,8 @@ from tests.servers import COMMAND, PATIENCE, Server, read_exactly, wait_for
 class Group(Server):
     """A server in a session of its own, as a terminal or a container starts it: nothing of it outlives the context.
 
-    before: a command that ends by executing its arguments (unshare, sh -c ... exec "$@").
+    before: a command that ends by executing its arguments (unshare, sh -c ... exec "$@"). pass_fds: descriptors that it
+    inherits. output: a descriptor for its stdout. defaults: listeners that no option names get free ports.
     """
 
     def __init__(
@@ -28,12 +29,16 @@ class Group(Server):
         allow_errors: bool = False,
         environment: dict[str, str] | None = None,
         before: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        output: int | None = None,
+        defaults: bool = True,
     ) -> None:
         given = " ".join(options)
-        ports = [word for name in ("http", "tcp", "udp") if f"--{name} " not in given for word in (f"--{name}", "0")]
+        free = [name for name in ("http", "tcp", "udp") if defaults and f"--{name} " not in given]
+        ports = [word for name in free for word in (f"--{name}", "0")]
         self._allow_errors = allow_errors
         self.process = subprocess.Popen(
-            [*before, *COMMAND, *ports, *options], start_new_session=True,
+            [*before, *COMMAND, *ports, *options], start_new_session=True, pass_fds=pass_fds, stdout=output,
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
         )  # fmt: skip
         self.lines: list[str] = []
@@ -68,6 +73,12 @@ class Group(Server):
     def signal_group(self, number: signal.Signals) -> None:
         """To every process of it, as a terminal does."""
         os.killpg(self.process.pid, number)
+
+    def reload(self) -> None:
+        """SIGHUP; returns when it says that the reload is over."""
+        before = self.lines.count("echoserver: reloaded")
+        self.send_signal(signal.SIGHUP)
+        wait_for(lambda: self.lines.count("echoserver: reloaded") > before, "the reload")
 
     def refuses(self, protocol: str = "http") -> bool:
         """Whether a new connection is refused."""
@@ -238,6 +249,13 @@ def connections_by_worker(server: Server, number: int = 64) -> Iterator[dict[int
         yield owned
 
 
+def owner(server: Server, connection: socket.socket) -> int:
+    """The process that serves a connection over loopback."""
+    inode = _other_side(connection)[9]
+    (found,) = [pid for pid in server.children() if inode in _sockets(pid)]
+    return found
+
+
 def echoes(connection: socket.socket) -> bool:
     """Whether a TCP connection is served."""
     connection.sendall(b"ping")
@@ -254,6 +272,17 @@ def ping(port: int, data: bytes = b"ping", family: socket.AddressFamily = socket
             return client.recv(2048) == data
         except TimeoutError:
             return False
+
+
+def samples(page: str) -> dict[str, float]:
+    """What a page of metrics says: under each name with its labels but for worker's the sum over the workers."""
+    found: dict[str, float] = {}
+    for line in page.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            name = re.sub(r'worker="\d+",?', "", name).replace(",}", "}").removesuffix("{}")
+            found[name] = found.get(name, 0) + float(value)
+    return found
 
 
 def unix_connect(path: str) -> socket.socket:

@@ -374,7 +374,8 @@ def test_costs(only_what_is_needed: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     of_load = figures.load(tmp_path / "costs.json")["loads"]["post64"]
     assert set(of_load["arms"]) == {
-        "echoserver", "without metrics", "scraped each second", "access log, text", "access log, json", "no X-Served-By",
+        "echoserver", "without metrics", "scraped each second", "access log, text", "access log, json",
+        "no X-Served-By",
     }  # fmt: skip
     assert all(arm["ratio"]["echoserver"] > 0 for arm in of_load["arms"].values())
     assert "x echoserver" in done.stdout

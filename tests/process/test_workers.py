@@ -42,7 +42,7 @@ def test_a_worker_that_is_terminated_drains_and_is_replaced() -> None:
         assert echoes(client)
         assert client.recv(1) == b""
         wait_for(lambda: server.replaced(victim, number=3), "another worker")
-        assert f"echoserver: worker {victim} ended with 0: starting another" in server.lines
+        assert f"echoserver: worker {victim} was told to end: starting another" in server.lines
         assert all(echoes(client) for pid in others for client in owned[pid])
         assert {server.get("/readyz") for _ in range(20)} == {200}
 

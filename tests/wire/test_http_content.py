@@ -249,3 +249,11 @@ def test_a_connection_that_ends_behind_its_client_ends_once(loop: str, protocol:
         while part := client.recv(MIB):
             received += part
         assert received[-len(content) :] == content
+
+
+def test_what_comes_behind_the_last_relayed_content_destroys_no_answer(client: HttpClient) -> None:
+    """More than --buffer-limit, and the connection is to be closed: requests behind it are read and dropped."""
+    content = os.urandom(17 * MIB)
+    with sending(client.socket, post(len(content), "Connection: close") + content + GET * 50_000):
+        assert_echo(client, content)
+        assert client.rest() == b""

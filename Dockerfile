@@ -6,7 +6,7 @@
 #   slim      the ordinary Python image and wheels: a shell, pip, a debugger if you want one
 #   alpine    Alpine and the static executable: a shell and a package manager
 #   scratch   the static executable and nothing else
-#   minimal   the same without TLS
+#   minimal   the same without TLS and metrics
 #
 # What is in the executable, and how it is made: docker/README.md. Machines without python.org or openssl.org put the two
 # archives into docker/sources.

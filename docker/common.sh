@@ -5,7 +5,7 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800} LC_ALL=C PYTHONHASHSEED
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 jobs=$(nproc)
 cc=$WORK/bin/cc
-python=$WORK/python uvloop=$WORK/uvloop httptools=$WORK/httptools openssl=$WORK/openssl
+python=$WORK/python uvloop=$WORK/uvloop httptools=$WORK/httptools openssl=$WORK/openssl metrics=$WORK/metrics
 profile=$WORK/profile/profile-$(uname -m).tar.xz # the same in ./sources spares the training
 
 # No unwind tables: nothing here throws C++ exceptions, and they are 390 KB.

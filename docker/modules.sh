@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# modules.sh VARIANT: which modules go in, and the block that holds them. scratch: all; minimal: TLS is left out.
+# modules.sh VARIANT: which modules go in, and the block that holds them. scratch: all; minimal: no TLS, no metrics.
 source "$(dirname "$0")/common.sh"
 folder=$WORK/modules/$1 lib=$WORK/modules/$1/lib
 
@@ -10,6 +10,8 @@ tar -C "$python/Lib" -c --exclude={test,tests,idlelib,tkinter,ensurepip,turtlede
 cp -r "$uvloop/uvloop" "$httptools/httptools" "$here/../echoserver" "$here"/stand_ins/ascii/. "$lib/"
 if [ "$1" = minimal ]; then
     cp -r "$here"/stand_ins/no_tls/. "$lib/"
+else
+    cp -r "$metrics/prometheus_client" "$here"/stand_ins/no_servers/. "$lib/"
 fi
 
 run() { CONSOLE_PATH=$lib "$WORK/console" "$@"; }

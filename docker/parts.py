@@ -33,13 +33,14 @@ OURS = "echoserver: main() and the table of modules"
 MODULES = {
     "echoserver": "echoserver: modules, deflated",
     "httptools": "httptools: modules, deflated",
+    "prometheus_client": "prometheus_client: modules, deflated",
     "uvloop": "uvloop: modules, deflated",
     "": "standard library: modules, deflated",
 }
 REST = "headers, alignment, and what is not attributed"
 PARTS = (
     CPYTHON, COMPILER, UNICODE, IMPORTLIB, C_MODULES, MODULES[""], UVLOOP, LIBUV, MODULES["uvloop"], HTTPTOOLS,
-    MODULES["httptools"], OPENSSL, MUSL, ZLIB, OURS, MODULES["echoserver"], REST,
+    MODULES["httptools"], MODULES["prometheus_client"], OPENSSL, MUSL, ZLIB, OURS, MODULES["echoserver"], REST,
 )  # fmt: skip
 
 _ARCHIVES = {

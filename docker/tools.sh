@@ -7,6 +7,7 @@ log=$WORK/tools.log
 unpack "$SOURCES"/Python-*.tar.xz "$python"
 unpack "$SOURCES"/uvloop-*.tar.gz "$uvloop"
 unpack "$SOURCES"/httptools-*.tar.gz "$httptools"
+python3 -m zipfile -e "$SOURCES"/prometheus_client-*.whl "$metrics"
 cd "$python"
 cp "$here/Setup.local" Modules/Setup.local
 ./configure CC="$cc" AR=gcc-ar RANLIB=gcc-ranlib MODULE_BUILDTYPE=static LINKFORSHARED=" " OPT="-DNDEBUG -fwrapv" \

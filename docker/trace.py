@@ -20,7 +20,7 @@ def main():
     ):  # fmt: skip
         _end(_watched(_command, *words), code)
     _serve([], _use)
-    _serve(["--loop=asyncio"], _use)
+    _serve(["--loop=asyncio", "--access-log=json", "--log-format=json", "--log-level=debug"], _use)
     _serve([f"--tcp=unix:/tmp/trace-{os.getpid()}", "--workers=2"], _use_and_kill)
     read, write = os.pipe()
     wanted = _child(lambda: os.write(write, " ".join(_wanted()).encode()) and 0)
@@ -72,6 +72,7 @@ def _serve(options, use):
 
     def serve():
         os.dup2(write, 2)
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
         return _command("--http=0", "--tcp=0", "--udp=0", *options)
 
     server = _watched(serve)
@@ -90,7 +91,7 @@ def _client(use, server, read, write):
     with open(read) as lines:
         for line in lines:
             said += line
-            if line.endswith("ready\n"):
+            if "ready" in line:
                 break
         else:
             sys.exit(f"trace.py: no server: {said}")
@@ -110,12 +111,12 @@ def _use(pid, ports):
     for size in (3, 300_000, 40 << 20):
         ask(http, size, post % size + bytes(size))
     ask(http, 0, b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 3, b"GET / HTTP/1.0\r\n\r\n")
-    for path in (b"healthz", b"readyz"):
-        ask(http, b"HTTP/1.1 200 ", b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+    for path in (b"healthz", b"readyz", b"metrics"):
+        ask(http, b"HTTP/1.1 ", b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
     for line in (b"TRACE / HTTP/1.1", b"HEAD / HTTP/1.1", b"CONNECT a:1 HTTP/1.1", b"GET / HTTP/3.0", b"x", b"G\0"):
         ask(http, b"HTTP/1.1 ", line + b"\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n")
     chunks = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
-    ask(http, b"HTTP/1.1 100 ", chunks, b"3\r\nabc\r\n", b"0\r\n\r\n")
+    ask(http, b"HTTP/1.1 100 ", chunks, None, b"3\r\nabc\r\n", b"0\r\n\r\n")
     ask(http, b"HTTP/1.1 ", chunks, b"zz\r\n")
     ask(http, b"HTTP/1.1 400 ", post % 1000, b"x")
     if "tcp" in ports:
@@ -150,17 +151,24 @@ def _children(pid):
 
 
 def _ask(port, expected, *parts):
-    """Send parts, each on its own, and read to the end: so many bytes at least, or some that begin so."""
+    """Send parts, each on its own, and read to the end: so many bytes at least, or some that begin so.
+
+    None among the parts: an answer to those before it is awaited.
+    """
     import socket
     import threading
     import time
 
+    answered = threading.Event()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
 
         def send():
             for part in parts:
-                client.sendall(part)
-                time.sleep(0.02)
+                if part is None:
+                    answered.wait(60)
+                else:
+                    client.sendall(part)
+                    time.sleep(0.02)
             client.shutdown(socket.SHUT_WR)
 
         sender = threading.Thread(target=send)
@@ -168,6 +176,7 @@ def _ask(port, expected, *parts):
         answer = bytearray()
         while got := client.recv(1 << 20):
             answer += got
+            answered.set()
         sender.join()
     if not (len(answer) >= expected if isinstance(expected, int) else answer.startswith(expected)):
         sys.exit(f"trace.py: {bytes(answer[:80])} where {expected} was expected")
@@ -179,6 +188,7 @@ def _ask(port, expected, *parts):
 def _wanted():
     """The MODULEs, the package's modules, and what they import; also names within modules."""
     import ast
+    import importlib.util
     import pathlib
 
     folder = next(each for each in map(pathlib.Path, sys.path) if (each / "echoserver").is_dir())
@@ -190,7 +200,9 @@ def _wanted():
                 wanted |= {each.name for each in node.names}
             elif isinstance(node, ast.ImportFrom):
                 wanted |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
-    return sorted(wanted - {"echoserver.__main__"})  # the executable has a main of its own
+    missing = set() if importlib.util.find_spec("prometheus_client") else {"prometheus_client"}
+    # the executable has a main of its own
+    return sorted(each for each in wanted - {"echoserver.__main__"} if each.partition(".")[0] not in missing)
 
 
 def _import(*names):

@@ -1,6 +1,7 @@
 """TLS, metrics and the access log in containers; minimal says that it has neither of the first two."""
 
 import json
+import re
 import ssl
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_tls(variant: Variant, tmp_path: Path, certificates: Certificates, versi
             http = HttpClient(client)
             answer = http.ask(request("POST / HTTP/1.1", f"Content-Length: {len(MIB)}", content=MIB))
             assert answer.content == MIB
-            assert answer["x-client-subject"] == "CN=a\\, b,O=echo & co\\, ltd"
+            assert re.fullmatch(r"CN=a\\, b,.*O=echo & co\\, ltd", answer["x-client-subject"] or "")
             http.file.close()
         with context.wrap_socket(server.connect("tls"), server_hostname="127.0.0.1") as client:
             client.sendall(MIB[:10000])

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from typing import TextIO
 
 log = logging.getLogger("echoserver")
 
@@ -23,12 +24,17 @@ class _Json(logging.Formatter):
         return json.dumps(said)
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
+        """Nobody reads stderr any more: no reason to stop, nor to end with an error for what it has not written."""
+        sys.stderr = None
+
+
 def configure(style: str, level: str, worker: int | None = None) -> None:
     """Have this process's lines look so: style text or json, from a level on; worker: its number, if it is one."""
     formatter = _Json(worker) if style == "json" else logging.Formatter("echoserver: %(message)s")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(formatter)
-    logging.raiseExceptions = False  # a stderr that is gone is no reason to stop
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(level.upper())

@@ -499,8 +499,8 @@ USAGE = {
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
     ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",
     ("images", "--runs", "0"): "--runs: '0' is not a count: expected a whole number from 1",
-    ("race",): "compare | images | report | gate: invalid choice: 'race'",
-    (): "the following arguments are required: compare | images | report | gate",
+    ("race",): "compare | costs | images | report | gate: invalid choice: 'race'",
+    (): "the following arguments are required: compare | costs | images | report | gate",
 }
 
 

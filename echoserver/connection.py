@@ -235,9 +235,9 @@ class Connection(asyncio.Protocol):
         """Whether nothing has been read, nor anything that waits been sent, for timeout seconds (0: never)."""
         if self.behind is not None:
             waiting = self.transport.get_write_buffer_size() + len(self.behind)
-            if waiting != self.waiting:
-                self.waiting = waiting
+            if waiting < self.waiting:
                 self.stamp = now
+            self.waiting = waiting
         return 0 < timeout <= now - self.stamp
 
     def idle(self) -> bool:

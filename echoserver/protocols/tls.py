@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from echoserver import counters
-from echoserver.connection import LINGER
+from echoserver.connection import LINGER, Connection
 from echoserver.protocols.stage import Echo, Stage
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Tls(Stage):
     """The handshake, and afterwards the transport of the protocol that comes next, which takes its place."""
 
     __slots__ = (
-        "_buffered", "_closing", "_dropping", "_ended", "_fin", "_incoming", "_next", "_outgoing", "_paused",
-        "_protocol", "_ssl",
+        "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_incoming", "_next", "_outgoing",
+        "_paused", "_protocol", "_ssl",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
@@ -49,6 +49,7 @@ class Tls(Stage):
         super().__init__(worker)
         self._next = following
         self._protocol = None
+        self._connection: Connection | None = None  # whose transport this is, whatever takes its place as a protocol
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffered = self._closing = self._dropping = self._ended = self._fin = self._paused = False
@@ -56,7 +57,7 @@ class Tls(Stage):
     # --- a protocol, to the transport below ---
 
     def connection_lost(self, exc: Exception | None) -> None:
-        protocol, self._protocol = self._protocol, None
+        protocol, self._protocol, self._connection = self._protocol, None, None
         self._closing = True
         if protocol is None:
             super().connection_lost(exc)
@@ -118,6 +119,7 @@ class Tls(Stage):
             return
         self.worker.connections.discard(self)
         self._flush()
+        self._connection = protocol
         self.set_protocol(protocol)
         protocol.connection_made(self)  # type: ignore[arg-type]  # a transport by what it can do
         self._deliver()
@@ -164,7 +166,14 @@ class Tls(Stage):
             self._flush()  # an alert
             self.abort()
             return
-        self._flush()  # an answer to a key update
+        self._answer()
+
+    def _answer(self) -> None:
+        """Send what OpenSSL has to say to key updates: a client may ask for many, and never read."""
+        size, connection = self._outgoing.pending, self._connection
+        self._flush()
+        if size and connection is not None and connection.behind is not None:
+            connection.keep(size)
 
     def _has_read(self) -> bool:
         """Whether anything of what has been read is left, encrypted or not: SSLWantReadError takes longer to say so."""

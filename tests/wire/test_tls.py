@@ -1,6 +1,8 @@
 """TLS over real sockets: who gets in, what is echoed, and how connections end."""
 
 import contextlib
+import ctypes
+import ctypes.util
 import os
 import re
 import select
@@ -9,7 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +24,7 @@ from tests.tls_bridge import Bridge
 MIB = 1 << 20
 GET = request("GET / HTTP/1.1")
 LOOPS = ["uvloop", "asyncio"]
+LIBSSL = ctypes.util.find_library("ssl")
 CURL = ("curl", "--silent", "--show-error", "--max-time", str(int(PATIENCE)), "--noproxy", "*")
 
 on_each_loop = pytest.mark.parametrize("loop", LOOPS)
@@ -502,6 +505,52 @@ def test_a_client_that_never_reads_is_bounded(certificates: Certificates, loop: 
             received = client.receive()
         assert received == block * (sent + bool(view)) + b"end"
         assert grown < 12 * MIB, f"{grown / MIB:.1f} MiB"
+
+
+@pytest.mark.skipif(not LIBSSL, reason="there is no libssl that ctypes could load")
+@on_each_loop
+def test_a_client_that_only_asks_for_new_keys_is_bounded(certificates: Certificates, loop: str) -> None:
+    """Each KeyUpdate wants one in return (RFC 8446 section 4.6.3): answers that nobody reads are kept like any echo."""
+    most = 32 * MIB  # of requests: several times what the kernels and the limit hold
+    with start(certificates, "--loop", loop, "--buffer-limit", "1MiB") as server, server.connect("tls") as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ask = asks_for_keys(client)
+        before, sent = server.resident(), 0
+        while sent < most:
+            if ask():
+                sent += 27  # a record
+            elif not select.select([], [client], [], 1)[1]:
+                break
+        assert sent < most, "it is read on and on"
+        assert server.resident() - before < 8 * MIB
+
+
+def asks_for_keys(client: socket.socket) -> Callable[[], bool]:
+    """Shake hands on the socket, and return what sends one KeyUpdate(update_requested); False: there is no room.
+
+    The standard library can't send one.
+    """
+    lib = ctypes.CDLL(LIBSSL)
+    for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+        getattr(lib, name).restype = ctypes.c_void_p
+    client.setblocking(True)
+    connection = ctypes.c_void_p(
+        lib.SSL_new(ctypes.c_void_p(lib.SSL_CTX_new(ctypes.c_void_p(lib.TLS_client_method()))))
+    )
+    assert lib.SSL_set_fd(connection, client.fileno()) == 1
+    assert lib.SSL_connect(connection) == 1
+    assert lib.SSL_write(connection, b"x", 1) == 1
+    client.setblocking(False)
+    pending = False
+
+    def ask() -> bool:
+        nonlocal pending
+        if not pending:
+            assert lib.SSL_key_update(connection, 1) == 1
+        pending = lib.SSL_do_handshake(connection) != 1
+        return not pending
+
+    return ask
 
 
 def test_an_error_reaches_a_client_that_goes_on(certificates: Certificates) -> None:

@@ -3,9 +3,9 @@
 import contextlib
 import dataclasses
 import http.client
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
 
 from bench import arms, running
@@ -51,14 +51,13 @@ def _scraped(protocol: str, cpus: set[int]) -> Iterator[Running]:
     with running.folder() as name:
         where, admin = running.free_port(), running.free_port()
         words = [*arms.echoserver(where, protocol, Path(name)), "--admin", f"127.0.0.1:{admin}"]
-        with Server("scraped", words, where, cpus, Path(name)) as server:
-            scraper = threading.Thread(target=_scrape, args=(int(admin), done), daemon=True)
-            scraper.start()
+        with Server("scraped", words, where, cpus, Path(name)) as server, futures.ThreadPoolExecutor(1) as pool:
+            scraping = pool.submit(_scrape, int(admin), done)
             try:
                 yield server
             finally:
                 done.set()
-                scraper.join()
+            scraping.result()  # a figure without its scraper is none
 
 
 def _scrape(port: int, done: threading.Event) -> None:
@@ -66,8 +65,8 @@ def _scrape(port: int, done: threading.Event) -> None:
     while not done.wait(_INTERVAL):
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
-        if answer.status != 200 or b"echoserver_requests_total" not in answer.read():
-            print(f"bench: /metrics: {answer.status}", file=sys.stderr)
+        if b"echoserver_requests_total" not in answer.read():
+            raise OSError(f"/metrics: {answer.status}")
     connection.close()
 
 

@@ -160,6 +160,8 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
         where = said.admin or said.http or said.https
         if where is None:
             raise config.ConfigError("HTTP is off: expected a URL to ask")
+        if where is said.https and said.tls_client_ca:
+            raise config.ConfigError("--https wants a client certificate: expected --admin, or a URL to ask")
         if where.descriptors:
             raise config.ConfigError(f"{where} says nothing of an address: expected a URL to ask")
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}

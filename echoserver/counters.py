@@ -34,7 +34,7 @@ COUNTERS = (
         (
             "bad_request", "content_too_long", "header_too_long", "expectation", "not_found", "not_implemented",
             "version", "too_many_connections", "too_much_memory", "draining", "proxy_protocol", "tls_handshake",
-            "plain_http", "reset", "accept", "internal",
+            "plain_http", "reset", "internal",
         ),
     ),
     Counter(

@@ -71,6 +71,8 @@ def _serve_alone(settings: config.Config, reservation: listeners.Reservation, co
         return NOT_STARTED
 
     def reload() -> None:
+        if only.stopping:
+            return
         systemd.reloading()
         try:
             common.contexts.update(_contexts(settings))
@@ -244,8 +246,8 @@ class Supervisor:
             theirs.setblocking(False)
             opened = worker.open_worker(self._config, self._reservation, self._common, number, row)
             return worker.serve_for(theirs, opened)
-        except (listeners.CannotListen, OSError) as error:
-            log.error("%s", error)
+        except OSError as error:
+            log.error("cannot start: %s", error.strerror or error)
             return NOT_STARTED
         except Exception as error:  # noqa: BLE001 - nothing may get past os._exit
             log.error("a worker failed: %r", error)
@@ -285,6 +287,8 @@ class Supervisor:
         if child.replaces is not None:
             self._not_reloaded(f"worker {child.pid} {how} at its start, the one before goes on")
             self._to_replace.clear()
+            if child.replaces.retiring:  # it does not: somebody has told it to end meanwhile
+                self._restart(child.number)
             self._replace_next()
             return
         short = time.monotonic() - child.started < _SHORT_LIFE
@@ -313,6 +317,8 @@ class Supervisor:
         """A worker said that it is ready, or closed its end of the channel: then it is about to end."""
         try:
             said = child.channel.recv(16)
+        except BlockingIOError:
+            return
         except OSError:
             said = b""
         if not said:
@@ -338,6 +344,8 @@ class Supervisor:
         if child.retiring or self._stopping:  # as it was told to
             return
         child.retiring = True
+        if any(each.replaces is child for each in self._children.values()):
+            return  # a reload has started it already
         log.warning("worker %d was told to end: starting another", child.pid)
         self._restart(child.number)
 

@@ -117,9 +117,8 @@ class Worker:
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
-        self.owed_limit = (
-            settings.buffer_total // 2
-        )  # what is under way when it is reached, and malloc's share, come on top
+        # what is under way when it is reached, and malloc's share, come on top
+        self.owed_limit = settings.buffer_total // 2
         self.crowded = self.stopping = self.draining = self.refuses = self.hurried = False
         deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout)
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))

@@ -62,6 +62,8 @@ class HttpEcho(Connection):
     )  # fmt: skip
 
     PROTOCOL = Protocol("http")
+    LIMITED = True
+    """--max-connections is for connections like this one."""
     reader: messages.Reader
     """Reads header sections for connections like this one."""
 
@@ -101,8 +103,9 @@ class HttpEcho(Connection):
             self.peer = client_of(transport)
         if worker.crowded:
             self.take_transport()
-        if worker.is_full():
+        if self.LIMITED and worker.is_full():
             if len(worker.connections) > worker.max_connections + worker.refusals:
+                worker.counts[_FULL] += 1
                 self.cut()
             else:
                 self._refuse(Refusal(503, "too many connections"), error=_FULL)
@@ -726,6 +729,7 @@ class Admin(HttpEcho):
     __slots__ = ()
 
     PROTOCOL = Protocol("admin")
+    LIMITED = False  # a worker that is full is alive, and its metrics say that it is
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)

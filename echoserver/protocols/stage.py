@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from echoserver import counters
 from echoserver.connection import QUIET, Connection
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 Echo = Callable[["Worker"], Connection]
 Next = Callable[["Worker"], "Connection | Stage"]
 """What makes that which comes after a stage."""
+
+
+_FULL = counters.index("errors", "too_many_connections")
 
 
 class Stage(asyncio.BufferedProtocol):
@@ -38,6 +42,7 @@ class Stage(asyncio.BufferedProtocol):
         worker = self.worker
         worker.connections.add(self)
         if worker.is_full() and len(worker.connections) > worker.max_connections + worker.refusals:
+            worker.counts[_FULL] += 1
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -146,6 +146,17 @@ def test_the_pages_are_at_the_admin_listener_and_nowhere_else(workers: str, unix
             assert exchange(connect(), request("GET /readyz HTTP/1.1")) == (200, b"ready\n")
 
 
+@alone_and_several
+def test_a_full_server_still_answers_its_probes(workers: str) -> None:
+    options = ("--workers", workers, "--max-connections", "1", "--admin", "127.0.0.1:0")
+    with Group(*options) as server, contextlib.ExitStack() as held:
+        while server.get() == 200:
+            held.enter_context(server.connect())
+        for path in ("/healthz", "/readyz", "/metrics"):
+            for _ in range(8):
+                assert exchange(server.connect("admin"), request(f"GET {path} HTTP/1.1"))[0] == 200
+
+
 def test_the_admin_listener_says_that_a_drain_has_begun(tmp_path: Path) -> None:
     path = f"{tmp_path}/admin.sock"
     with Group("--workers", "2", "--admin", f"unix:{path}", "--drain-delay", "60s") as server:

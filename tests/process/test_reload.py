@@ -18,6 +18,7 @@ from tests.process.processes import (
     Group,
     alive,
     echoes,
+    exchange,
     half_sent,
     owner,
     receive,
@@ -598,6 +599,24 @@ def test_a_terminated_worker_is_replaced_before_its_last_connection_ends() -> No
         client.sendall(HALF_CONTENT.rest)
         assert receive(client).content == HALF_CONTENT.content
         wait_for(lambda: len(server.children()) == 2, "the end of the drain")
+
+
+def test_a_worker_that_is_terminated_in_a_reload_gets_one_successor() -> None:
+    """Its successor has been started, and is not ready yet."""
+    with Group("--workers", "2") as server:
+        for _ in range(SEVERAL):
+            former = server.children()
+            before = server.lines.count("echoserver: reloaded")
+            server.send_signal(signal.SIGHUP)
+            wait_for(lambda former=former: set(server.children()) != set(former), "a successor")  # type: ignore[misc]
+            for pid in former:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            wait_for(lambda: server.lines.count("echoserver: reloaded") > before, "the reload")  # noqa: B023
+            wait_for(lambda former=former: not set(server.children()) & set(former), "their end")  # type: ignore[misc]
+            wait_for(lambda: len(server.children()) == 2, "two workers and no more")
+            page = samples(exchange(server.connect(), request("GET /metrics HTTP/1.1"))[1].decode())
+            assert page["echoserver_processes"] == 2
 
 
 def test_one_worker_reads_again_what_there_is() -> None:

@@ -271,6 +271,12 @@ def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], exp
     assert (str(where), path, *(["TLS"] if secure else []), *(["preamble"] if preamble else [])) == expected
 
 
+def test_healthcheck_where_clients_need_certificates(capsys: pytest.CaptureFixture[str]) -> None:
+    served = {"HTTP": "off", "HTTPS": "9", "TLS_CERT": "c", "TLS_CLIENT_CA": "ca"}
+    assert cli.healthcheck([], {f"ECHOSERVER_{name}": text for name, text in served.items()}) == 1
+    assert "--https wants a client certificate" in capsys.readouterr().err
+
+
 def test_healthcheck_of_an_inherited_socket_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.healthcheck([], {"ECHOSERVER_HTTP": "fd:3"}) == 1
     assert capsys.readouterr().err == "echoserver healthcheck: fd:3 says nothing of an address: expected a URL to ask\n"

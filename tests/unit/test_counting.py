@@ -131,7 +131,7 @@ class Log:
         assert entry.duration >= 0
         now = self._worker.time + self._worker.loop.time() - self._worker.now
         assert now - 60 < entry.when <= now + 0.001
-        assert abs(entry.when + entry.duration - now) < 0.01, "it is over now"
+        assert -0.001 < now - (entry.when + entry.duration) < 5, "it is over now"  # and a machine may be busy
         assert entry.received >= 0
         assert entry.sent >= 0
         self.entries.append(entry)
@@ -401,7 +401,7 @@ def test_too_many_connections_are_counted(worker: Worker) -> None:
         check(worker, first, second, third)
     with Client(TcpEcho(worker)), Client(TcpEcho(worker)) as too_many:
         assert too_many.lost
-    assert scrape(worker)["errors", "too_many_connections"] == 2
+    assert scrape(worker)["errors", "too_many_connections"] == 3
     assert scrape(worker)["connections_closed", "tcp"] == 2
 
 

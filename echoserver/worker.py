@@ -23,6 +23,7 @@ from echoserver import config, counters, listeners
 from echoserver.access import AccessLog, client_of
 from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
+from echoserver.logs import log
 from echoserver.messages import metrics, response
 from echoserver.messages.request import PAGES, Reader
 from echoserver.protocols.http import Admin, HttpEcho, HttpsEcho
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """What is blocked until there is somebody to handle it."""
-
-log = logging.getLogger("echoserver")
 
 _READ = 256 << 10  # bytes read at a time by a relay
 _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
@@ -57,6 +56,7 @@ _UDP_RECEIVED, _UDP_SENT = (counters.index(f"{each}_bytes", "udp") for each in (
 _ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
 _LAG = counters.index("event_loop_lag", str(counters.LAG_BOUNDS[0]))
 _LAG_SUM = counters.index("event_loop_lag_microseconds")
+_TEXT = b"text/plain; charset=utf-8"
 _CUT, _FAULT = counters.index("timeouts", "drain"), counters.index("errors", "internal")
 
 
@@ -100,12 +100,15 @@ class Worker:
         self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, common: Common | None = None,
         row: int | None = None,
     ) -> None:  # fmt: skip
-        """number: which worker it is. row: the one of common.board that it counts in; None: it takes one."""
+        """number: which worker it is. row: the one of common.board that it counts in; None: the first that is free."""
         self.config = settings
         self.loop = loop
         self.number = number
         self._common = common or Common(counters.Board(number + 1))
-        self._row = self._common.board.take(number) or 0 if row is None else row
+        row = self._common.board.take(number) if row is None else row
+        if row is None:
+            raise ValueError("no row is free")
+        self._row = row
         self.counts = self._common.board.begin(self._row)
         self.counting = self._common.exposition is not None
         self.connections: set[Connection | Stage] = set()
@@ -411,13 +414,6 @@ class Worker:
         self._publish()
         return self._exit_code
 
-    def count_fault(self) -> None:
-        """A fault of the server's own."""
-        self.counts[_FAULT] += 1
-
-
-_TEXT = b"text/plain; charset=utf-8"
-
 
 def _host_name() -> str:
     """This host's name, as far as it may stand in a field."""
@@ -426,7 +422,7 @@ def _host_name() -> str:
 
 def _log_exception(worker: Worker, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A fault of the server's own: one line, the connection is closed by the transport."""
-    worker.count_fault()
+    worker.counts[_FAULT] += 1
     error = context.get("exception")
     where = ""
     if error is not None and error.__traceback__ is not None:

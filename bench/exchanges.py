@@ -1,6 +1,7 @@
 """What the server must answer to what the benchmarks send (bench.loads), spelled out here and not asked of its code."""
 
 import re
+import socket
 from collections.abc import Callable
 
 Measure = Callable[[Callable[[], object], Callable[[int], None]], None]
@@ -9,6 +10,9 @@ after each round, asserts that the n exchanges since the last check were answere
 
 _DATE = re.compile(rb"\r\nDate: (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT(?=\r\n)")
 _EPOCH = b"Date: Thu, 01 Jan 1970 00:00:00 GMT"
+
+SERVED_BY = f"{socket.gethostname()}:0".encode()
+"""Who answers: this host, its first worker."""
 
 
 def answer(
@@ -21,7 +25,8 @@ def answer(
 ) -> bytes:
     """A whole response, of the epoch's Date; chunks: what is sent as such, instead of content."""
     head = [
-        b"HTTP/1.1 " + status, b"Server: echoserver", _EPOCH, b"Content-Type: " + content_type,
+        b"HTTP/1.1 " + status, b"Server: echoserver", _EPOCH,
+        b"X-Served-By: " + SERVED_BY, b"Content-Type: " + content_type,
         b"X-Content-Type-Options: nosniff",
         b"Transfer-Encoding: chunked" if chunks else b"Content-Length: %d" % len(content),
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench.exchanges import Measure, answer, bytes_of, echo, in_chunks, undated
+from bench.exchanges import SERVED_BY, Measure, answer, bytes_of, echo, in_chunks, undated
 from bench.loads import COUNTED, LOADS, pattern, request
 from echoserver import config
 from echoserver.connection import Connection
@@ -511,7 +511,7 @@ def test_read_known(measure: Measure, sent: bytes) -> None:
 
 
 def check_request(read: messages.Request) -> None:
-    assert undated(response.prefix(0) + read.answer + SMALL) == ECHOED
+    assert undated(response.prefix(0, served_by=SERVED_BY) + read.answer + SMALL) == ECHOED
 
 
 @group("messages alone")
@@ -536,7 +536,7 @@ def test_page(measure: Measure) -> None:
     def check(page: bytes) -> None:
         assert page == answer(b"ok\n", b"text/plain; charset=utf-8")
 
-    call(measure, lambda: response.page(response.prefix(0), b"ok\n"), check)
+    call(measure, lambda: response.page(response.prefix(0, served_by=SERVED_BY), b"ok\n"), check)
 
 
 @group("messages alone")

@@ -167,8 +167,9 @@ def test_healthcheck_as_a_container_of_its_own(variant: Variant, running: Contai
     assert variant.end("healthcheck", f"http://127.0.0.1:{running.http}/healthz") == (0, [])
     with reserved_port() as bound:
         where = f"127.0.0.1:{bound.getsockname()[1]}"
-        code, lines = variant.end("healthcheck", f"http://{where}/healthz")
-    assert (code, lines) == (1, [f"echoserver healthcheck: {where}: Connection refused"])
-    code, (line,) = variant.end("healthcheck", "https://127.0.0.1/")
+        for url in (f"http://{where}/healthz", f"https://{where}/"):
+            code, lines = variant.end("healthcheck", url)
+            assert (code, lines) == (1, [f"echoserver healthcheck: {where}: Connection refused"])
+    code, (line,) = variant.end("healthcheck", "ftp://127.0.0.1/")
     assert code == 1
-    assert line.startswith("echoserver healthcheck: 'https://127.0.0.1/' is not a URL: ")
+    assert line.startswith("echoserver healthcheck: 'ftp://127.0.0.1/' is not a URL: ")

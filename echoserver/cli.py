@@ -21,6 +21,7 @@ _GROUPS = {
     config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
     config.MEMORY: "memory",
     config.DEADLINES: "deadlines (TIME: 500ms, 10s, 2m, off)",
+    config.ON_DEMAND: "on demand: what requests ask for in their query",
     config.LOGS: "logs",
     config.PROCESS: "processes",
 }

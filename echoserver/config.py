@@ -195,9 +195,19 @@ def file(text: str) -> str | None:
     return None if text == "off" else text
 
 
+def origin(text: str) -> str | None:
+    """``*`` for any, an origin as browsers send it (RFC 6454), or ``off`` (None)."""
+    if text == "off":
+        return None
+    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[!-.0-~]+", text, re.ASCII):
+        raise ConfigError(f"{text!r} is not an origin: expected SCHEME://HOST or SCHEME://HOST:PORT, * or off")
+    return text
+
+
 # --- the options themselves ---------------------------------------------------------------------------------------
 
 LISTENERS, TLS, CONNECTIONS, MEMORY = "listeners", "tls", "connections", "memory"
+ON_DEMAND = "on demand"
 DEADLINES, LOGS, PROCESS = "deadlines", "logs", "process"
 LEVELS = ("debug", "info", "warning", "error")
 PROTOCOLS = ("http", "https", "tcp", "tls", "udp", "admin")
@@ -285,6 +295,14 @@ class Config:
     )
     drain_timeout: float = _option(
         "10s", duration, "TIME", DEADLINES, "then finish what is under way, for at most this long; off: no limit"
+    )
+    controls: bool = _option(
+        "on", on_or_off, "on|off", ON_DEMAND, "requests may ask for statuses, delays and the like in their query"
+    )
+    max_delay: float = _option("60s", duration, "TIME", ON_DEMAND, "the longest delay that a request may ask for")
+    max_size: int = _option("1GiB", size, "SIZE", ON_DEMAND, "the longest content that a request may ask for")
+    cors: str | None = _option(
+        "off", origin, "ORIGIN", ON_DEMAND, "let pages of this origin, or of any (*), read the answers (CORS)"
     )
     access_log: str = _option(
         "off",

@@ -6,6 +6,9 @@ sent is kept in one buffer here, for a list of small writes in the transport wou
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +17,7 @@ from echoserver import counters
 if TYPE_CHECKING:
     import ssl
 
+    from echoserver.messages.proxy import Preamble
     from echoserver.worker import Worker
 
 LINGER = 2.0
@@ -48,8 +52,8 @@ class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
     __slots__ = (
-        "behind", "ending", "held", "owed", "paused", "peer", "received", "sent", "stamp", "transport", "waiting",
-        "worker",
+        "behind", "ending", "held", "owed", "paused", "peer", "proxied", "received", "sent", "stamp", "transport",
+        "waiting", "worker",
     )  # fmt: skip
 
     PROTOCOL: Protocol
@@ -77,12 +81,14 @@ class Connection(asyncio.Protocol):
     """Bytes written, likewise."""
     peer: tuple[str, int] | None
     """The client's address, where a proxy said that it is another than that of the socket."""
+    proxied: "Preamble | None"
+    """All that a proxy said."""
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
         self.behind = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
-        self.peer = None
+        self.peer = self.proxied = None
         self.paused = self.ending = False
         self.stamp = worker.now
 
@@ -216,6 +222,13 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Close at once, and lose what is on its way."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """The same, and have the kernel send a reset (TCP RST), as far as the client's socket has that."""
+        with contextlib.suppress(OSError):
+            no_time = struct.pack("@ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_time)
         self.transport.abort()
 
     # --- once a sweep ---

@@ -25,7 +25,7 @@ class Counter:
 COUNTERS = (
     Counter("connections_opened", "Connections accepted.", "protocol", STREAMS),
     Counter("connections_closed", "Connections that have ended.", "protocol", STREAMS),
-    Counter("requests", "HTTP requests answered.", "status", ("2xx", "4xx", "5xx")),
+    Counter("requests", "HTTP requests answered.", "status", ("2xx", "3xx", "4xx", "5xx")),
     Counter("received_bytes", "Bytes read, TLS and PROXY protocol taken off.", "protocol", (*STREAMS, "udp")),
     Counter("sent_bytes", "Bytes written, before TLS.", "protocol", (*STREAMS, "udp")),
     Counter("datagrams", "UDP datagrams read.", "outcome", ("echoed", "not_answered")),

@@ -47,6 +47,7 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
     context.set_ciphers(_CIPHERS)
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.sni_callback = _note_server_name
     if alpn:
         context.set_alpn_protocols(alpn)
     _load_certificate(context, str(config.tls_cert), config.tls_key)
@@ -55,6 +56,16 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
             context.load_verify_locations(config.tls_client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _note_server_name(ssl_object: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+    """OpenSSL tells the server's side nowhere else."""
+    ssl_object.server_name = name  # type: ignore[union-attr]
+
+
+def server_name(ssl_object: ssl.SSLObject) -> str | None:
+    """The name that the client has asked for (SNI), None without."""
+    return getattr(ssl_object, "server_name", None)
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:

@@ -25,6 +25,7 @@ from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
 from echoserver.logs import log
 from echoserver.messages import metrics, response
+from echoserver.messages.controls import Caps
 from echoserver.messages.request import PAGES, Reader
 from echoserver.protocols.http import Admin, HttpEcho, HttpsEcho
 from echoserver.protocols.stage import Echo, Next, Stage
@@ -89,11 +90,11 @@ class Worker:
     """
 
     __slots__ = (
-        "_common", "_exit_code", "_held", "_interval", "_lines_before", "_next_tick", "_quiet", "_refused_at",
+        "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_next_tick", "_quiet", "_refused_at",
         "_refusing", "_row", "_served_by", "_servers", "_stop_by", "_subject_readers", "_tick_due", "_udp",
         "_whole_buffer", "admin_reader", "buffer", "comparisons", "config", "connections", "counting", "counts",
-        "crowded", "draining", "hurried", "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed",
-        "owed_limit", "pool", "prefix", "reader", "refusals", "refuses", "stopping", "time",
+        "crowded", "draining", "hurried", "kubernetes", "log", "loop", "max_connections", "now", "number",
+        "on_uvloop", "owed", "owed_limit", "pool", "prefix", "reader", "refusals", "refuses", "stopping", "time",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +115,14 @@ class Worker:
         self.connections: set[Connection | Stage] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
-        self.reader = Reader(settings.max_body, pages=frozenset() if settings.admin else PAGES)
+        self.reader = Reader(
+            settings.max_body, pages=frozenset() if settings.admin else PAGES, cors=settings.cors is not None,
+            caps=Caps(settings.max_delay, settings.max_size) if settings.controls else None,
+        )  # fmt: skip
+        self.kubernetes = {
+            name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]
+            for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME") if name in os.environ
+        }  # fmt: skip
         self.admin_reader = Reader(settings.max_body, echoes=False)
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
         self.pool = BufferPool()
@@ -137,6 +145,7 @@ class Worker:
         self._stop_by = 0.0
         self._exit_code = 0
         self._served_by = f"{_host_name()}:{number}".encode() if settings.served_by else b""
+        self._cors = response.cross_origin(settings.cors) if settings.cors else b""
         self.log: AccessLog | None = None
         if settings.access_log != "off":
             if sys.stdout is None:
@@ -149,7 +158,7 @@ class Worker:
 
     def start(self, status: int) -> bytes:
         """The beginning of a response with a status."""
-        return response.prefix(self.time, status, self._served_by)
+        return response.prefix(self.time, status, self._served_by, self._cors)
 
     def reader_for(self, certificate: dict[str, Any]) -> Reader:
         """What reads for a client with a certificate: its subject goes into each echo."""

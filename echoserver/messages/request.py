@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from echoserver.messages import controls
+from echoserver.messages.controls import Caps, Controls
 from echoserver.messages.response import Refusal, fields
 
 if TYPE_CHECKING:
@@ -28,11 +30,16 @@ _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
-    rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):[^\r]*", re.IGNORECASE
+    rb"\r\n(?:(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):|accept:[^\r]*?/json)[^\r]*",
+    re.IGNORECASE,
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
+_PREFLIGHT = re.compile(
+    rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
+)
+_TOKENS = re.compile(rb"(?:" + TOKEN + rb"(?:[ \t]*,[ \t]*)?)+")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 """What the server answers for itself."""
 
@@ -55,12 +62,12 @@ class Fields:
     """What the fields of a header section mean: those few that mean something to this server.
 
     declared: there is content, of content_length bytes or chunked. close, keep_alive: the Connection options. plain:
-    nothing but the content is asked for. answer: to a request with content of a known length over HTTP/1.1, the rest
-    of the response head after prefix().
+    nothing but the content is asked for. json: rather JSON than text is accepted. answer: to a request with content of
+    a known length over HTTP/1.1, the rest of the response head after prefix().
     """
 
     __slots__ = (
-        "answer", "chunked", "close", "content_length", "content_type", "declared", "expectations", "host",
+        "answer", "chunked", "close", "content_length", "content_type", "declared", "expectations", "host", "json",
         "keep_alive", "plain",
     )  # fmt: skip
 
@@ -79,6 +86,7 @@ class Fields:
         self.content_length = int(lengths[0]) if lengths else 0
         self.content_type = found.get(b"content-type", [b""])[0] or b"application/octet-stream"
         self.expectations = found.get(b"expect")
+        self.json = _prefers_json(found.get(b"accept"))
         options = found.get(b"connection")
         self.close = self.keep_alive = False
         if options:
@@ -149,19 +157,38 @@ def _has_host(hosts: list[bytes] | None) -> bool:
     return True
 
 
+_WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re.IGNORECASE)
+
+
+def _prefers_json(lines: list[bytes] | None) -> bool:
+    """Whether Accept (RFC 9110 section 12.5.1) names application/json, and not text/plain as something better."""
+    if lines is None:
+        return False
+    best, most = b"", 0.0
+    for each in b",".join(lines).split(b","):
+        media_type, _, parameters = each.partition(b";")
+        media_type = media_type.strip(b" \t").lower()
+        weight = _WEIGHT.search(parameters)
+        if media_type in (b"application/json", b"text/plain") and (weight is None or float(weight[1]) > most):
+            best, most = media_type, float(weight[1]) if weight else 1.0
+            if most == 1.0:
+                break
+    return best == b"application/json"
+
+
 class Request:
     """One header section, read: what its content is and what to answer.
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
     looked at (chunked, Expect, pages of our own). content_length: bytes; 0 also for chunked and for none. answer: the
     rest of the response head after prefix(), and for a request without content the echo of its head. echoed: bytes of
-    content in the answer, where that is known. extra: field lines that go into the answer. shape: what the next one on
-    the connection may share with this one, set by the connection.
+    content in the answer, where that is known. extra: field lines that go into the answer. controls: what is asked for
+    besides an echo. shape: what the next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
-        "answer", "chunked", "connection", "content_length", "content_type", "echoed", "expects", "extra", "head",
-        "head_size", "keep_alive", "page", "shape", "silent", "size",
+        "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
+        "head", "head_size", "keep_alive", "page", "shape", "silent", "size",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -173,6 +200,7 @@ class Request:
         self.chunked = self.expects = self.silent = False
         self.keep_alive = True
         self.page: bytes | None = None
+        self.controls: Controls | None = None
         self.shape: Shape | None = None
 
     def as_last(self) -> "Request":
@@ -181,6 +209,7 @@ class Request:
         last.content_length, last.content_type = self.content_length, self.content_type
         last.chunked, last.expects, last.silent = self.chunked, self.expects, self.silent
         last.keep_alive, last.connection, last.extra, last.echoed = False, b"close", self.extra, self.echoed
+        last.controls = self.controls
         last.answer = fields(self.content_type, self.content_length, last.connection, self.extra)
         return last
 
@@ -192,12 +221,14 @@ NO_REQUEST = Request(b"\0")
 def read(
     head: bytes, known: Known | None = None, *,
     max_body: int = 0, closing: bool = False, pages: AbstractSet[bytes] = PAGES, extra: bytes = b"",
+    caps: Caps | None = None, cors: bool = False,
 ) -> Request:  # fmt: skip
     """Read a whole header section, from the request line to the blank line. Raises Refusal.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
     content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: targets that are the
-    server's own. extra: field lines that go into every echo.
+    server's own. extra: field lines that go into every echo. caps: how far controls may go, None: there are none. cors:
+    preflight requests are answered.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -212,16 +243,51 @@ def read(
         _heed(request, found, version, closing)
     if target[:1] != b"/" or method == b"CONNECT":
         _check_target(method, target)
+    if caps is not None and (b"?" in target or found.json):
+        request.controls = _controls(target, found, caps)
+        if request.controls is not None and request.controls.chunked and version == b"1.0":
+            raise Refusal(400, "chunked: HTTP/1.0 has no transfer codings")
     if found.declared:
         _answer_content(request, method, found, max_body)
     elif target in pages and method in (b"GET", b"HEAD"):
         request.page = target
+    elif cors and method == b"OPTIONS" and (allowed := _preflight(head)):
+        request.controls = Controls(controls.NONE, allowed)
     else:
         _answer_head(request, method)
+    if request.controls is not None:
+        request.size = -1
     if method == b"HEAD":
         request.silent = True
         request.echoed = 0
     return request
+
+
+def _controls(target: bytes, found: Fields, caps: Caps) -> Controls | None:
+    """What the query and Accept ask for."""
+    asked = controls.read(target.partition(b"?")[2], caps)
+    if found.json and not found.declared:
+        asked = asked or Controls()
+        asked.echo = asked.echo or controls.JSON
+    return asked
+
+
+def _preflight(head: bytes) -> bytes:
+    """What a CORS preflight request is allowed, as field lines; b"" where it is none."""
+    origin = method = names = b""
+    for found in _PREFLIGHT.finditer(head):
+        if found[1]:
+            origin = found[4]
+        elif found[2]:
+            method = found[4].strip(b" \t")
+        else:
+            names = found[4].strip(b" \t")
+    if not origin or not re.fullmatch(TOKEN, method):
+        return b""
+    allowed = b"Access-Control-Allow-Methods: %b\r\n" % method
+    if _TOKENS.fullmatch(names):
+        allowed += b"Access-Control-Allow-Headers: %b\r\n" % names
+    return allowed + b"Access-Control-Max-Age: 600\r\n"
 
 
 def _not_a_request_line() -> Refusal:
@@ -276,15 +342,24 @@ def _echo_fields(length: int, connection: bytes, extra: bytes) -> bytes:
     return fields(b"text/plain", length, connection, extra)
 
 
+def echo_of_head(head: bytes) -> tuple[bytes, bytes]:
+    """Content type and content of the echo of a header section; that of TRACE is without what is secret."""
+    if head.startswith(b"TRACE "):
+        return b"message/http", _NOT_IN_TRACE.sub(b"", head)
+    if head.startswith(b"HEAD "):  # as long as that of the same GET
+        return b"text/plain", head[1:]
+    return b"text/plain", head
+
+
 def _answer_head(request: Request, method: bytes) -> None:
     """The answer to a request without content: its own head."""
     request.size = request.head_size
-    if method == b"HEAD":  # as long as the echo of the same GET
-        request.answer = _echo_fields(request.head_size - 1, request.connection, request.extra)
-    elif method == b"TRACE":
-        echo = _NOT_IN_TRACE.sub(b"", request.head)
+    if method == b"TRACE":
+        content_type, echo = echo_of_head(request.head)
         request.echoed = len(echo)
-        request.answer = fields(b"message/http", len(echo), request.connection, request.extra) + echo
+        request.answer = fields(content_type, len(echo), request.connection, request.extra) + echo
+    elif method == b"HEAD":
+        request.answer = _echo_fields(request.head_size - 1, request.connection, request.extra)
     else:
         request.echoed = request.head_size
         request.answer = _echo_fields(request.head_size, request.connection, request.extra) + request.head
@@ -296,13 +371,17 @@ class Reader:
     closing: every answer is its connection's last. echoes: what is no page of the server's own is echoed, else refused.
     """
 
-    __slots__ = ("__weakref__", "_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered")
+    __slots__ = (
+        "__weakref__", "_caps", "_cors", "_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered",
+    )  # fmt: skip
 
     def __init__(
         self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",
-        known: Known | None = None,
+        known: Known | None = None, caps: Caps | None = None, cors: bool = False,
     ) -> None:  # fmt: skip
         self._max_body = max_body
+        self._caps = caps
+        self._cors = cors
         self._pages = pages
         self._echoes = echoes
         self._extra = extra
@@ -312,15 +391,19 @@ class Reader:
 
     def with_extra(self, extra: bytes) -> "Reader":
         """One that does the same, but for field lines that it adds to every echo."""
-        made = Reader(self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known)
+        made = Reader(
+            self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, caps=self._caps,
+            cors=self._cors,
+        )  # fmt: skip
         made.closing = self.closing
         return made
 
     def read(self, head: bytes) -> Request:
         """Read a header section. Raises Refusal."""
         found = read(
-            head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra
-        )
+            head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
+            caps=self._caps, cors=self._cors,
+        )  # fmt: skip
         if found.page is None and not self._echoes:
             raise Refusal(404, f"nothing but GET {', '.join(sorted(each.decode() for each in self._pages))} here")
         return found

@@ -7,7 +7,7 @@ from echoserver.messages.request import TOKEN, Request
 MOST_PARTS = 6
 """Looking at more takes longer than to read the section anew."""
 
-_TARGET = re.compile(rb"(" + TOKEN + rb" /)[!-~]*( HTTP/1\.[0-9])")
+_TARGET = re.compile(rb"(" + TOKEN + rb" /)[!->@-~]*( HTTP/1\.[0-9])")
 _VALUE = re.compile(
     rb"((?!(?:host|content-length|content-type|transfer-encoding|connection|expect|upgrade|proxy-connection):)"
     + TOKEN
@@ -16,13 +16,15 @@ _VALUE = re.compile(
 )
 _PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x20 for byte in range(256))
 """For bytes.translate(): it changes what is not printable ASCII."""
+_WITHOUT_QUERY = _PRINTABLE.replace(b"?", b" ")
+"""The same, and what begins a query: there may be controls in it."""
 
 
 class Shape:
     """A header section that has been read, but for the parts of it that vary from request to request.
 
-    These are the path and query, and values of fields that mean nothing to this server. Any printable ASCII may stand
-    there without making it another request, or one that llhttp would refuse.
+    These are the path, and values of fields that mean nothing to this server. Any printable ASCII may stand there
+    without making it another request, or one that llhttp would refuse; in the path all but what begins a query.
     """
 
     __slots__ = ("_beginning", "_rest", "varying")
@@ -32,7 +34,7 @@ class Shape:
 
         Raises ValueError where another part of such a line matters.
         """
-        pieces = [b""]
+        pieces, tables = [b""], [b""]
         for number, line in enumerate(head[:-2].split(b"\r\n")):
             if number in varying:
                 found = (_VALUE if number else _TARGET).fullmatch(line)
@@ -40,12 +42,13 @@ class Shape:
                     raise ValueError("a line that matters, or is out of the ordinary")
                 pieces[-1] += found[1]
                 pieces.append(found[2])
+                tables.append(_PRINTABLE if number else _WITHOUT_QUERY)
             else:
                 pieces[-1] += line
             pieces[-1] += b"\r\n"
         self.varying = varying
         self._beginning = pieces[0]
-        self._rest = [(piece[:1], piece) for piece in pieces[1:]]
+        self._rest = [(piece[:1], piece, table) for piece, table in zip(pieces[1:], tables[1:], strict=True)]
 
     def fits(self, data: bytes, most: int) -> int:
         """The length of the header section of this shape, of most bytes at most, that data begins with; else -1."""
@@ -53,11 +56,11 @@ class Shape:
         if not data.startswith(beginning):
             return -1
         end = len(beginning)
-        for first, piece in self._rest:
+        for first, piece, table in self._rest:
             start = end
             end = data.find(first, start, most)
             part = data[start:end]
-            if end < 0 or part.translate(_PRINTABLE) != part or not data.startswith(piece, end):
+            if end < 0 or part.translate(table) != part or not data.startswith(piece, end):
                 return -1
             end += len(piece)
         return end if end <= most else -1

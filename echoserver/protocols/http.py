@@ -11,6 +11,7 @@ from echoserver.messages.response import Refusal
 from echoserver.messages.shape import shape_of
 from echoserver.protocols.gather import Gather
 from echoserver.protocols.http_connection import HttpConnection
+from echoserver.protocols.on_demand import OnDemand
 from echoserver.protocols.relay import RelayContent
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class HttpEcho(HttpConnection):
     """One client's requests, answered in order.
 
     What it is doing (_receive): _answer_all (between two requests), _gather_head, _gather_content, _decode_chunks;
-    _relayed_elsewhere and _gathered_elsewhere while a Relay or a Gather has the transport; _drop.
+    _relayed_elsewhere and _gathered_elsewhere while a Relay or a Gather has the transport; _feed_demand while a request
+    is answered on demand; _drop.
     """
 
     __slots__ = (
-        "_decoder", "_left", "_lent", "_looked_at", "_parts", "_relayer", "_relaying", "_started", "awaiting",
+        "_decoder", "_demand", "_left", "_lent", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
+        "awaiting",
     )  # fmt: skip
 
     PROTOCOL = Protocol("http")
@@ -48,6 +51,7 @@ class HttpEcho(HttpConnection):
         super().__init__(worker)
         self._receive = HttpEcho._answer_all
         self._relayer: RelayContent | None = None
+        self._demand: OnDemand | None = None
         self._lent: memoryview | None = None
         self.awaiting = False
 
@@ -157,11 +161,12 @@ class HttpEcho(HttpConnection):
             self._done(request, 0, 0 if silent else len(content), status)
             return position
         end = position + request.content_length
-        if not request.chunked and end <= len(data):
+        asked = request.controls is not None
+        if not asked and not request.chunked and end <= len(data):
             out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
             self._done(request, request.content_length, request.echoed)
             return end
-        if request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
+        if not asked and request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
             content, end = whole
             out += self.worker.prefix, _fields(request, len(content))
             if not request.silent:
@@ -173,6 +178,10 @@ class HttpEcho(HttpConnection):
         self._serving = request
         if request.expects and position == len(data):
             out.append(response.CONTINUE)
+        if request.controls is not None:
+            self._flush(out)
+            out.clear()
+            return self._begin_demand(OnDemand(self, request, request.controls), data, position)
         if request.chunked:
             self._decoder = ChunkedDecoder()
             self._left = 0  # bytes of content so far
@@ -377,6 +386,65 @@ class HttpEcho(HttpConnection):
         self._receive = HttpEcho._answer_all
         return end
 
+    # --- what is asked for besides an echo ---
+
+    def _begin_demand(self, demand: OnDemand, data: bytes, position: int) -> int:
+        """Returns where the next request begins, if this one has been answered, else -1."""
+        self._demand = demand
+        self._receive = HttpEcho._feed_demand
+        try:
+            end = demand.start(data, position)
+        except Refusal as refusal:
+            self._refuse(refusal, self._serving.head)
+            return -1
+        if end >= 0 and not self._demand_done(demand, more=end < len(data)):
+            return -1
+        return end
+
+    def _feed_demand(self, data: bytes) -> None:
+        demand = self._demand
+        if demand is None:
+            return
+        try:
+            demand.feed(data)
+        except Refusal as refusal:
+            if demand.started:
+                self._cut_short(refusal.status)
+            else:
+                self._refuse(refusal, self._serving.head)
+            return
+        if demand.done:
+            self.answered(demand)
+
+    def answered(self, demand: OnDemand) -> None:
+        """A request has been answered on demand, not in the turn in which it came."""
+        request, rest = self._serving, demand.rest()
+        if not self._demand_done(demand, more=bool(rest)):
+            return
+        self._go_on(request, rest)
+        if demand.ended and not self.transport.is_closing():
+            self.eof_received()
+
+    def _demand_done(self, demand: OnDemand, *, more: bool) -> bool:
+        """Whether the connection goes on; more: the client has sent something behind the request."""
+        request = self._serving
+        demand.stop()
+        self._demand = None
+        self._done(request, demand.received, demand.sent, demand.status)
+        self._serving = NO_REQUEST
+        self._receive = HttpEcho._answer_all
+        if demand.plan.abort:
+            self.reset()
+            return False
+        if demand.closes:
+            self._last(more=more)
+            return False
+        return True
+
+    def serving(self) -> Request:
+        """The request whose content is received, or that is being answered on demand."""
+        return self._serving
+
     # --- how it goes on ---
 
     def crowd(self) -> None:
@@ -429,13 +497,40 @@ class HttpEcho(HttpConnection):
             self.worker.pool.give(self._lent)
             self._lent = None
         super().resume_writing()
+        if self._demand is not None and self.behind is None:
+            self._demand.resumed()
+
+    def eof_received(self) -> bool:
+        if self._demand is not None:
+            if self._demand.complete:
+                self._demand.ended = True
+                return True
+            if self._demand.started:
+                self._demand.stop()
+        return super().eof_received()
+
+    def sweep(self, now: float) -> None:
+        if self._demand is not None and self.behind is None and self._demand.takes_its_time():
+            self.stamp = now
+        else:
+            super().sweep(now)
+
+    def _drop_all(self) -> None:
+        if self._demand is not None:
+            self._demand.stop()
+            self._demand = None
+        super()._drop_all()
 
     def answering(self) -> bool:
+        if self._demand is not None:
+            return self._demand.started
         return self._relayer is not None or (self._receive is HttpEcho._decode_chunks and self._started)
 
     def content_so_far(self) -> int:
         if self._serving is NO_REQUEST:
             return 0
+        if self._demand is not None:
+            return self._demand.received
         if self._receive is HttpEcho._decode_chunks:
             return self._left
         if self._receive is HttpEcho._gathered_elsewhere:
@@ -450,7 +545,9 @@ class HttpEcho(HttpConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._relayer = self._lent = None
+        if self._demand is not None:
+            self._demand.stop()
+        self._relayer = self._lent = self._demand = None
         self._parts = []
 
 

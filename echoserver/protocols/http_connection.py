@@ -16,7 +16,7 @@ from echoserver.protocols.frugal import Frugal
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
-_ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 4, 5)}
+_ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
 _OK = _ANSWERED[2]
 _ERRORS = {
     status: counters.index("errors", reason)

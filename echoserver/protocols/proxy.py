@@ -39,6 +39,7 @@ class Preamble(Stage):
             return
         worker.connections.discard(self)
         following = self._next(worker)
+        following.proxied = preamble
         if isinstance(preamble.source, tuple):
             following.peer = preamble.source
         self.transport.set_protocol(following)

@@ -8,6 +8,7 @@ from echoserver import counters
 from echoserver.connection import QUIET, Connection
 
 if TYPE_CHECKING:
+    from echoserver.messages.proxy import Preamble
     from echoserver.worker import Worker
 
 Echo = Callable[["Worker"], Connection]
@@ -24,18 +25,20 @@ class Stage(asyncio.BufferedProtocol):
     It reads into the worker's one buffer; what it has no use for goes to what comes next, which takes its place.
     """
 
-    __slots__ = ("_since", "peer", "transport", "worker")
+    __slots__ = ("_since", "peer", "proxied", "transport", "worker")
 
     TIMEOUT: int
     """Where the deadline is counted (counters.index)."""
     transport: asyncio.Transport
     peer: tuple[str, int] | None
     """The client's address, where it is another than that of the socket."""
+    proxied: "Preamble | None"
+    """All that a proxy said."""
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
         self._since = worker.now
-        self.peer = None
+        self.peer = self.proxied = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -111,7 +111,7 @@ class Tls(Stage):
             self._failed(error)
             return
         protocol = self._next(self.worker)
-        protocol.peer = self.peer
+        protocol.peer, protocol.proxied = self.peer, self.proxied
         try:
             protocol.secured(self._ssl)
         except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it

@@ -255,6 +255,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
             admin=None,
             proxy_protocol=False, reuse_port=True, tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
             log_format="text", log_level="info", cpu_affinity=False, served_by=True,
+            controls=True, max_delay=60.0, max_size=1 << 30, cors=None,
         )
     )  # fmt: skip
 

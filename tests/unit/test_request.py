@@ -9,7 +9,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from echoserver.messages import controls
 from echoserver.messages import request as messages
+from echoserver.messages.controls import Caps, Controls
 from echoserver.messages.request import MAX_FIELDS, NO_REQUEST, Known, Request
 from echoserver.messages.response import Refusal, fields
 from tests.unit.examples import examples
@@ -605,3 +607,98 @@ def test_the_answer_to_get_ends_with_its_head(extra: list[tuple[bytes, bytes]]) 
     found = messages.read(section)
     assert found.answer == fields(b"text/plain", len(section), b"") + section
     assert found.size == len(section)
+
+
+# --- controls, Accept, preflight requests ---
+
+CAPS = Caps(60.0, 1 << 30)
+
+
+def asked(*lines: bytes, cors: bool = False) -> Controls | None:
+    return messages.read(b"\r\n".join((*lines, b"Host: a", b"", b"")), caps=CAPS, cors=cors).controls
+
+
+def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
+    head = b"GET /?status=503 HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert messages.read(head).size == len(head)
+    found = messages.read(head, caps=CAPS)
+    assert (found.size, found.controls is not None) == (-1, True)
+    other = messages.read(b"GET /?other=503 HTTP/1.1\r\nHost: a\r\n\r\n", caps=CAPS)
+    assert (other.size > 0, other.controls) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("accept", "json"),
+    [
+        (b"application/json", True),
+        (b"APPLICATION/JSON; charset=utf-8", True),
+        (b"application/json, text/plain, */*", True),
+        (b"text/html, application/json;q=0.1", True),
+        (b"text/plain;q=0.5, application/json", True),
+        (b"text/plain, application/json", False),
+        (b"text/plain, application/json;q=0.9", False),
+        (b"application/json;q=0", False),
+        (b"application/json;q=0.000 ", False),
+        (b"application/json;version=1; q=0 ; a=b", False),
+        (b"text/plain;q=0.5;a=b, application/json;q=0.6", True),
+        (b"*/*", False),
+        (b"text/html,application/xhtml+xml,*/*;q=0.8", False),
+        (b"application/json-seq", False),
+        (b"application/jsonp", False),
+        (b"", False),
+    ],
+)
+def test_accept(accept: bytes, json: bool) -> None:
+    found = asked(b"GET / HTTP/1.1", b"aCCept:  " + accept)
+    assert (found is not None and found.echo == controls.JSON) == json
+    assert asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 0") is None, "there is content to echo"
+    assert messages.read(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + accept + b"\r\n\r\n").controls is None, "off"
+
+
+def test_what_the_query_asks_for_goes_before_accept() -> None:
+    found = asked(b"GET /?echo=head HTTP/1.1", b"Accept: application/json")
+    assert found is not None
+    assert found.echo == controls.HEAD
+
+
+def test_chunked_is_nothing_for_http_1_0() -> None:
+    with pytest.raises(Refusal, match="no transfer codings"):
+        asked(b"GET /?chunked HTTP/1.0")
+
+
+PREFLIGHT = (b"OPTIONS / HTTP/1.1", b"Origin: http://a", b"Access-Control-Request-Method: PUT")
+
+
+@pytest.mark.parametrize("query", [b"", b"?a", b"?status=503&delay=1s&abort"])
+def test_a_preflight_request(query: bytes) -> None:
+    """What the request behind it asks for is not asked of it."""
+    line = b"OPTIONS /%b HTTP/1.1" % query
+    found = asked(line, *PREFLIGHT[1:], b"access-control-request-headers: X-A, content-type", cors=True)
+    assert found is not None
+    assert (found.echo, found.fields) == (
+        controls.NONE,
+        b"Access-Control-Allow-Methods: PUT\r\nAccess-Control-Allow-Headers: X-A, content-type\r\n"
+        b"Access-Control-Max-Age: 600\r\n",
+    )
+    assert found.choose() == controls.Plan(None, 0.0, close=False, abort=False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "cors"),
+    [
+        (PREFLIGHT, False),
+        (PREFLIGHT[:2], True),
+        ((PREFLIGHT[0], PREFLIGHT[2]), True),
+        ((b"GET / HTTP/1.1", *PREFLIGHT[1:]), True),
+        ((*PREFLIGHT, b"Content-Length: 0"), True),
+        ((*PREFLIGHT[:2], b"Access-Control-Request-Method: P T"), True),
+    ],
+)
+def test_no_preflight_request(lines: tuple[bytes, ...], cors: bool) -> None:
+    assert asked(*lines, cors=cors) is None
+
+
+def test_a_preflight_request_for_names_that_are_none() -> None:
+    found = asked(*PREFLIGHT, b"Access-Control-Request-Headers: a b", cors=True)
+    assert found is not None
+    assert b"Allow-Headers" not in found.fields

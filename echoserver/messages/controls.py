@@ -1,0 +1,222 @@
+"""What a request asks for in its query besides an echo: a status, a delay, other content, a misbehaving server."""
+
+import random
+import re
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from echoserver import config
+from echoserver.messages.response import Refusal
+
+BODY, HEAD, JSON, NONE = "body", "head", "json", "none"
+"""What is echoed (?echo=): the content, the header section, a description of the request, nothing."""
+
+_SHOWN = 60  # characters of a wrong value that its error shows
+_FRAMING = frozenset({
+    b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
+    b"upgrade",
+})  # fmt: skip
+"""Fields that say where a message ends, or what becomes of the connection: wrong ones would hurt the next request."""
+_FIELD = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*"
+)
+_PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", re.ASCII)
+
+T = TypeVar("T")
+
+
+class Caps(NamedTuple):
+    """How far requests may go: delay in seconds, size in bytes."""
+
+    delay: float
+    size: int
+
+
+class Share(NamedTuple):
+    """A range of values, from low to high, for that many percent of the requests."""
+
+    percent: float
+    low: float
+    high: float
+
+
+class Plan(NamedTuple):
+    """What was chosen for one request. status: None for what there is otherwise; delay: seconds."""
+
+    status: int | None
+    delay: float
+    close: bool
+    abort: bool
+
+
+class Controls:
+    """The controls of a request; those that are given in percent are chosen anew for each request that has them.
+
+    echo: what is echoed, None for what it would be anyway. size: bytes of other content instead, None without. rate:
+    bytes a second, 0 for any. fields: lines that are added to the answer; replaced: their names, in lower case.
+    """
+
+    __slots__ = ("_abort", "_close", "_delays", "_statuses", "chunked", "echo", "fields", "rate", "replaced", "size")
+
+    def __init__(self, echo: str | None = None, fields: bytes = b"") -> None:
+        self.echo = echo
+        self.fields = fields
+        self.replaced: set[bytes] = set()
+        self.size: int | None = None
+        self.rate = 0
+        self.chunked = False
+        self._statuses: list[Share] = []
+        self._delays: list[Share] = []
+        self._close = self._abort = 0.0
+
+    def choose(self) -> Plan:
+        """What one request gets."""
+        status, delay = _chosen(self._statuses), _chosen(self._delays)
+        return Plan(None if status is None else int(status), delay or 0.0, _happens(self._close), _happens(self._abort))
+
+    # --- one method for each parameter: text in, ConfigError with what was expected ---
+
+    def set_echo(self, text: str, _: Caps) -> None:
+        if text not in (BODY, HEAD, JSON, NONE):
+            raise config.ConfigError(f"expected {JSON}, {HEAD}, {BODY} or {NONE}")
+        self.echo = text
+
+    def set_status(self, text: str, _: Caps) -> None:
+        self._statuses = _weighted(text, _status)
+
+    def set_delay(self, text: str, caps: Caps) -> None:
+        self._delays = _weighted(text, _duration_range)
+        if any(share.high > caps.delay for share in self._delays):
+            raise config.ConfigError(f"at most {caps.delay:g} s are allowed here (--max-delay)")
+
+    def set_size(self, text: str, caps: Caps) -> None:
+        self.size = config.size(text)
+        if self.size > caps.size:
+            raise config.ConfigError(f"at most {caps.size} bytes are allowed here (--max-size)")
+
+    def set_rate(self, text: str, _: Caps) -> None:
+        self.rate = config.size(text)
+        if not self.rate:
+            raise config.ConfigError("expected at least a byte a second")
+
+    def set_close(self, text: str, _: Caps) -> None:
+        self._close = _percent_or_always(text)
+
+    def set_abort(self, text: str, _: Caps) -> None:
+        self._abort = _percent_or_always(text)
+
+    def set_chunked(self, text: str, _: Caps) -> None:
+        if text:
+            raise config.ConfigError("expected no value")
+        self.chunked = True
+
+    def add_field(self, value: bytes) -> None:
+        """A field line for the answer. Raises ConfigError."""
+        found = _FIELD.fullmatch(value)
+        if found is None:
+            raise config.ConfigError("expected Name:Value, without control characters")
+        name = found[1].lower()
+        if name in _FRAMING:
+            raise config.ConfigError(f"{found[1].decode()} says where messages end, and can't be set")
+        self.replaced.add(name)
+        self.fields += b"%b: %b\r\n" % (found[1], found[2])
+
+
+_PARAMETERS: dict[str, Callable[[Controls, str, Caps], None]] = {
+    "echo": Controls.set_echo, "status": Controls.set_status, "delay": Controls.set_delay, "size": Controls.set_size,
+    "rate": Controls.set_rate, "close": Controls.set_close, "abort": Controls.set_abort,
+    "chunked": Controls.set_chunked,
+}  # fmt: skip
+
+
+def parameters(query: bytes) -> list[tuple[bytes, bytes]]:
+    """The names and values of a query, in order, as forms encode them; a name without ``=`` has an empty value."""
+    pairs = (each.replace(b"+", b" ").partition(b"=") for each in query.split(b"&") if each)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]
+
+
+def read(query: bytes, caps: Caps) -> Controls | None:
+    """The controls in a query, None where there are none; other parameters are anybody's. Raises Refusal (400)."""
+    found: Controls | None = None
+    seen: set[str] = set()
+    for raw_name, raw_value in parameters(query):
+        name = raw_name.decode("latin-1")
+        parse = _PARAMETERS.get(name)
+        if parse is None and name != "header":
+            continue
+        found = found or Controls()
+        text = raw_value.decode("utf-8", "backslashreplace")
+        try:
+            if parse is None:
+                found.add_field(raw_value)
+                continue
+            if name in seen:
+                raise config.ConfigError("it is there more than once")
+            seen.add(name)
+            parse(found, text, caps)
+        except config.ConfigError as error:
+            raise Refusal(400, _explain(name, text, str(error))) from None
+    return found
+
+
+def _explain(name: str, text: str, why: str) -> str:
+    shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+    return f"{name}: {why}" if why.startswith(repr(text)) and len(text) <= _SHOWN else f"{name}={shown}: {why}"
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def _percent(text: str) -> float:
+    if not _PERCENT.fullmatch(text) or float(text) > 100:
+        raise config.ConfigError(f"{text[:_SHOWN]!r} is not a percentage: expected a number from 0 to 100")
+    return float(text)
+
+
+def _percent_or_always(text: str) -> float:
+    return _percent(text) if text else 100.0
+
+
+def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Share]:
+    """``VALUE``, or ``VALUE:PERCENT,VALUE:PERCENT``: for the rest nothing special happens."""
+    items = text.split(",")
+    shares = []
+    for item in items:
+        value, colon, percent = item.partition(":")
+        if not colon and len(items) > 1:
+            raise config.ConfigError(f"{item[:_SHOWN]!r} has no percentage: expected VALUE:PERCENT,VALUE:PERCENT")
+        shares.append(Share(_percent(percent) if colon else 100.0, *parse(value)))
+    if sum(share.percent for share in shares) > 100 + 1e-9:
+        raise config.ConfigError("the percentages are more than 100 together")
+    return shares
+
+
+def _status(text: str) -> tuple[float, float]:
+    if not re.fullmatch(r"[2-5][0-9][0-9]", text, re.ASCII):
+        raise config.ConfigError(f"{text[:_SHOWN]!r} is not the status of an answer: expected 200 to 599")
+    return float(text), float(text)
+
+
+def _duration_range(text: str) -> tuple[float, float]:
+    low, dash, high = text.partition("-")
+    first = config.duration(low)
+    last = config.duration(high) if dash else first
+    if last < first:
+        raise config.ConfigError(f"{text[:_SHOWN]!r} is not a range: expected the shorter duration first")
+    return first, last
+
+
+def _chosen(shares: list[Share]) -> float | None:
+    if not shares:
+        return None
+    point = random.random() * 100  # noqa: S311 - nothing secret
+    for share in shares:
+        point -= share.percent
+        if point < 0:
+            return random.uniform(share.low, share.high)  # noqa: S311 - likewise
+    return None
+
+
+def _happens(percent: float) -> bool:
+    return percent > 0 and random.random() * 100 < percent  # noqa: S311 - likewise

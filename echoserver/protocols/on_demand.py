@@ -1,0 +1,382 @@
+"""One request's answer as its controls want it: late, slow, another, cut off."""
+
+import asyncio
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from echoserver.access import client_of
+from echoserver.connection import FAIR_SHARE
+from echoserver.messages import controls, response
+from echoserver.messages.chunked import ChunkedDecoder
+from echoserver.messages.description import Content, describe, moment
+from echoserver.messages.pace import Pace
+from echoserver.messages.pattern import pattern
+from echoserver.messages.request import Request, echo_of_head
+from echoserver.messages.response import Refusal
+
+if TYPE_CHECKING:
+    from echoserver.protocols.http import HttpEcho
+
+_PIECE = 64 << 10  # bytes of content that are written at a time
+_TURN = 1 << 20  # bytes that are written before others have their turn
+_REST = 64 << 10  # bytes behind the request that are read while its answer is on its way
+_RESET = 444  # what the access log says, as nginx's does, of a request whose connection was closed without an answer
+_EMPTY = frozenset({204, 205, 304})  # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5
+_SANDBOX = b"Content-Security-Policy: sandbox\r\n"
+"""Goes with fields that a query asks for: who sends others a link shall not have a script run in this server's name."""
+
+
+class OnDemand:
+    """Takes a request's content, waits as long as is asked for, and answers. The connection lends it its transport.
+
+    Content that is echoed is kept until all of it has come, or it is too much to keep: then the answer begins with what
+    there is, and goes on as the rest comes, which is not read faster than the answer is sent.
+    """
+
+    __slots__ = (
+        "_asked", "_chunked", "_connection", "_content", "_decoder", "_echo", "_halted", "_kept", "_left", "_length",
+        "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done", "ended", "plan", "received",
+        "sent", "started", "status",
+    )  # fmt: skip
+
+    closes: bool
+    """The connection is closed after the answer."""
+    complete: bool
+    """All of the request has come."""
+    done: bool
+    """All of the answer has been sent, or there is none."""
+    ended: bool
+    """The client has sent its FIN after the request."""
+    received: int
+    """Bytes of content so far."""
+    sent: int
+    """Bytes of content that have been answered."""
+    started: bool
+    """The answer has begun."""
+    status: int
+    """That of the answer, once it has begun."""
+    _kept: bytearray
+    """Content that waits to be sent."""
+    _content: Content | None
+    """Content that is to be described."""
+    _length: int | None
+    """Bytes of content of the answer; None: they end when the request's do."""
+    _rest: bytearray
+    """What came behind the request."""
+    _halted: bool
+    """Nothing is read, for there is enough to answer."""
+
+    def __init__(self, connection: "HttpEcho", request: Request, asked: controls.Controls) -> None:
+        self._connection = connection
+        self._request = request
+        self._asked = asked
+        self._when = time.time()
+        self.plan = asked.choose()
+        self._echo = asked.echo or (controls.BODY if request.content_type else controls.HEAD)
+        self._decoder = ChunkedDecoder() if request.chunked else None
+        self._left = request.content_length
+        self._kept, self._rest = bytearray(), bytearray()
+        described = self._echo == controls.JSON and asked.size is None and request.content_type
+        self._content = Content() if described else None
+        self._length: int | None = None
+        self._pace: Pace | None = None
+        self._timer: asyncio.Handle | None = None
+        self._chunked = self._halted = False
+        self.closes = self.complete = self.done = self.ended = self.started = False
+        self.received = self.sent = self.status = 0
+
+    # --- the request's content ---
+
+    def start(self, data: bytes, position: int) -> int:
+        """Take the content that begins in data; returns where the request ends in it if it has been answered, else -1.
+
+        Raises Refusal.
+        """
+        end = self._take(data, position)
+        if end >= 0:
+            self._completed()
+            if self.done:
+                return end
+            self._rest += data[end:]
+        else:
+            self._go_on_if_much()
+        self._account()
+        return -1
+
+    def feed(self, data: bytes) -> None:
+        """Take what comes next. Raises Refusal."""
+        if self.complete:
+            self._rest += data
+        else:
+            end = self._take(data, 0)
+            if end >= 0:
+                self._rest += data[end:]
+                self._completed()
+            else:
+                self._go_on_if_much()
+        if not self.done:
+            self._account()
+
+    def _take(self, data: bytes, position: int) -> int:
+        """Take content; returns where it ended, or -1."""
+        if self._decoder is not None:
+            content, end = self._decoder.feed(data, position)
+            most = self._connection.worker.config.max_body
+            if 0 < most < self.received + len(content):
+                raise Refusal(413, f"more than {most} bytes of content")
+        else:
+            end = position + self._left
+            content = data[position:end]
+            self._left -= len(content)
+            if self._left:
+                end = -1
+        self.received += len(content)
+        if self._content is not None:
+            self._content.add(content)
+        elif self._is_echoed():
+            self._kept += content
+        return end
+
+    def _is_echoed(self) -> bool:
+        unsent = self.plan.abort or self._asked.size is not None or self._request.silent
+        return self._echo == controls.BODY and not unsent and self.plan.status not in _EMPTY
+
+    def _go_on_if_much(self) -> None:
+        """Begin to answer before all has come, where that can't be kept."""
+        if self.started:
+            self._send()
+        elif (
+            self._timer is None and (len(self._kept) >= self._most() or self._connection.worker.crowded) and self._kept
+        ):
+            self._wait()
+
+    def _most(self) -> int:
+        worker = self._connection.worker
+        return FAIR_SHARE if worker.crowded else worker.config.buffer_limit
+
+    def _account(self) -> None:
+        """What is kept counts as held, and where it is too much, or comes too early, nothing more is read."""
+        connection = self._connection
+        kept = len(self._kept) + len(self._rest) + (0 if self._content is None else self._content.kept)
+        connection.hold(kept - connection.held)
+        if self._content is not None and connection.worker.owed >= connection.worker.config.buffer_total:
+            self._content.forget()
+        too_much = len(self._kept) >= self._most() or len(self._rest) > (0 if connection.worker.crowded else _REST)
+        if too_much != self._halted and not connection.transport.is_closing():
+            self._halted = too_much
+            if too_much:
+                connection.transport.pause_reading()
+            elif not connection.paused:
+                connection.transport.resume_reading()
+
+    def resumed(self) -> None:
+        """The kernel has taken everything."""
+        if self._halted:
+            self._connection.transport.pause_reading()  # which the connection has just ended
+        if self.started and self._timer is None:
+            self._later()
+
+    # --- the answer ---
+
+    def _completed(self) -> None:
+        self.complete = True
+        if self.started:
+            self._send()
+        elif self._timer is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.plan.delay:
+            self._timer = self._connection.worker.loop.call_later(self.plan.delay, self._later)
+        else:
+            self._answer()
+
+    def _later(self) -> None:
+        """It is time to begin, or to go on."""
+        self._timer = None
+        if self.started:
+            self._send()
+        else:
+            self._answer()
+        if self.done:
+            self._connection.answered(self)
+        else:
+            self._account()
+
+    def _answer(self) -> None:
+        """Begin the answer."""
+        self.started = True
+        connection, asked, request = self._connection, self._asked, self._request
+        if self.plan.abort:
+            self.done, self.status = True, _RESET
+            return
+        nothing = self._echo == controls.NONE and asked.size is None
+        self.status = self.plan.status or (204 if nothing else 200)
+        content_type = self._make_content()
+        self.closes = self.plan.close or not connection.serving().keep_alive
+        self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
+        head = self._head(content_type)
+        if request.silent or self.status in _EMPTY or nothing:
+            self._length = 0
+            self._chunked = False
+            self._kept.clear()
+            connection.send(head)
+        elif not asked.rate and self.complete and asked.size is None and len(self._kept) <= _PIECE:
+            content, self._kept = bytes(self._kept), bytearray()
+            self.sent = self._length = len(content)
+            framed = (response.chunk(content) if content else b"") + response.LAST_CHUNK if self._chunked else content
+            self._chunked = False
+            connection.send(head + framed)
+        else:
+            connection.send(head)
+            if asked.rate:
+                self._pace = Pace(asked.rate, connection.worker.loop.time())
+        self._send()
+
+    def _make_content(self) -> bytes:
+        """Decide about the answer's content and its length; returns its type."""
+        request = self._request
+        if self._asked.size is not None:
+            self._length = self._asked.size
+            return b"text/plain"
+        if self._echo == controls.BODY:
+            self._length = self.received if self.complete else None if request.chunked else request.content_length
+            return request.content_type or b"application/octet-stream"
+        if self._echo == controls.NONE:
+            self._length = 0
+            return b"text/plain"
+        if self._echo == controls.JSON:
+            content_type, made = (
+                b"application/json",
+                describe(request.head, self._content, facts(self._connection, self._when)),
+            )
+            self._content = None
+        else:
+            content_type, made = echo_of_head(request.head)
+        self._kept = bytearray(made)
+        self._length = len(made)
+        return content_type
+
+    def _head(self, content_type: bytes) -> bytes:
+        request, asked = self._request, self._asked
+        option = b"close" if self.closes else request.connection
+        start = self._connection.worker.start(self.status)
+        if self.status in _EMPTY:
+            head = start + response.no_content(self.status, option, request.extra)
+        else:
+            length = None if self._chunked else self._length
+            head = start + response.fields(content_type, length, option, request.extra)
+        if asked.replaced:
+            head = response.without(head, asked.replaced)[:-2] + asked.fields + _SANDBOX + b"\r\n"
+        elif asked.fields:
+            head = head[:-2] + asked.fields + b"\r\n"
+        return head
+
+    def _send(self) -> None:
+        """Send as much of the content as there is, as the kernel takes and as the rate allows."""
+        connection = self._connection
+        turn = _TURN
+        while size := self._available():
+            if connection.behind is not None or connection.transport.is_closing():
+                return
+            if self._pace is not None:
+                now = connection.worker.loop.time()
+                wait = self._pace.next(now, size)
+                if wait:
+                    self._timer = connection.worker.loop.call_later(wait, self._later)
+                    return
+                size = min(size, self._pace.allowed(now))
+                self._pace.spent(size)
+            elif turn <= 0:
+                self._timer = connection.worker.loop.call_soon(self._later)
+                return
+            size = min(size, _PIECE)
+            turn -= size
+            self._send_piece(size)
+        if self.complete:
+            if self._chunked:
+                connection.send(response.LAST_CHUNK)
+            self.done = True
+
+    def _available(self) -> int:
+        if self._asked.size is not None and self._length:
+            return self._length - self.sent
+        return len(self._kept)
+
+    def _send_piece(self, size: int) -> None:
+        if self._asked.size is not None:
+            piece = pattern(size, self.sent)
+        else:
+            piece = bytes(self._kept[:size])
+            del self._kept[:size]
+        self.sent += size
+        self._connection.send(response.chunk(piece) if self._chunked else piece)
+
+    # --- its end ---
+
+    def takes_its_time(self) -> bool:
+        """Whether it is not the client that is waited for."""
+        return self.complete or self._halted or self._timer is not None
+
+    def rest(self) -> bytes:
+        """What came behind the request."""
+        return bytes(self._rest)
+
+    def stop(self) -> None:
+        """The connection has no use for it any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._connection.held:
+            self._connection.hold(-self._connection.held)
+        if self._halted and not self._connection.transport.is_closing():
+            self._halted = False
+            if not self._connection.paused:
+                self._connection.transport.resume_reading()
+
+
+def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:
+    """What is known of a connection, and of the server, for a description of a request that came at a time."""
+    worker, transport = connection.worker, connection.transport
+    said: dict[str, Any] = {
+        "client": _address(connection.peer or client_of(transport)),
+        "server": _address(transport.get_extra_info("sockname")),
+        "tls": _tls(transport.get_extra_info("ssl_object")),
+        "proxy": None,
+        "worker": worker.number,
+        "host": socket.gethostname(),
+        "received_at": moment(when),
+    }
+    proxied = connection.proxied
+    if proxied is not None:
+        said["proxy"] = {
+            "version": proxied.version,
+            "source": _address(proxied.source),
+            "destination": _address(proxied.destination),
+        }
+    if worker.kubernetes:
+        said["kubernetes"] = worker.kubernetes
+    return said
+
+
+def _address(address: Any) -> dict[str, Any] | None:
+    """An IP address and port, or the path of a unix socket."""
+    if isinstance(address, tuple) and address[0] != "unix:":
+        return {"address": address[0], "port": address[1]}
+    return None if address is None else {"path": address if isinstance(address, str) else ""}
+
+
+def _tls(ssl_object: Any) -> dict[str, Any] | None:
+    if ssl_object is None:
+        return None
+    from echoserver import tls  # noqa: PLC0415 - few want it
+
+    certificate, cipher = ssl_object.getpeercert(), ssl_object.cipher()
+    return {
+        "version": ssl_object.version(),
+        "cipher": cipher and cipher[0],
+        "server_name": tls.server_name(ssl_object),
+        "alpn": ssl_object.selected_alpn_protocol(),
+        "client_subject": tls.subject(certificate).decode() if certificate else None,
+    }

@@ -7,19 +7,20 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 _REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 408: "Request Timeout", 413: "Content Too Large",
-    414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large", 501: "Not Implemented",
-    503: "Service Unavailable", 505: "HTTP Version Not Supported",
+    101: "Switching Protocols", 200: "OK", 400: "Bad Request", 404: "Not Found", 408: "Request Timeout",
+    413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large",
+    501: "Not Implemented", 503: "Service Unavailable", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 
 
 class Refusal(Exception):
-    """A request that gets an error response and no echo: its status and, for a person, why."""
+    """A request that gets an error response and no echo: its status and, for a person, why; extra: field lines."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, extra: bytes = b"") -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.extra = extra
 
 
 def prefix(seconds: float, status: int = 200, served_by: bytes = b"") -> bytes:
@@ -59,4 +60,4 @@ def page(
 def refusal(start: bytes, error: Refusal, *, silent: bool = False) -> bytes:
     """The error response, with why it is one as a line of text; the connection closes after it."""
     content = f"{error.status} {_REASONS[error.status]}: {error.reason}\n".encode()
-    return page(start, content, b"close", silent=silent)
+    return page(start + error.extra, content, b"close", silent=silent)

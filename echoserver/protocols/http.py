@@ -150,6 +150,10 @@ class HttpEcho(HttpConnection):
 
         Returns where the next request begins, or -1 where data does not hold all of this one; then all is flushed.
         """
+        if request.upgrade:
+            self._flush(out)
+            self._upgrade(request, data[position:])
+            return -1
         if request.page is not None:
             status, content_type, content = self.worker.page(request.page)
             start, silent = self.worker.start(status), request.silent
@@ -182,6 +186,21 @@ class HttpEcho(HttpConnection):
         self._flush(out)
         self._begin_content(data[position:])
         return -1
+
+    def _upgrade(self, request: Request, rest: bytes) -> None:
+        """Leave the connection to WebSocket, with what came behind the header section."""
+        begin = self.worker.upgrade
+        try:
+            if begin is None:
+                raise Refusal(501, "WebSocket needs pip install 'echoserver[websocket]'")
+            following = begin(self, request)
+        except Refusal as refusal:
+            self._refuse(refusal, request.head)
+            return
+        self.received -= len(rest)
+        self.hand_over(following)
+        if not self.transport.is_closing():
+            following.take(rest)
 
     def _flush(self, out: list[bytes]) -> None:
         if out:

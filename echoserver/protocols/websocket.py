@@ -43,7 +43,6 @@ _SLICED = 4096  # bytes that are sliced faster than viewed
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
 _TURN = 1 << 20  # bytes inflated in a turn of the loop, after which other connections have theirs
 _FRAME = 1 << 10  # bytes that a frame which the library takes counts for
-_ALLOWANCE = 125  # over --max-message the library only sees control frames, which it compares with it too
 
 _SWITCHED = counters.index("requests", "1xx")
 _IDLE, _PING = (counters.index("timeouts", each) for each in ("idle", "ping"))
@@ -87,8 +86,9 @@ class _Core(ServerProtocol):
 def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
     """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
     worker = http.worker
+    most = worker.config.max_message
     # open: else it would read the request itself
-    core = _Core(extensions=_DEFLATE, state=OPEN, max_size=worker.config.max_message + _ALLOWANCE, logger=_SILENT)
+    core = _Core(extensions=_DEFLATE, state=OPEN, max_size=most + _allowance(most), logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
     for name, value in _FIELDS.findall(request.head):
         fields[name.decode("latin-1")] = value.decode("latin-1")
@@ -98,6 +98,12 @@ def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
     del response.headers["Date"]
     answer = worker.start(101) + request.extra + response.headers.serialize()
     return WebSocketEcho(worker, request.head, core, answer)
+
+
+def _allowance(most: int) -> int:
+    """Bytes over --max-message that a frame may have: what can't be compressed gets longer (by 1 % with the least
+    memLevel of zlib), and the library counts control frames too."""
+    return 125 + (most >> 6)
 
 
 def _refusal(error: Exception | None) -> Refusal:
@@ -184,7 +190,17 @@ class WebSocketEcho(Connection):
 
     def data_received(self, data: bytes) -> None:
         self.stamp = self.worker.now
-        self.received += len(data)
+        size = len(data)
+        self.received += size
+        # a short message and nothing else: most are
+        if self._simple and 6 <= size < 132 and data[1] == size + 122 and self._pending is None:
+            first = data[0]
+            if first in _WHOLE:
+                payload = apply_mask(data[6:], data[2:6])
+                if first != _TEXT or payload.isascii():
+                    self._echoed += size - 6
+                    self.send(_SHORT[size - 6][first] + payload)
+                    return
         self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -252,7 +268,8 @@ class WebSocketEcho(Connection):
             return -1
         self._header_size, length = measured
         if data[position] & frames.OPCODE < CLOSE:
-            self._check_size(length)
+            compressed = (self._first if within else data[position]) & COMPRESSED
+            self._check_size(length - _allowance(self._most) if compressed else length)
         end = position + self._header_size + length
         if end <= len(data):
             return end if self._take_whole(data[position:end], out) else -1
@@ -283,8 +300,8 @@ class WebSocketEcho(Connection):
         begin = self._header_size + self._checked
         if start & frames.OPCODE != TEXT or start & COMPRESSED or pending[0] & CLOSE or len(pending) <= begin:
             return
-        mask = frames.rotated(pending[self._header_size - 4 : self._header_size], self._checked)
-        self._tail = check_text(self._tail, apply_mask(pending[begin:], mask), final=False)
+        mask = frames.rotated(bytes(pending[self._header_size - 4 : self._header_size]), self._checked)
+        self._tail = check_text(self._tail, apply_mask(memoryview(pending)[begin:], mask), final=False)
         self._checked = len(pending) - self._header_size
 
     # --- what is answered ---

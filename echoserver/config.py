@@ -301,7 +301,7 @@ class Config:
         _one_of("a format of the access log", "off", "text", "json"),
         "off|text|json",
         LOGS,
-        "a line for each HTTP request and each TCP connection, to stdout",
+        "a line for each HTTP request, and each TCP and WebSocket connection, to stdout",
     )
     log_format: str = _option(
         "text",

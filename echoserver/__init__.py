@@ -1,3 +1,3 @@
-"""An echo server for TCP, UDP and HTTP/1.1 that never is the slow or the surprising part."""
+"""An echo server for TCP, UDP, HTTP/1.1 and WebSocket that never is the slow or the surprising part."""
 
 __version__ = "0.1.0"

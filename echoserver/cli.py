@@ -59,7 +59,7 @@ def _type(option: config.Option) -> Callable[[str], str]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="echoserver", usage="echoserver [OPTIONS] | echoserver healthcheck [URL]", allow_abbrev=False,
-        description="Sends back what it is sent, over TCP, UDP, HTTP and TLS.", epilog=_EPILOG,
+        description="Sends back what it is sent, over TCP, UDP, HTTP, WebSocket and TLS.", epilog=_EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=110),
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"echoserver {__version__}")

@@ -277,6 +277,9 @@ class Config:
     max_body: int = _option(
         "off", size_or_off, "SIZE", CONNECTIONS, "the longest HTTP content; longer ones get 413; off: any length"
     )
+    max_message: int = _option(
+        "16MiB", _at_least(1), "SIZE", CONNECTIONS, "the longest WebSocket message; longer ones close with 1009"
+    )
     buffer_limit: int = _option(
         "16MiB", _at_least(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
     )
@@ -288,7 +291,14 @@ class Config:
         "75s", duration, "TIME", DEADLINES, "an idle HTTP connection is closed after this time"
     )
     idle_timeout: float = _option(
-        "off", duration, "TIME", DEADLINES, "a TCP connection, or HTTP content, that stalls this long is closed"
+        "off",
+        duration,
+        "TIME",
+        DEADLINES,
+        "a TCP or WebSocket connection, or HTTP content, that stalls this long is closed",
+    )
+    ws_ping: float = _option(
+        "off", duration, "TIME", DEADLINES, "a WebSocket client that sends nothing for so long is pinged; then closed"
     )
     drain_delay: float = _option(
         "0", duration, "TIME", DEADLINES, "after a signal, go on serving this long while /readyz says 503"
@@ -309,7 +319,7 @@ class Config:
         _one_of("a format of the access log", "off", "text", "json"),
         "off|text|json",
         LOGS,
-        "a line for each HTTP request and each TCP connection, to stdout",
+        "a line for each HTTP request, and each TCP and WebSocket connection, to stdout",
     )
     log_format: str = _option(
         "text",

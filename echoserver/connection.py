@@ -104,6 +104,16 @@ class Connection(asyncio.Protocol):
     def secured(self, ssl_object: "ssl.SSLObject") -> None:
         """The connection is over TLS, and the handshake is complete; called before connection_made()."""
 
+    def hand_over(self, following: "Connection") -> None:
+        """Leave the transport, and what waits to be sent, to another connection; this one has ended."""
+        transport = self.transport
+        following.peer, following.proxied = self.peer, self.proxied
+        following.behind, following.owed, following.paused = self.behind, self.owed, self.paused
+        self.owed = 0
+        self.connection_lost(None)
+        transport.set_protocol(following)
+        following.connection_made(transport)
+
     def take(self, data: bytes) -> None:
         """What has been read on behalf of this connection before it had the transport."""
         self.data_received(data)
@@ -148,7 +158,7 @@ class Connection(asyncio.Protocol):
             self.behind += data
             self.keep(len(data))
 
-    def send_list(self, parts: Sequence[bytes | memoryview]) -> None:
+    def send_list(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """The same for several pieces that are large: not copied where that can be helped."""
         if self.behind is None and self.worker.on_uvloop:
             self.sent += sum(map(len, parts))

@@ -5,7 +5,7 @@ import mmap
 import os
 from array import array
 
-STREAMS = ("http", "https", "tcp", "tls", "admin")
+STREAMS = ("http", "https", "tcp", "tls", "websocket", "admin")
 """The protocols that have connections."""
 
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -25,7 +25,7 @@ class Counter:
 COUNTERS = (
     Counter("connections_opened", "Connections accepted.", "protocol", STREAMS),
     Counter("connections_closed", "Connections that have ended.", "protocol", STREAMS),
-    Counter("requests", "HTTP requests answered.", "status", ("2xx", "3xx", "4xx", "5xx")),
+    Counter("requests", "HTTP requests answered.", "status", ("1xx", "2xx", "3xx", "4xx", "5xx")),
     Counter("received_bytes", "Bytes read, TLS and PROXY protocol taken off.", "protocol", (*STREAMS, "udp")),
     Counter("sent_bytes", "Bytes written, before TLS.", "protocol", (*STREAMS, "udp")),
     Counter("datagrams", "UDP datagrams read.", "outcome", ("echoed", "not_answered")),
@@ -34,12 +34,12 @@ COUNTERS = (
         (
             "bad_request", "content_too_long", "header_too_long", "expectation", "not_found", "not_implemented",
             "version", "too_many_connections", "too_much_memory", "draining", "proxy_protocol", "tls_handshake",
-            "plain_http", "reset", "internal",
+            "plain_http", "websocket", "reset", "internal",
         ),
     ),
     Counter(
         "timeouts", "Connections closed by a deadline.", "deadline",
-        ("proxy_protocol", "tls_handshake", "header", "keep_alive", "idle", "drain"),
+        ("proxy_protocol", "tls_handshake", "header", "keep_alive", "idle", "ping", "drain"),
     ),
     Counter("backpressure_pauses", "Times that reading was paused for a client that does not read."),
     Counter("access_log_lines", "Lines of the access log.", "outcome", ("written", "dropped")),

@@ -26,8 +26,9 @@ from echoserver.connection import LITTLE, Connection
 from echoserver.logs import log
 from echoserver.messages import metrics, response
 from echoserver.messages.controls import Caps
-from echoserver.messages.request import PAGES, Reader
+from echoserver.messages.request import PAGES, Reader, Request
 from echoserver.protocols.http import Admin, HttpEcho, HttpsEcho
+from echoserver.protocols.http_connection import HttpConnection
 from echoserver.protocols.stage import Echo, Next, Stage
 from echoserver.protocols.tcp import TcpEcho, TlsEcho
 from echoserver.protocols.udp import UdpEcho
@@ -48,6 +49,8 @@ _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next re
 
 READY, LEAVING, RETIRE, DRAIN, END = b"R", b"L", b"T", b"D", b"E"
 """What a worker and its supervisor tell each other."""
+
+Upgrade = Callable[[HttpConnection, Request], Connection]
 
 _ECHOES: dict[str, Echo] = {
     "http": HttpEcho, "https": HttpsEcho, "tcp": TcpEcho, "tls": TlsEcho, "admin": Admin,
@@ -79,6 +82,15 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def websocket_upgrade() -> "Upgrade | None":
+    """What makes a WebSocket's connection of an HTTP one, where `websockets` is installed (the extra `websocket`)."""
+    if importlib.util.find_spec("websockets") is None:
+        return None
+    from echoserver.protocols.websocket import upgrade  # noqa: PLC0415 - it imports websockets
+
+    return upgrade
+
+
 class Worker:
     """What the connections of a process share, and the process's life.
 
@@ -86,7 +98,7 @@ class Worker:
     response as of then, comparisons how many requests may still be compared with the one before until the next sweep.
     owed counts the bytes kept for all connections; from owed_limit on the worker is crowded. counts is what has been
     counted (counters.index). draining: nothing new is taken; refuses: those that come all the same are told so;
-    hurried: connections that are idle are closed.
+    hurried: connections that are idle are closed. upgrade: what makes a WebSocket's connection of an HTTP one.
     """
 
     __slots__ = (
@@ -95,6 +107,7 @@ class Worker:
         "_whole_buffer", "admin_reader", "buffer", "comparisons", "config", "connections", "counting", "counts",
         "crowded", "draining", "hurried", "kubernetes", "log", "loop", "max_connections", "now", "number",
         "on_uvloop", "owed", "owed_limit", "pool", "prefix", "reader", "refusals", "refuses", "stopping", "time",
+        "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -125,13 +138,14 @@ class Worker:
         }  # fmt: skip
         self.admin_reader = Reader(settings.max_body, echoes=False)
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
+        self.upgrade = websocket_upgrade()
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         # what is under way when it is reached, and malloc's share, come on top
         self.owed_limit = settings.buffer_total // 2
         self.crowded = self.stopping = self.draining = self.refuses = self.hurried = False
-        deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout)
+        deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout, settings.ws_ping)
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
         self._servers: list[asyncio.AbstractServer] = []
         self._held: list[tuple[socket.socket, Callable[[], Connection | Stage], bool]] = []

@@ -30,7 +30,7 @@ _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
-    rb"\r\n(?:(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect):|accept:[^\r]*?/json)[^\r]*",
+    rb"\r\n(?:(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade):|accept:[^\r]*?/json)[^\r]*",
     re.IGNORECASE,
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
@@ -62,13 +62,13 @@ class Fields:
     """What the fields of a header section mean: those few that mean something to this server.
 
     declared: there is content, of content_length bytes or chunked. close, keep_alive: the Connection options. plain:
-    nothing but the content is asked for. json: rather JSON than text is accepted. answer: to a request with content of
-    a known length over HTTP/1.1, the rest of the response head after prefix().
+    nothing but the content is asked for. json: rather JSON than text is accepted. upgrade: to WebSocket is asked for.
+    answer: to a request with content of a known length over HTTP/1.1, the rest of the response head after prefix().
     """
 
     __slots__ = (
         "answer", "chunked", "close", "content_length", "content_type", "declared", "expectations", "host", "json",
-        "keep_alive", "plain",
+        "keep_alive", "plain", "upgrade",
     )  # fmt: skip
 
     def __init__(self, lines: list[bytes], section: bytes) -> None:
@@ -88,12 +88,19 @@ class Fields:
         self.expectations = found.get(b"expect")
         self.json = _prefers_json(found.get(b"accept"))
         options = found.get(b"connection")
-        self.close = self.keep_alive = False
+        self.close = self.keep_alive = self.upgrade = False
         if options:
-            named = [option.strip(b" \t").lower() for option in b",".join(options).split(b",")]
+            named = _listed(options)
             self.close, self.keep_alive = b"close" in named, b"keep-alive" in named
-        self.plain = self.host and not self.close and not self.expectations
+            # RFC 9110 section 7.8: without the option, Upgrade is ignored
+            self.upgrade = b"upgrade" in named and b"websocket" in _listed(found.get(b"upgrade", []))
+        self.plain = self.host and not self.close and not self.expectations and not self.upgrade
         self.answer = fields(self.content_type, self.content_length, b"")
+
+
+def _listed(values: list[bytes]) -> list[bytes]:
+    """The members of a list in one or more fields, in lower case (RFC 9110 section 5.6.1)."""
+    return [member.strip(b" \t").lower() for member in b",".join(values).split(b",")]
 
 
 def read_fields(section: bytes, known: Known | None) -> Fields:
@@ -129,7 +136,7 @@ def _check_syntax(section: bytes) -> None:
     try:
         httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"POST / HTTP/1.1" + section)
     except httptools.HttpParserUpgrade:
-        pass  # nothing is upgraded here: the content, if any, is read as if Upgrade were not there
+        pass  # it means one to a WebSocket or none: content, if any, is read as if Upgrade were not there
     except httptools.HttpParserError as error:
         text = str(error)
         raise Refusal(400, text[:1].lower() + text[1:]) from None
@@ -180,15 +187,16 @@ class Request:
     """One header section, read: what its content is and what to answer.
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
-    looked at (chunked, Expect, pages of our own). content_length: bytes; 0 also for chunked and for none. answer: the
-    rest of the response head after prefix(), and for a request without content the echo of its head. echoed: bytes of
-    content in the answer, where that is known. extra: field lines that go into the answer. controls: what is asked for
-    besides an echo. shape: what the next one on the connection may share with this one, set by the connection.
+    looked at (chunked, Expect, pages of our own), and where the connection becomes a WebSocket's (upgrade).
+    content_length: bytes; 0 also for chunked and for none. answer: the rest of the response head after prefix(), and to
+    a request without content the echo of its head. echoed: bytes of content in the answer, where that is known. extra:
+    field lines that go into the answer. controls: what is asked for besides an echo. shape: what the next one on the
+    connection may share with this one, set by the connection.
     """
 
     __slots__ = (
         "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
-        "head", "head_size", "keep_alive", "page", "shape", "silent", "size",
+        "head", "head_size", "keep_alive", "page", "shape", "silent", "size", "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -197,7 +205,7 @@ class Request:
         self.size = -1
         self.content_length = self.echoed = 0
         self.content_type = self.connection = self.answer = self.extra = b""
-        self.chunked = self.expects = self.silent = False
+        self.chunked = self.expects = self.silent = self.upgrade = False
         self.keep_alive = True
         self.page: bytes | None = None
         self.controls: Controls | None = None
@@ -241,18 +249,17 @@ def read(
     request.extra = extra
     if closing or not found.plain or version == b"1.0":
         _heed(request, found, version, closing)
+        request.upgrade = found.upgrade and _upgrades(method, target, version, found, pages)
     if target[:1] != b"/" or method == b"CONNECT":
         _check_target(method, target)
-    if caps is not None and (b"?" in target or found.json):
-        request.controls = _controls(target, found, caps)
-        if request.controls is not None and request.controls.chunked and version == b"1.0":
-            raise Refusal(400, "chunked: HTTP/1.0 has no transfer codings")
+    if (caps is not None and (b"?" in target or found.json)) or (cors and method == b"OPTIONS"):
+        request.controls = _controls(request, found, caps, cors=cors)
+    if request.upgrade:
+        return request
     if found.declared:
         _answer_content(request, method, found, max_body)
     elif target in pages and method in (b"GET", b"HEAD"):
         request.page = target
-    elif cors and method == b"OPTIONS" and (allowed := _preflight(head)):
-        request.controls = Controls(controls.NONE, allowed)
     else:
         _answer_head(request, method)
     if request.controls is not None:
@@ -263,17 +270,26 @@ def read(
     return request
 
 
-def _controls(target: bytes, found: Fields, caps: Caps) -> Controls | None:
-    """What the query and Accept ask for."""
+def _controls(request: Request, found: Fields, caps: Caps | None, *, cors: bool) -> Controls | None:
+    """What the query and Accept ask for, or a preflight request."""
+    if cors and not found.declared and (allowed := _preflight(request.head)):
+        return Controls(controls.NONE, allowed)
+    if caps is None:
+        return None
+    _, target, version = request.head[: request.head.index(b"\r")].split(b" ")
     asked = controls.read(target.partition(b"?")[2], caps)
-    if found.json and not found.declared:
+    if found.json and not found.declared and not request.upgrade:
         asked = asked or Controls()
         asked.echo = asked.echo or controls.JSON
+    if asked is not None and asked.chunked and version == b"HTTP/1.0":
+        raise Refusal(400, "chunked: HTTP/1.0 has no transfer codings")
     return asked
 
 
 def _preflight(head: bytes) -> bytes:
-    """What a CORS preflight request is allowed, as field lines; b"" where it is none."""
+    """What a CORS preflight request is allowed, as field lines; b"" where it is none (Fetch section 4.8)."""
+    if not head.startswith(b"OPTIONS "):
+        return b""
     origin = method = names = b""
     for found in _PREFLIGHT.finditer(head):
         if found[1]:
@@ -310,6 +326,14 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
         request.connection = b"close"
     elif old:
         request.connection = b"keep-alive"
+
+
+def _upgrades(method: bytes, target: bytes, version: bytes, found: Fields, pages: AbstractSet[bytes]) -> bool:
+    """Whether a request that asks for WebSocket gets it: one that RFC 6455 section 4.1 knows, to no page of our own."""
+    if target[:1] != b"/":
+        _check_target(method, target)
+    bare = not found.chunked and not found.content_length
+    return bare and method == b"GET" and version != b"1.0" and target not in pages
 
 
 def _check_target(method: bytes, target: bytes) -> None:

@@ -8,7 +8,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 _REASONS = {  # RFC 9110 section 15, and the registry of IANA
-    200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
+    101: "Switching Protocols", 200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information",
+    204: "No Content",
     205: "Reset Content", 206: "Partial Content", 207: "Multi-Status", 208: "Already Reported", 226: "IM Used",
     300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified",
     305: "Use Proxy", 307: "Temporary Redirect", 308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized",
@@ -26,12 +27,13 @@ _REASONS = {  # RFC 9110 section 15, and the registry of IANA
 
 
 class Refusal(Exception):
-    """A request that gets an error response and no echo: its status and, for a person, why."""
+    """A request that gets an error response and no echo: its status and, for a person, why; extra: field lines."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, extra: bytes = b"") -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.extra = extra
 
 
 def prefix(seconds: float, status: int = 200, served_by: bytes = b"", extra: bytes = b"") -> bytes:
@@ -87,7 +89,7 @@ def page(
 def refusal(start: bytes, error: Refusal, *, silent: bool = False) -> bytes:
     """The error response, with why it is one as a line of text; the connection closes after it."""
     content = f"{error.status} {_REASONS[error.status]}: {error.reason}\n".encode()
-    return page(start, content, b"close", silent=silent)
+    return page(start + error.extra, content, b"close", silent=silent)
 
 
 def without(head: bytes, names: AbstractSet[bytes]) -> bytes:

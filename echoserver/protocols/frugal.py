@@ -6,10 +6,11 @@ from echoserver.connection import StandIn
 
 if TYPE_CHECKING:
     from echoserver.protocols.http import HttpEcho
+    from echoserver.protocols.websocket import WebSocketEcho
 
 
 class Frugal(StandIn):
-    """Takes the place of an HTTP connection as its transport's protocol until the worker is no longer crowded.
+    """Takes the place of an HTTP or WebSocket connection until the worker is no longer crowded.
 
     The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
     bring a buffer of its own.
@@ -17,7 +18,7 @@ class Frugal(StandIn):
 
     __slots__ = ()
 
-    _connection: "HttpEcho"
+    _connection: "HttpEcho | WebSocketEcho"
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._connection.worker.buffer

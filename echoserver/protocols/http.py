@@ -154,6 +154,11 @@ class HttpEcho(HttpConnection):
 
         Returns where the next request begins, or -1 where data does not hold all of this one; then all is flushed.
         """
+        asked = request.controls is not None
+        if request.upgrade and not asked:
+            self._flush(out)
+            self._upgrade(request, data[position:])
+            return -1
         if request.page is not None:
             status, content_type, content = self.worker.page(request.page)
             start, silent = self.worker.start(status), request.silent
@@ -161,7 +166,6 @@ class HttpEcho(HttpConnection):
             self._done(request, 0, 0 if silent else len(content), status)
             return position
         end = position + request.content_length
-        asked = request.controls is not None
         if not asked and not request.chunked and end <= len(data):
             out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
             self._done(request, request.content_length, request.echoed)
@@ -191,6 +195,21 @@ class HttpEcho(HttpConnection):
         self._flush(out)
         self._begin_content(data[position:])
         return -1
+
+    def _upgrade(self, request: Request, rest: bytes) -> None:
+        """Leave the connection to WebSocket, with what came behind the header section."""
+        begin = self.worker.upgrade
+        try:
+            if begin is None:
+                raise Refusal(501, "WebSocket needs pip install 'echoserver[websocket]'")
+            following = begin(self, request)
+        except Refusal as refusal:
+            self._refuse(refusal, request.head)
+            return
+        self.received -= len(rest)
+        self.hand_over(following)
+        if not self.transport.is_closing():
+            following.take(rest)
 
     def _flush(self, out: list[bytes]) -> None:
         if out:
@@ -397,7 +416,7 @@ class HttpEcho(HttpConnection):
         except Refusal as refusal:
             self._refuse(refusal, self._serving.head)
             return -1
-        if end >= 0 and not self._demand_done(demand, more=end < len(data)):
+        if end >= 0 and not self._demand_done(demand, data, end):
             return -1
         return end
 
@@ -419,27 +438,30 @@ class HttpEcho(HttpConnection):
     def answered(self, demand: OnDemand) -> None:
         """A request has been answered on demand, not in the turn in which it came."""
         request, rest = self._serving, demand.rest()
-        if not self._demand_done(demand, more=bool(rest)):
+        if not self._demand_done(demand, rest, 0):
             return
         self._go_on(request, rest)
         if demand.ended and not self.transport.is_closing():
             self.eof_received()
 
-    def _demand_done(self, demand: OnDemand, *, more: bool) -> bool:
-        """Whether the connection goes on; more: the client has sent something behind the request."""
+    def _demand_done(self, demand: OnDemand, data: bytes, end: int) -> bool:
+        """Whether the connection goes on with requests; data from end on is what came behind this one."""
         request = self._serving
         demand.stop()
         self._demand = None
-        self._done(request, demand.received, demand.sent, demand.status)
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
+        if demand.upgrades:
+            self._upgrade(request, data[end:])
+            return False
+        self._done(request, demand.received, demand.sent, demand.status)
         if demand.plan.abort:
             self.reset()
-            return False
-        if demand.closes:
-            self._last(more=more)
-            return False
-        return True
+        elif demand.closes:
+            self._last(more=end < len(data))
+        else:
+            return True
+        return False
 
     def serving(self) -> Request:
         """The request whose content is received, or that is being answered on demand."""

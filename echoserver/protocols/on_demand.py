@@ -37,7 +37,7 @@ class OnDemand:
     __slots__ = (
         "_asked", "_chunked", "_connection", "_content", "_decoder", "_echo", "_halted", "_kept", "_left", "_length",
         "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done", "ended", "plan", "received",
-        "sent", "started", "status",
+        "sent", "started", "status", "upgrades",
     )  # fmt: skip
 
     closes: bool
@@ -56,6 +56,8 @@ class OnDemand:
     """The answer has begun."""
     status: int
     """That of the answer, once it has begun."""
+    upgrades: bool
+    """There is no answer: the connection becomes a WebSocket's."""
     _kept: bytearray
     """Content that waits to be sent."""
     _content: Content | None
@@ -83,7 +85,7 @@ class OnDemand:
         self._pace: Pace | None = None
         self._timer: asyncio.Handle | None = None
         self._chunked = self._halted = False
-        self.closes = self.complete = self.done = self.ended = self.started = False
+        self.closes = self.complete = self.done = self.ended = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
 
     # --- the request's content ---
@@ -210,6 +212,9 @@ class OnDemand:
         connection, asked, request = self._connection, self._asked, self._request
         if self.plan.abort:
             self.done, self.status = True, _RESET
+            return
+        if request.upgrade and self.plan.status is None:
+            self.done = self.upgrades = True
             return
         nothing = self._echo == controls.NONE and asked.size is None
         self.status = self.plan.status or (204 if nothing else 200)

@@ -119,7 +119,6 @@ class Tls(Stage):
             return
         self.worker.connections.discard(self)
         self._flush()
-        self._connection = protocol
         self.set_protocol(protocol)
         protocol.connection_made(self)  # type: ignore[arg-type]  # a transport by what it can do
         self._deliver()
@@ -203,6 +202,8 @@ class Tls(Stage):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Deliver to another protocol from now on."""
         self._protocol = protocol
+        if isinstance(protocol, Connection):
+            self._connection = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:

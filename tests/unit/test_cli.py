@@ -13,7 +13,7 @@ OTHER = {  # for every option a text that is not its default
     "max_connections": "18", "max_header": "1KiB", "max_body": "2MiB", "buffer_limit": "1MiB", "buffer_total": "300MiB",
     "header_timeout": "1s", "keep_alive_timeout": "2m", "idle_timeout": "3h", "drain_delay": "4ms",
     "drain_timeout": "off", "workers": "5", "loop": "asyncio", "https": "10.0.0.1:84", "tls": "unix:/t",
-    "admin": "fd:7",
+    "admin": "fd:7", "max_message": "3MiB", "ws_ping": "20s",
     "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
     "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
     "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",

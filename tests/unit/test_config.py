@@ -251,6 +251,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
             host="127.0.0.1", http=Address("127.0.0.1", 8080), tcp=Address("127.0.0.1", 8007),
             udp=Address("127.0.0.1", 8007), backlog=4096, max_connections=0, max_header=64 << 10, max_body=0,
             buffer_limit=16 << 20, buffer_total=256 << 20, header_timeout=10.0, keep_alive_timeout=75.0,
+            max_message=16 << 20, ws_ping=0.0,
             idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto", https=None, tls=None,
             admin=None,
             proxy_protocol=False, reuse_port=True, tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",

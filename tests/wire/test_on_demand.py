@@ -483,6 +483,38 @@ def test_caps() -> None:
             assert client.ask(get("size=10")).content == pattern(10)
 
 
+# --- WebSocket handshakes ---
+
+UPGRADE = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("query", ["delay=100ms", "size=5&chunked", "status=503:0"])
+def test_a_handshake_is_completed_late(client: HttpClient, query: str) -> None:
+    began = time.monotonic()
+    client.send(GET + get(query, *UPGRADE) + b"\x82\x82\0\0\0\0hi")
+    assert client.answer().content == GET
+    lines = [client.file.readline()]
+    while lines[-1] != b"\r\n":
+        lines.append(client.file.readline())
+    assert lines[0] == b"HTTP/1.1 101 Switching Protocols\r\n"
+    assert client.file.read(4) == b"\x82\x02hi"
+    assert time.monotonic() - began >= (0.1 if "delay" in query else 0)
+
+
+def test_a_handshake_fails_as_it_is_told_to(server: Server, client: HttpClient) -> None:
+    answer = client.ask(get("status=503&delay=10ms", *UPGRADE))
+    assert answer.status == 503
+    assert b"Upgrade: websocket" in answer.content
+    assert client.ask(GET).content == GET
+    with server.connect() as connection:
+        connection.sendall(get("abort", *UPGRADE))
+        assert is_reset(connection)
+    assert client.ask(get("status=lots", *UPGRADE)).status == 400
+
+
 # --- CORS ---
 
 

@@ -1,0 +1,91 @@
+"""Frames of WebSocket: where each ends, whether it may be there at all, and UTF-8 as it comes (RFC 6455 section 5)."""
+
+import codecs
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+OPCODE = 0xF
+FINAL, COMPRESSED, RESERVED = 0x80, 0x40, 0x30
+"""The bits of a frame's first byte beside its opcode; COMPRESSED as RFC 7692 section 6 has it."""
+MASKED = 0x80
+"""The bit of a frame's second byte beside the length."""
+
+GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA = 1001, 1002, 1007
+TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
+
+_OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+
+class Unacceptable(Exception):
+    """What the connection is closed for: a close code, and why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+def measure(
+    data: bytes | bytearray, position: int, *, deflate: bool = False, within: bool = False
+) -> tuple[int, int] | None:
+    """The sizes of a client's frame's header and payload; None: more of the header has to come.
+
+    deflate: permessage-deflate was negotiated. within: a fragmented message is in progress. Raises Unacceptable as soon
+    as the bytes that are there say so: what such a frame has as a payload nobody need wait for.
+    """
+    have = len(data) - position
+    if have < 2:
+        return None
+    first, second = data[position], data[position + 1]
+    opcode, length = first & OPCODE, second & 0x7F
+    if first & RESERVED or (first & COMPRESSED and not (deflate and opcode in (TEXT, BINARY))):
+        raise Unacceptable(PROTOCOL_ERROR, "a reserved bit is set")
+    if opcode not in _OPCODES:
+        raise Unacceptable(PROTOCOL_ERROR, f"opcode {opcode} is reserved")
+    if not second & MASKED:
+        raise Unacceptable(PROTOCOL_ERROR, "a client's frame is masked")
+    if opcode >= CLOSE:
+        if not first & FINAL:
+            raise Unacceptable(PROTOCOL_ERROR, "a control frame is not fragmented")
+        if length > 125:
+            raise Unacceptable(PROTOCOL_ERROR, "a control frame has 125 bytes at most")
+    elif within != (opcode == CONTINUATION):
+        expected = "a continuation frame was expected" if within else "there is nothing to continue"
+        raise Unacceptable(PROTOCOL_ERROR, expected)
+    if length < 126:
+        return 6, length
+    size = 4 if length == 126 else 10
+    if have < size:
+        return None
+    length = int.from_bytes(data[position + 2 : position + size], "big")
+    if length >> 63:
+        raise Unacceptable(PROTOCOL_ERROR, "the most significant bit of a length is 0")
+    return size + 4, length
+
+
+def header(first: int, length: int) -> bytes:
+    """The header of a server's frame: its first byte, and its length in as few bytes as it takes."""
+    if length < 126:
+        return bytes((first, length))
+    if length < 1 << 16:
+        return b"%c\x7e%b" % (first, length.to_bytes(2, "big"))
+    return b"%c\x7f%b" % (first, length.to_bytes(8, "big"))
+
+
+def rotated(mask: bytes | bytearray, offset: int) -> bytes:
+    """The mask as it begins at an offset of the payload."""
+    offset %= 4
+    return bytes(mask[offset:] + mask[:offset])
+
+
+def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
+    """Check text that goes on after bytes of a character that was not whole; returns those that data ends in.
+
+    Raises Unacceptable, for what is no UTF-8 or can't become it.
+    """
+    if not before and data.isascii():
+        return b""
+    try:
+        data = before + data
+        return bytes(data[codecs.utf_8_decode(data, "strict", final)[1] :])
+    except UnicodeDecodeError:
+        raise Unacceptable(INVALID_DATA, "text is UTF-8") from None

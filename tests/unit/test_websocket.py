@@ -1,0 +1,349 @@
+"""WebSocket against a transport in memory: any split of any frames, turns of the loop, memory, counters."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echoserver import config, counters
+from echoserver.messages import frames
+from echoserver.protocols.http import HttpEcho
+from echoserver.protocols.websocket import WebSocketEcho
+from echoserver.worker import Worker
+from tests.servers import request
+from tests.unit.examples import examples
+from tests.unit.transport import FakeTransport
+from tests.websockets import (
+    ACCEPT,
+    BINARY,
+    CONTINUATION,
+    DEFLATE,
+    PING,
+    PONG,
+    TEXT,
+    Deflate,
+    close,
+    echo,
+    frame,
+    large,
+    split,
+    upgrade,
+)
+
+MIB = 1 << 20
+GET = request("GET / HTTP/1.1")
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
+    return Worker(config.parse(texts), loop)
+
+
+class Client(FakeTransport):
+    """On a connection that has been upgraded; sent begins behind the 101."""
+
+    def __init__(self, worker: Worker, *fields: str, room: int | None = None) -> None:
+        super().__init__(HttpEcho(worker))
+        self.worker = worker
+        assert self.feed(upgrade(*fields)) == b""
+        head, _, rest = bytes(self.sent).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert rest == b""
+        self.sent.clear()
+        self.room = room
+
+    @property
+    def protocol(self) -> WebSocketEcho:
+        protocol = self.get_protocol()
+        assert isinstance(protocol, WebSocketEcho)
+        return protocol
+
+    def turn(self) -> None:
+        """The loop's next turn."""
+        self.worker.loop.call_soon(self.worker.loop.stop)
+        self.worker.loop.run_forever()
+        self._settle()
+
+    def feed_all(self, data: bytes) -> None:
+        """As many turns as it takes."""
+        for _ in range(10_000):
+            data = self.feed(data)
+            if (not data and self.reading) or not self.open:
+                return
+            self.turn()
+        raise AssertionError("it does not go on")
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+# --- any split of any frames gives the same bytes ---
+
+masks = st.binary(min_size=4, max_size=4)
+small = st.sampled_from([0, 1, 2, 3, 5, 124, 125, 126, 127, 300, 65535, 65536])
+texts = st.text(max_size=20).map(lambda text: text.encode("utf-8", "ignore"))
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """What a client sends, and what it is answered."""
+    sent, answered = b"", b""
+    for _ in range(draw(st.integers(0, 5))):
+        opcode = draw(st.sampled_from([TEXT, BINARY, PING, PONG]))
+        if opcode in (PING, PONG):
+            payload = draw(st.binary(max_size=125))
+            sent += frame(opcode, payload, mask=draw(masks))
+            answered += echo(PONG, payload) if opcode == PING else b""
+            continue
+        payload = draw(texts) * draw(st.sampled_from([1, 1, 1, 40])) if opcode == TEXT else bytes(draw(small))
+        parts = pieces(payload, draw(st.lists(st.integers(0, 1000), max_size=3))) or [b""]
+        for number, part in enumerate(parts):
+            if number and draw(st.booleans()):
+                sent += frame(PING, b"between", mask=draw(masks))
+                answered += echo(PONG, b"between")
+            fin, form = number == len(parts) - 1, draw(st.sampled_from([0, 0, 2, 8]))
+            sent += frame(CONTINUATION if number else opcode, part, fin, mask=draw(masks), form=form)
+        answered += echo(opcode, payload)
+    return sent, answered
+
+
+@examples(300)
+@given(conversations(), st.lists(st.integers(0, 200_000), max_size=6))
+def test_any_split_gives_the_same(
+    loop: asyncio.AbstractEventLoop, conversation: tuple[bytes, bytes], cuts: list[int]
+) -> None:
+    sent, answered = conversation
+    with Client(make(loop)) as client:
+        for piece in pieces(sent, cuts):
+            client.feed_all(piece)
+        assert client.sent == answered
+        assert client.protocol.held == 0
+        client.feed_all(close())
+        assert client.sent == answered + close(mask=None)
+        assert client.ended
+    assert client.worker.owed == 0
+
+
+@examples(300)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.builds(
+                frame, st.integers(0, 15), st.binary(max_size=130), st.booleans(), st.sampled_from([0, 0, 0, 1, 4]),
+                masks | st.just(b"\0\0\0\0") | st.none(),
+            ),
+        ),
+        max_size=6,
+    ).map(b"".join),
+    st.lists(st.integers(0, 1000), max_size=6),
+    st.booleans(),
+)  # fmt: skip
+def test_whatever_comes_is_judged_the_same_however_it_comes(
+    loop: asyncio.AbstractEventLoop, sent: bytes, cuts: list[int], deflate: bool
+) -> None:
+    worker = make(loop)
+    got = []
+    for parts in ([sent], pieces(sent, cuts), [bytes((byte,)) for byte in sent]):
+        with Client(worker, *[DEFLATE] * deflate) as client:
+            for part in parts:
+                client.feed_all(part)
+            got.append((bytes(client.sent), client.ended))
+            split(bytes(client.sent))
+        assert worker.owed == 0
+        assert worker.counts[counters.index("errors", "internal")] == 0
+    assert got[0] == got[1] == got[2]
+
+
+@examples(200)
+@given(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=12), st.booleans(), st.booleans())
+def test_a_header_is_measured_or_refused(first: int, second: int, rest: bytes, deflate: bool, within: bool) -> None:
+    data = bytes((first, second)) + rest
+    try:
+        measured = frames.measure(b"xyz" + data, 3, deflate=deflate, within=within)
+    except frames.Unacceptable:
+        with pytest.raises(frames.Unacceptable, match="1002"):  # whatever follows
+            frames.measure(data + bytes(20), 0, deflate=deflate, within=within)
+        return
+    if measured is None:
+        assert len(data) < 10
+    else:
+        size, length = measured
+        assert size == {126: 8, 127: 14}.get(second & 127, 6)
+        assert length < 1 << 63
+        again = bytes((first, 0x80 | second & 127)) + data[2 : size - 4]
+        assert frames.measure(again, 0, deflate=deflate, within=within) == measured
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 1 << 24])
+def test_a_servers_header(length: int) -> None:
+    assert frames.header(0x82, length) + bytes(length) == echo(BINARY, bytes(length))
+
+
+@pytest.mark.parametrize("sequence", ["\x80", "\u0800", "\ud7ff", "\ue000", "\U00010000", "\U0010ffff", "aé€😀"])
+def test_text_in_pieces(sequence: str) -> None:
+    data, tail = sequence.encode(), b""
+    for byte in data:
+        tail = frames.check_text(tail, bytes((byte,)), final=False)
+    assert tail == b""
+    for end in range(1, len(data)):
+        if data[end] & 0xC0 == 0x80:
+            with pytest.raises(frames.Unacceptable):
+                frames.check_text(b"", data[:end], final=True)
+
+
+# --- the handshake, and what comes around it ---
+
+
+def test_the_answer_to_the_rfcs_example(loop: asyncio.AbstractEventLoop) -> None:
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(upgrade())
+        lines = bytes(client.sent).decode().split("\r\n")
+        assert lines[0] == "HTTP/1.1 101 Switching Protocols"
+        fields = dict(line.split(": ") for line in lines[1:-2])
+        assert set(fields) == {
+            "Server", "Date", "X-Served-By", "Upgrade", "Connection", "Sec-WebSocket-Accept",
+        }  # fmt: skip
+        assert fields["Sec-WebSocket-Accept"] == ACCEPT
+        assert lines[-2:] == ["", ""]
+
+
+def test_what_waits_to_be_sent_is_sent_before(loop: asyncio.AbstractEventLoop) -> None:
+    """Answers to requests before the upgrade that their client has not taken yet."""
+    worker = make(loop)
+    with FakeTransport(HttpEcho(worker), room=10) as client:
+        client.feed(GET * 3 + upgrade() + frame(TEXT, b"hello"))
+        assert worker.owed > 0
+        client.feed(frame(TEXT, b"again"))
+        while client.get_write_buffer_size():
+            client.take(100)
+        got = bytes(client.sent)
+        assert got.count(b"HTTP/1.1 200 OK") == 3
+        assert got.index(b"HTTP/1.1 101") > got.rindex(b"HTTP/1.1 200")
+        assert got.endswith(b"\r\n\r\n" + echo(TEXT, b"hello") + echo(TEXT, b"again"))
+        assert worker.owed == 0
+        assert len(worker.connections) == 1
+
+
+# --- turns of the loop ---
+
+
+def test_bombs_are_inflated_one_a_turn(loop: asyncio.AbstractEventLoop) -> None:
+    deflate = Deflate(takeover=False)
+    bomb = frame(BINARY, deflate.deflate(bytes(4 * MIB)), rsv=4, mask=bytes(4))
+    with Client(make(loop), DEFLATE + "; client_no_context_takeover") as client:
+        assert client.feed(bomb * 5) == b""
+        for answered in range(1, 6):
+            assert len(split(bytes(client.sent))) == answered
+            assert client.reading == (answered == 5)
+            client.turn()
+        for each in split(bytes(client.sent)):
+            assert each.rsv == 4
+
+
+def test_a_thousand_pings_a_turn(loop: asyncio.AbstractEventLoop) -> None:
+    with Client(make(loop)) as client:
+        assert client.feed(frame(PING, mask=bytes(4)) * 5000) == b""
+        answered = len(client.sent) // 2
+        assert 500 < answered < 2000
+        assert not client.reading
+        client.turn()
+        assert answered < len(client.sent) // 2 < 5000
+        client.feed_all(frame(TEXT, b"last"))
+        assert client.sent == echo(PONG, b"") * 5000 + echo(TEXT, b"last")
+
+
+def test_a_close_within_what_is_left_for_later(loop: asyncio.AbstractEventLoop) -> None:
+    with Client(make(loop)) as client:
+        client.feed_all(frame(PING, mask=bytes(4)) * 3000 + close(1001) + frame(TEXT, b"behind"))
+        assert client.sent == echo(PONG, b"") * 3000 + close(1001, mask=None)
+        assert client.ended
+
+
+# --- memory ---
+
+
+def test_a_client_that_does_not_read_is_not_read(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop, buffer_limit="64KiB")
+    with Client(worker, room=0) as client:
+        message = large(BINARY, bytes(1000))
+        rest = client.feed(message * 1000)
+        assert rest
+        assert not client.reading
+        assert worker.owed <= 2 * (64 << 10) + (256 << 10)
+        while rest or client.get_write_buffer_size():
+            client.take(10_000)
+            client.turn()
+            rest = client.feed(rest)
+        client.turn()
+        assert client.sent == echo(BINARY, bytes(1000)) * 1000
+        assert worker.owed == 0
+        assert client.reading
+
+
+def test_what_is_kept_is_what_has_come(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    with Client(worker) as client:
+        client.feed(large(BINARY, bytes(16 * MIB))[:100_000])
+        assert worker.owed == 100_000
+    assert worker.owed == 0
+
+
+def test_fragments_are_kept_as_one(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    with Client(worker) as client:
+        client.feed_all(frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"y", fin=False) * 3000)
+        assert worker.owed == 3001
+        client.feed_all(frame(CONTINUATION, b"z"))
+        assert client.sent == echo(BINARY, b"x" + b"y" * 3000 + b"z")
+        assert worker.owed == 0
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, fragmented: bool) -> None:
+    worker = make(loop, buffer_total="128KiB")
+    with Client(worker) as other, Client(worker) as client:
+        other.feed_all(large(BINARY, bytes(100_000))[:-1])
+        if fragmented:
+            client.feed_all(large(BINARY, bytes(50_000), fin=False))
+        else:
+            client.feed_all(large(BINARY, bytes(50_000))[:-1])
+        (said,) = split(bytes(client.sent))
+        assert said.code == 1013
+        assert client.ended
+        assert worker.owed < 110_000
+        other.feed_all(b"\0")
+        assert other.sent == echo(BINARY, bytes(100_000))
+    assert worker.owed == 0
+
+
+# --- counters ---
+
+
+def test_what_is_counted(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    counts = worker.counts
+    data = GET + upgrade() + frame(TEXT, b"hello")
+    with FakeTransport(HttpEcho(worker)) as client:
+        client.feed(data)
+        assert counts[counters.index("requests", "2xx")] == 1
+        assert counts[counters.index("requests", "1xx")] == 1
+        assert counts[counters.index("connections_closed", "http")] == 1
+        assert counts[counters.index("connections_opened", "websocket")] == 1
+        client.feed(frame(0xF))
+    assert counts[counters.index("connections_closed", "websocket")] == 1
+    assert counts[counters.index("errors", "websocket")] == 1
+    received = [counts[counters.index("received_bytes", each)] for each in ("http", "websocket")]
+    assert received == [len(GET + upgrade()), len(frame(TEXT, b"hello") + frame(0xF))]
+    assert sum(counts[counters.index("sent_bytes", each)] for each in ("http", "websocket")) == len(client.sent)

@@ -6,7 +6,7 @@
 #   slim      the ordinary Python image and wheels: a shell, pip, a debugger if you want one
 #   alpine    Alpine and the static executable: a shell and a package manager
 #   scratch   the static executable and nothing else
-#   minimal   the same without TLS and metrics
+#   minimal   the same without TLS, WebSocket and metrics
 #
 # What is in the executable, and how it is made: docker/README.md. Machines without python.org or openssl.org put the two
 # archives into docker/sources.
@@ -40,7 +40,7 @@ RUN /src/docker/fetch.sh Python-${PYTHON_VERSION}.tar.xz ${PYTHON_SHA256} \
       https://github.com/openssl/openssl/releases/download/openssl-${OPENSSL_VERSION}/openssl-${OPENSSL_VERSION}.tar.gz
 COPY docker/requirements.txt docker/build-requirements.txt /src/docker/
 RUN python3 -m pip install -q --target /src/tools --require-hashes -r /src/docker/build-requirements.txt \
- && PYTHONPATH=/src/tools python3 -m pip download -q --no-deps --no-binary uvloop,httptools --no-build-isolation \
+ && PYTHONPATH=/src/tools python3 -m pip download -q --no-deps --no-binary uvloop,httptools,websockets --no-build-isolation \
       --require-hashes -r /src/docker/requirements.txt -d /sources
 COPY docker/openssl.sh /src/docker/
 RUN /src/docker/openssl.sh
@@ -117,7 +117,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["echoserver", "healthcheck"]
 ENTRYPOINT ["echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
-      org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; ordinary Python" \
+      org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; ordinary Python" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT"
 
 FROM ${ALPINE_IMAGE} AS alpine
@@ -131,7 +131,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["echoserver", "healthcheck"]
 ENTRYPOINT ["echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
-      org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; one static executable" \
+      org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; one static executable" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
 
 FROM scratch AS static-image
@@ -144,7 +144,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/echoserver", "healthcheck"]
 ENTRYPOINT ["/echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
-      org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; one static executable" \
+      org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; one static executable" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
 
 FROM static-image AS minimal

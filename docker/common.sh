@@ -6,6 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 jobs=$(nproc)
 cc=$WORK/bin/cc
 python=$WORK/python uvloop=$WORK/uvloop httptools=$WORK/httptools openssl=$WORK/openssl metrics=$WORK/metrics
+websockets=$WORK/websockets
 profile=$WORK/profile/profile-$(uname -m).tar.xz # the same in ./sources spares the training
 
 # No unwind tables: nothing here throws C++ exceptions, and they are 390 KB.
@@ -48,7 +49,7 @@ executable() { # executable TO OBJECTS WORDS: of CPython, uvloop and httptools, 
         "$WORK/zlib/libz.a" -lm "${libraries[@]}")
 }
 
-# The same files that uvloop's and httptools' own setup.py compile. _Py_RestoreSignals: uvloop brings its own, with the
+# The same files that the own setup.py of uvloop, httptools and websockets compile. _Py_RestoreSignals: uvloop brings its own, with the
 # name of one of CPython's, which a shared library would not show.
 compile_extensions() { # compile_extensions FOLDER FLAGS
     local to=$1 flags=("${small[@]}" "${@:2}")
@@ -60,6 +61,7 @@ compile_extensions() { # compile_extensions FOLDER FLAGS
     compile httptools_parser "${api[@]}" -I"$llhttp/include" "$httptools/httptools/parser/parser.c"
     compile httptools_url_parser "${api[@]}" -I"$http_parser" "$httptools/httptools/parser/url_parser.c"
     compile http_parser "$http_parser/http_parser.c"
+    compile websockets "${api[@]}" "$websockets/src/websockets/speedups.c"
     for name in api http llhttp; do
         compile "llhttp_$name" -I"$llhttp/include" "$llhttp/src/$name.c"
     done

@@ -28,25 +28,31 @@ UNICODE = "CPython: Unicode tables"
 IMPORTLIB = "CPython: importlib, frozen"
 C_MODULES = "standard library: modules in C"
 UVLOOP, LIBUV, HTTPTOOLS = "uvloop: in Cython", "uvloop: libuv", "httptools: with llhttp"
+WEBSOCKETS = "websockets: in C"
 OPENSSL, MUSL, ZLIB = "OpenSSL", "musl", "zlib"
 OURS = "echoserver: main() and the table of modules"
 MODULES = {
     "echoserver": "echoserver: modules, deflated",
     "httptools": "httptools: modules, deflated",
     "prometheus_client": "prometheus_client: modules, deflated",
+    "websockets": "websockets: modules, deflated",
     "uvloop": "uvloop: modules, deflated",
     "": "standard library: modules, deflated",
 }
 REST = "headers, alignment, and what is not attributed"
 PARTS = (
     CPYTHON, COMPILER, UNICODE, IMPORTLIB, C_MODULES, MODULES[""], UVLOOP, LIBUV, MODULES["uvloop"], HTTPTOOLS,
-    MODULES["httptools"], MODULES["prometheus_client"], OPENSSL, MUSL, ZLIB, OURS, MODULES["echoserver"], REST,
+    MODULES["httptools"], MODULES["prometheus_client"], WEBSOCKETS,
+    MODULES["websockets"], OPENSSL, MUSL, ZLIB, OURS, MODULES["echoserver"], REST,
 )  # fmt: skip
 
 _ARCHIVES = {
     "libssl": OPENSSL, "libcrypto": OPENSSL, "libz": ZLIB, "libc": MUSL, "libm": MUSL, "libgcc": MUSL, "crt": MUSL,
 }  # fmt: skip
-_OBJECTS = {"uvloop": UVLOOP, "uv": LIBUV, "httptools": HTTPTOOLS, "llhttp": HTTPTOOLS, "http": HTTPTOOLS}
+_OBJECTS = {
+    "uvloop": UVLOOP, "uv": LIBUV, "httptools": HTTPTOOLS, "llhttp": HTTPTOOLS, "http": HTTPTOOLS,
+    "websockets": WEBSOCKETS,
+}  # fmt: skip
 _COMPILER = {  # of CPython 3.13's Python/; and all of Parser/
     "Python-ast", "Python-tokenize", "asdl", "assemble", "ast", "ast_opt", "ast_unparse", "codegen", "compile",
     "flowgraph", "future", "instruction_sequence", "symtable",

@@ -7,6 +7,7 @@ log=$WORK/tools.log
 unpack "$SOURCES"/Python-*.tar.xz "$python"
 unpack "$SOURCES"/uvloop-*.tar.gz "$uvloop"
 unpack "$SOURCES"/httptools-*.tar.gz "$httptools"
+unpack "$SOURCES"/websockets-*.tar.gz "$websockets"
 python3 -m zipfile -e "$SOURCES"/prometheus_client-*.whl "$metrics"
 cd "$python"
 cp "$here/Setup.local" Modules/Setup.local
@@ -18,9 +19,10 @@ make -j"$jobs" Programs/_freeze_module _bootstrap_python libpython3.13.a CFLAGS_
 compile_extensions "$WORK/tools" -O0
 
 {
-    echo 'extern void *PyInit_loop(void), *PyInit_parser(void), *PyInit_url_parser(void);'
+    echo 'extern void *PyInit_loop(void), *PyInit_parser(void), *PyInit_url_parser(void), *PyInit_speedups(void);'
     sed 's|/\* Sentinel \*/|{"uvloop.loop", PyInit_loop}, {"httptools.parser.parser", PyInit_parser},\n&|
-        s|/\* Sentinel \*/|{"httptools.parser.url_parser", PyInit_url_parser},\n&|' Modules/config.c
+        s|/\* Sentinel \*/|{"httptools.parser.url_parser", PyInit_url_parser},\n&|
+        s|/\* Sentinel \*/|{"websockets.speedups", PyInit_speedups},\n&|' Modules/config.c
     echo '#include "modules.h"'
     echo 'const unsigned char modules_deflated[1]; const unsigned long modules_deflated_size, modules_size;'
     echo 'struct _frozen modules_frozen[1];'

@@ -119,6 +119,15 @@ def _use(pid, ports):
     ask(http, b"HTTP/1.1 100 ", chunks, None, b"3\r\nabc\r\n", b"0\r\n\r\n")
     ask(http, b"HTTP/1.1 ", chunks, b"zz\r\n")
     ask(http, b"HTTP/1.1 400 ", post % 1000, b"x")
+    for query in (b"echo=json", b"delay=1ms-2ms:50&size=9&chunked", b"rate=9999&header=A:b", b"status=no"):
+        ask(http, b"HTTP/1.1 ", b"GET /?%b HTTP/1.1\r\nHost: a\r\n\r\n" % query)
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: %d\r\n"
+    upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    compressed = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\0"  # RFC 7692 section 7.2.3.1
+    text, close = b"\x81\x82\0\0\0\0\xc3\xa9", b"\x88\x82\0\0\0\0\x03\xe8"
+    for frames in (text + compressed + close, b"\x81\x81\0\0\0\0\xff", b"\x01\x80\0\0\0\0" + close):
+        ask(http, b"HTTP/1.1 ", upgrade % 13, frames)
+    ask(http, b"HTTP/1.1 ", upgrade % 12)
     if "tcp" in ports:
         for size in (5, 5 << 20):
             ask(ports["tcp"], size, bytes(size))
@@ -200,7 +209,7 @@ def _wanted():
                 wanted |= {each.name for each in node.names}
             elif isinstance(node, ast.ImportFrom):
                 wanted |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
-    missing = set() if importlib.util.find_spec("prometheus_client") else {"prometheus_client"}
+    missing = {name for name in ("prometheus_client", "websockets") if importlib.util.find_spec(name) is None}
     # the executable has a main of its own
     return sorted(each for each in wanted - {"echoserver.__main__"} if each.partition(".")[0] not in missing)
 

@@ -1,3 +1,0 @@
-"""What prometheus_client (0.26) takes from urllib when it is imported, for push gateways, which are not used here."""
-
-parse_qs = quote_plus = urlparse = None

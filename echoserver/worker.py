@@ -250,14 +250,24 @@ class Worker:
 
     def _factory(self, protocol: str) -> Callable[[], Connection | Stage]:
         """What makes the protocol of a new connection: a PROXY preamble, TLS and an echo, as far as they are wanted."""
-        made: Next = _ECHOES[protocol]
+        echo = self._echo(protocol)
+        made: Next = echo
         if protocol in self._common.contexts:
-            made = self._over_tls(protocol, _ECHOES[protocol])
+            made = self._over_tls(protocol, echo)
         if self.config.proxy_protocol and protocol != "admin":
             from echoserver.protocols.proxy import Preamble  # noqa: PLC0415 - few want it
 
             made = functools.partial(Preamble, following=made)
         return functools.partial(made, self)
+
+    def _echo(self, protocol: str) -> Echo:
+        settings = self.config
+        faults = settings.tcp_delay or settings.tcp_rate or settings.tcp_close_after or settings.tcp_reset
+        if protocol not in {"tcp", "tls"} or (settings.tcp_mode == "echo" and not faults):
+            return _ECHOES[protocol]
+        from echoserver.protocols.tcp_modes import MODES  # noqa: PLC0415 - few want it
+
+        return MODES[settings.tcp_mode, protocol]
 
     def _over_tls(self, protocol: str, following: Echo) -> Next:
         from echoserver.protocols.tls import Tls  # noqa: PLC0415 - few want it

@@ -132,7 +132,6 @@ class Faulty(RawConnection):
         elif self._lingers and not self._fin:
             self._since = self.worker.loop.time()
             transport.write_eof()
-            self.go_on()
         else:
             transport.close()
 

@@ -384,6 +384,18 @@ def parse(texts: Mapping[str, str]) -> Config:
     return Config(**values)
 
 
+def tcp_faults(config: Config) -> list[str]:
+    """What --tcp and --tls do besides echoing, or instead, in words; empty where they echo."""
+    said = (
+        (config.tcp_mode != "echo", config.tcp_mode),
+        (config.tcp_delay, f"delay {config.tcp_delay:g} s"),
+        (config.tcp_rate, f"rate {config.tcp_rate} bytes/s"),
+        (config.tcp_close_after, f"closed after {config.tcp_close_after} bytes"),
+        (config.tcp_reset, f"reset {config.tcp_reset:g} %"),
+    )
+    return [text for wanted, text in said if wanted]
+
+
 RESERVE = 128
 """Descriptors of a worker that are no connections: listeners, the loop's own, those being refused."""
 

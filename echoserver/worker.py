@@ -261,13 +261,11 @@ class Worker:
         return functools.partial(made, self)
 
     def _echo(self, protocol: str) -> Echo:
-        settings = self.config
-        faults = settings.tcp_delay or settings.tcp_rate or settings.tcp_close_after or settings.tcp_reset
-        if protocol not in {"tcp", "tls"} or (settings.tcp_mode == "echo" and not faults):
+        if protocol not in {"tcp", "tls"} or not config.tcp_faults(self.config):
             return _ECHOES[protocol]
         from echoserver.protocols.tcp_modes import MODES  # noqa: PLC0415 - few want it
 
-        return MODES[settings.tcp_mode, protocol]
+        return MODES[self.config.tcp_mode, protocol]
 
     def _over_tls(self, protocol: str, following: Echo) -> Next:
         from echoserver.protocols.tls import Tls  # noqa: PLC0415 - few want it

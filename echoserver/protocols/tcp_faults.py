@@ -89,7 +89,8 @@ class Faulty(RawConnection):
 
     # --- for them ---
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: memoryview | bytes) -> None:
+        self.received += len(data)
         self.arrived(data)
 
     def resets_at_once(self) -> bool:
@@ -210,8 +211,7 @@ class _Reader(StandIn):
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
-        connection.received += nbytes
-        connection.arrived(connection.worker.buffer[:nbytes])
+        connection.take(connection.worker.buffer[:nbytes])
 
 
 class FaultyEcho(Faulty):

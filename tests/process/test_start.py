@@ -318,6 +318,13 @@ def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_modes_and_faults_are_said_of_the_listeners_that_have_them() -> None:
+    faults = ("--tcp-mode", "chargen", "--tcp-delay", "1ms", "--tcp-rate", "1KB", "--tcp-close-after", "5")
+    with Group("--workers", "1", *faults, "--tcp-reset", "0.5") as server:
+        expected = ", chargen, delay 0.001 s, rate 1000 bytes/s, closed after 5 bytes, reset 0.5 %, backlog "
+        assert [expected in line for line in server.lines if "listening: " in line] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -18,6 +18,7 @@ OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 _GROUPS = {
     config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off; port 0 takes a free one)",
     config.TLS: "TLS 1.2 and 1.3",
+    config.FAULTS: "modes and faults of --tcp and --tls (PERCENT: 25, 0.1%, on, off)",
     config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
     config.MEMORY: "memory",
     config.DEADLINES: "deadlines (TIME: 500ms, 10s, 2m, off)",

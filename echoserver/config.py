@@ -107,6 +107,14 @@ def size_or_off(text: str) -> int:
     return 0 if text == "off" else size(text)
 
 
+def some_or_off(text: str) -> int:
+    """As size_or_off(), where 0 bytes would make no sense."""
+    value = size_or_off(text)
+    if not value and text != "off":
+        raise ConfigError(f"{text!r} is too small: expected at least 1 byte, or off")
+    return value
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = size(text)
@@ -127,6 +135,19 @@ def duration(text: str) -> float:
     if text != "off" and not found:
         raise ConfigError(f"{text!r} is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off")
     return float(found[1]) * _SECONDS[found[2]] if found else 0.0
+
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%?", re.ASCII)
+
+
+def percent(text: str) -> float:
+    """A share from 0.0 to 100.0: ``25``, ``0.1%``, ``on`` (all) or ``off`` (none)."""
+    if text in ("on", "off"):
+        return 100.0 if text == "on" else 0.0
+    found = _PERCENT.fullmatch(text.strip())
+    if not found or float(found[1]) > 100:
+        raise ConfigError(f"{text!r} is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off")
+    return float(found[1])
 
 
 _MOST = 1 << 30
@@ -206,7 +227,7 @@ def origin(text: str) -> str | None:
 
 # --- the options themselves ---------------------------------------------------------------------------------------
 
-LISTENERS, TLS, CONNECTIONS, MEMORY = "listeners", "tls", "connections", "memory"
+LISTENERS, TLS, FAULTS, CONNECTIONS, MEMORY = "listeners", "tls", "faults", "connections", "memory"
 ON_DEMAND = "on demand"
 DEADLINES, LOGS, PROCESS = "deadlines", "logs", "process"
 LEVELS = ("debug", "info", "warning", "error")
@@ -267,6 +288,25 @@ class Config:
     tls_key: str | None = _option("off", file, "FILE", TLS, "its private key as PEM; off: it is in --tls-cert")
     tls_client_ca: str | None = _option(
         "off", file, "FILE", TLS, "clients must have a certificate of one of these CAs (PEM)"
+    )
+    tcp_mode: str = _option(
+        "echo",
+        _one_of("a mode", "echo", "discard", "chargen"),
+        "MODE",
+        FAULTS,
+        "echo, discard (only read, RFC 863) or chargen (only send, RFC 864)",
+    )
+    tcp_delay: float = _option(
+        "off", duration, "TIME", FAULTS, "each byte goes back so long after it came; chargen: begins so late"
+    )
+    tcp_rate: int = _option(
+        "off", some_or_off, "SIZE", FAULTS, "bytes a second that are sent (discard: read) on each connection"
+    )
+    tcp_close_after: int = _option(
+        "off", some_or_off, "SIZE", FAULTS, "a connection is closed when so much has been sent (discard: read)"
+    )
+    tcp_reset: float = _option(
+        "off", percent, "PERCENT", FAULTS, "this share of connections is reset, there or instead of an answer"
     )
     max_connections: int = _option(
         "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"
@@ -363,11 +403,25 @@ def parse(texts: Mapping[str, str]) -> Config:
         taken[where] = name
     if (values["https"] or values["tls"]) and not values["tls_cert"]:
         raise ConfigError(f"--{'https' if values['https'] else 'tls'} needs a certificate: --tls-cert and --tls-key")
+    if values["tcp_mode"] == "discard" and values["tcp_delay"]:
+        raise ConfigError("--tcp-delay with --tcp-mode discard: nothing is sent that could be late")
     if "buffer_limit" not in texts:
         values["buffer_limit"] = min(values["buffer_limit"], values["buffer_total"])
     if values["buffer_limit"] > values["buffer_total"]:
         raise ConfigError("--buffer-limit is more than --buffer-total: expected at most as much")
     return Config(**values)
+
+
+def tcp_faults(config: Config) -> list[str]:
+    """What --tcp and --tls do besides echoing, or instead, in words; empty where they echo."""
+    said = (
+        (config.tcp_mode != "echo", config.tcp_mode),
+        (config.tcp_delay, f"delay {config.tcp_delay:g} s"),
+        (config.tcp_rate, f"rate {config.tcp_rate} bytes/s"),
+        (config.tcp_close_after, f"closed after {config.tcp_close_after} bytes"),
+        (config.tcp_reset, f"reset {config.tcp_reset:g} %"),
+    )
+    return [text for wanted, text in said if wanted]
 
 
 RESERVE = 128

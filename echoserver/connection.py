@@ -124,8 +124,9 @@ class Connection(asyncio.Protocol):
         self.worker.counts[self.PROTOCOL.closed] += 1
         if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
             self.worker.counts[_RESET] += 1
-        self.worker.uncrowd(self.owed + self.held)
-        self.owed = self.held = 0
+        self.release()
+        self.worker.uncrowd(self.held)
+        self.held = 0
         self.behind = None
 
     def pause_writing(self) -> None:

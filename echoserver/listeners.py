@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 
-from echoserver.config import PROTOCOLS, Address, Config
+from echoserver.config import PROTOCOLS, Address, Config, tcp_faults
 
 
 class CannotListen(Exception):
@@ -139,6 +139,7 @@ class Reservation:
         self.descriptions: list[str] = []
         self._unix: list[tuple[str, int]] = []
         self._owner = os.getpid()
+        self._faults = tcp_faults(config)
         ports: dict[str, int] = {}
         try:
             for endpoint in endpoints(config):
@@ -177,7 +178,9 @@ class Reservation:
         if endpoint.kind == socket.SOCK_STREAM:
             for each in sockets:
                 listen(endpoint, each, backlog)
-        self.descriptions.append(_describe(endpoint, sockets[0], backlog, self._workers, len(sockets)))
+        settings = self._faults if endpoint.protocol in {"tcp", "tls"} else []
+        settings = settings + _effective(endpoint, sockets[0], backlog, self._workers, len(sockets))
+        self.descriptions.append(f"listening: {endpoint}, {', '.join(settings)}")
 
     @staticmethod
     def _bind_alone(endpoint: Endpoint) -> socket.socket:
@@ -244,8 +247,8 @@ def _inherited(protocol: str, descriptor: int) -> Endpoint:
     return Endpoint(protocol, given.family, sockaddr, descriptor)
 
 
-def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int, workers: int, sockets: int) -> str:
-    """The start-up line: protocol, address, and the settings in effect."""
+def _effective(endpoint: Endpoint, bound: socket.socket, backlog: int, workers: int, sockets: int) -> list[str]:
+    """The settings of its sockets that are in effect, in words."""
     settings = []
     if endpoint.inherited is not None:
         settings.append(f"inherited as descriptor {endpoint.inherited}")
@@ -256,11 +259,11 @@ def _describe(endpoint: Endpoint, bound: socket.socket, backlog: int, workers: i
         settings.append(
             f"backlog {cap} (net.core.somaxconn; {backlog} asked for)" if cap < backlog else f"backlog {backlog}"
         )
-    settings += [
+    return [
+        *settings,
         f"receive buffer {bound.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)}",
         f"send buffer {bound.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)}",
     ]
-    return f"listening: {endpoint}, {', '.join(settings)}"
 
 
 def _somaxconn() -> int:

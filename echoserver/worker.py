@@ -273,14 +273,22 @@ class Worker:
 
     def _factory(self, protocol: str) -> Callable[[], Connection | Stage]:
         """What makes the protocol of a new connection: a PROXY preamble, TLS and an echo, as far as they are wanted."""
-        made: Next = _ECHOES[protocol]
+        echo = self._echo(protocol)
+        made: Next = echo
         if protocol in self._common.contexts:
-            made = self._over_tls(protocol, _ECHOES[protocol])
+            made = self._over_tls(protocol, echo)
         if self.config.proxy_protocol and protocol != "admin":
             from echoserver.protocols.proxy import Preamble  # noqa: PLC0415 - few want it
 
             made = functools.partial(Preamble, following=made)
         return functools.partial(made, self)
+
+    def _echo(self, protocol: str) -> Echo:
+        if protocol not in {"tcp", "tls"} or not config.tcp_faults(self.config):
+            return _ECHOES[protocol]
+        from echoserver.protocols.tcp_modes import MODES  # noqa: PLC0415 - few want it
+
+        return MODES[self.config.tcp_mode, protocol]
 
     def _over_tls(self, protocol: str, following: Echo) -> Next:
         from echoserver.protocols.tls import Tls  # noqa: PLC0415 - few want it

@@ -8,10 +8,11 @@ _TICK = 0.001  # seconds: libuv's timers (uvloop 0.23.0) count milliseconds
 
 
 class Pace:
-    """Bytes at a rate (bytes a second, more than 0): n bytes take n / rate seconds or longer from begin() on.
+    """Bytes at a rate (bytes a second, more than 0): n bytes take n / rate seconds or longer.
 
-    That holds from any begin() to any later time. What is late is made up for, up to a piece and 0.1 s, so that in
-    the long run the rate is kept as long as the caller comes in time. Times are seconds of any clock.
+    That holds from the beginning to any later time, and from any begin() but for a millisecond. What is late is made up
+    for, up to a piece and 0.1 s, so that in the long run the rate is kept as long as the caller comes in time. Times
+    are seconds of any clock.
     """
 
     __slots__ = ("_from", "_most", "_piece", "_rate")
@@ -23,8 +24,11 @@ class Pace:
         self._from = now  # since when nothing would have gone
 
     def begin(self, now: float) -> None:
-        """There is something to send again, after a time without: that time does not count."""
-        self._from = max(self._from, now)
+        """There is something to send again, after a time without: that counts as a millisecond, no longer.
+
+        So what a fast link would take less than that for does not wait for a timer.
+        """
+        self._from = max(self._from, now - _TICK)
 
     def allowed(self, now: float) -> int:
         """Bytes that may go now."""

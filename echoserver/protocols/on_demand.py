@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from echoserver.access import client_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PIECE = 64 << 10  # bytes of content that are written at a time
 _TURN = 1 << 20  # bytes that are written before others have their turn
+_TICK = 0.001  # seconds: libuv's timers (uvloop 0.23.0) count milliseconds
 _REST = 64 << 10  # bytes behind the request that are read while its answer is on its way
 _RESET = 444  # what the access log says, as nginx's does, of a request whose connection was closed without an answer
 _EMPTY = frozenset({204, 205, 304})  # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5
@@ -35,9 +37,9 @@ class OnDemand:
     """
 
     __slots__ = (
-        "_asked", "_chunked", "_connection", "_content", "_decoder", "_echo", "_halted", "_kept", "_left", "_length",
-        "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done", "ended", "plan", "received",
-        "sent", "started", "status", "upgrades",
+        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_halted", "_kept", "_left",
+        "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done", "ended", "plan",
+        "received", "sent", "started", "status", "upgrades",
     )  # fmt: skip
 
     closes: bool
@@ -64,6 +66,8 @@ class OnDemand:
     """Content that is to be described."""
     _length: int | None
     """Bytes of content of the answer; None: they end when the request's do."""
+    _due: float
+    """When the answer may begin (monotonic())."""
     _rest: bytearray
     """What came behind the request."""
     _halted: bool
@@ -84,6 +88,7 @@ class OnDemand:
         self._length: int | None = None
         self._pace: Pace | None = None
         self._timer: asyncio.Handle | None = None
+        self._due = 0.0
         self._chunked = self._halted = False
         self.closes = self.complete = self.done = self.ended = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
@@ -190,15 +195,22 @@ class OnDemand:
 
     def _wait(self) -> None:
         if self.plan.delay:
-            self._timer = self._connection.worker.loop.call_later(self.plan.delay, self._later)
+            self._due = monotonic() + self.plan.delay
+            self._sleep(self.plan.delay)
         else:
             self._answer()
+
+    def _sleep(self, seconds: float) -> None:
+        self._timer = self._connection.worker.loop.call_later(seconds, self._later)
 
     def _later(self) -> None:
         """It is time to begin, or to go on."""
         self._timer = None
         if self.started:
             self._send()
+        elif (early := self._due - monotonic()) > 0:  # uvloop (0.23.0) counts from the beginning of its turn
+            self._sleep(max(early, _TICK))
+            return
         else:
             self._answer()
         if self.done:
@@ -236,7 +248,7 @@ class OnDemand:
         else:
             connection.send(head)
             if asked.rate:
-                self._pace = Pace(asked.rate, connection.worker.loop.time())
+                self._pace = Pace(asked.rate, monotonic())
         self._send()
 
     def _make_content(self) -> bytes:
@@ -286,10 +298,10 @@ class OnDemand:
             if connection.behind is not None or connection.transport.is_closing():
                 return
             if self._pace is not None:
-                now = connection.worker.loop.time()
+                now = monotonic()
                 wait = self._pace.next(now, size)
                 if wait:
-                    self._timer = connection.worker.loop.call_later(wait, self._later)
+                    self._sleep(wait)
                     return
                 size = min(size, self._pace.allowed(now))
                 self._pace.spent(size)

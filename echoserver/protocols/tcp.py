@@ -1,25 +1,21 @@
 """TCP echo (RFC 862): the same bytes; after the client's FIN all that is still owed, then FIN."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from echoserver import counters
-from echoserver.access import client_of
-from echoserver.connection import QUIET, Connection, Protocol
+from echoserver.connection import QUIET, Protocol
+from echoserver.protocols.raw import RawConnection
 from echoserver.protocols.relay import Relay
 
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
 _IDLE = counters.index("timeouts", "idle")
-_TOO_MANY = counters.index("errors", "too_many_connections")
-_DRAINING = counters.index("errors", "draining")
-_OK, _CUT_OFF, _UNAVAILABLE = 200, 499, 503  # as nginx has them (ngx_stream_core_module, $status), and 499 of HTTP
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
 
 
-class TcpEcho(Connection):
+class TcpEcho(RawConnection):
     """As long as the kernel takes all that is written, what the transport reads goes straight back into its write().
 
     There is no Python between the two: data_received *is* the transport's write. Where much comes with the first read,
@@ -28,43 +24,21 @@ class TcpEcho(Connection):
     matters (--idle-timeout, a drain) _stamped.
     """
 
-    __slots__ = ("_began", "_status", "_total", "data_received")
+    __slots__ = ("data_received",)
 
     PROTOCOL = Protocol("tcp")
     data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
     """None: a Relay has the transport."""
-    _began: float
-    """The loop's time at the beginning, where there is an access log."""
-    _status: int
-    """What the access log says of a connection that did not end in an error."""
-    _total: int
-    """Bytes read that are among the worker's counters."""
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self.data_received = None
-        self._status = _OK
-        self._total = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        worker = self.worker
-        if worker.log is not None:
-            self._began = worker.loop.time()
-            self.peer = self.peer or client_of(transport)
-        if worker.is_full():
-            self._refuse(_TOO_MANY)
-        elif worker.refuses:
-            self._refuse(_DRAINING)
-        elif worker.crowded:
+    def begin(self) -> None:
+        if self.worker.crowded:
             self.transport.set_protocol(Relay(self))
         else:
             self._receive_with(self._first)
-
-    def _refuse(self, error: int) -> None:
-        self.worker.counts[error] += 1
-        self._status = _UNAVAILABLE
-        self.cut()
 
     def take(self, data: bytes) -> None:
         if self.data_received is not None:
@@ -99,9 +73,11 @@ class TcpEcho(Connection):
         self.transport.write(data)
 
     def settle(self) -> None:
-        self._total += self.received
         self.sent = self.received  # whatever is read is written
         super().settle()
+
+    def written(self) -> int:
+        return self._total
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -117,13 +93,8 @@ class TcpEcho(Connection):
             self.transport.set_protocol(Relay(self))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        log = self.worker.log
-        owed = self.owed
         super().connection_lost(exc)
         self.data_received = None  # a bound method of self: a cycle
-        if log is not None:
-            status = self._status if exc is None else _CUT_OFF
-            self.worker.log_connection(self, self._total, self._total - owed, self._began, status)
 
     def sweep(self, now: float) -> None:
         if self.stalled(now, self.worker.config.idle_timeout):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from echoserver.messages.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import (
     HALF_CONTENT,
@@ -25,7 +26,7 @@ from tests.process.processes import (
     samples,
     unix_connect,
 )
-from tests.servers import COMMAND, PATIENCE, PYTHON, HttpClient, read_exactly, request, sending, wait_for
+from tests.servers import COMMAND, PATIENCE, PYTHON, HttpClient, read_all, read_exactly, request, sending, wait_for
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SEVERAL = 5
@@ -337,6 +338,18 @@ def test_a_drain_closes_what_is_idle_in_former_processes() -> None:
         server.send_signal()
         assert raw.recv(1) == b""
         assert client.recv(1) == b""
+        assert server.wait() == 0
+
+
+def test_what_sends_without_end_goes_on_through_a_reload_until_a_drain() -> None:
+    with Group("--workers", "2", "--tcp-mode", "chargen") as server, server.connect("tcp") as client:
+        got = read_exactly(client, 1000)
+        server.reload()
+        wait_for(lambda: len(server.children()) == 3, "the idle one to end")
+        got += read_exactly(client, 10 << 20)
+        server.send_signal()
+        got += read_all(client)
+        assert got == pattern(len(got))
         assert server.wait() == 0
 
 

@@ -318,12 +318,21 @@ def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_modes_and_faults_are_said_of_the_listeners_that_have_them() -> None:
+    faults = ("--tcp-mode", "chargen", "--tcp-delay", "1ms", "--tcp-rate", "1KB", "--tcp-close-after", "5")
+    with Group("--workers", "1", *faults, "--tcp-reset", "0.5") as server:
+        expected = ", chargen, delay 0.001 s, rate 1000 bytes/s, closed after 5 bytes, reset 0.5 %, backlog "
+        assert [expected in line for line in server.lines if "listening: " in line] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         (["--no-such-option"], "--no-such-option"),
         (["--workers", "0"], "--workers: '0' is not a number of workers: expected a whole number from 1, or auto"),
         (["--http", "off", "--tcp", "off", "--udp", "off"], "--http, --https, --tcp, --tls and --udp are all off"),
+        (["--tcp-reset", "101"], "--tcp-reset: '101' is not a share: expected a number from 0 to 100, as in 25, 0.1%,"),
+        (["--tcp-mode", "discard", "--tcp-delay", "1s"], "--tcp-delay with --tcp-mode discard: nothing is sent that"),
     ],
     ids=" ".join,
 )

@@ -169,6 +169,47 @@ def test_what_is_no_duration(text: str) -> None:
     assert error_of(config.duration, text) == f"{text!r} is not a duration: {DURATION}"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0.0),
+        ("off", 0.0),
+        ("on", 100.0),
+        ("100", 100.0),
+        ("100.0%", 100.0),
+        ("12.5", 12.5),
+        (" 0.001 % ", 0.001),
+    ],
+)
+def test_shares(text: str, expected: float) -> None:
+    assert config.percent(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "-1", "+1", "1.", ".5", "1e1", "100.1", "1000", "nan", "inf", "ON", "\u0663", "5%%", "on%"]
+)
+def test_what_is_no_share(text: str) -> None:
+    expected = "expected a number from 0 to 100, as in 25, 0.1%, or on or off"
+    assert error_of(config.percent, text) == f"{text!r} is not a share: {expected}"
+
+
+@given(st.floats(0, 100).map(lambda share: f"{share:.6f}"), st.sampled_from(["", "%", " %"]))
+def test_any_share(text: str, sign: str) -> None:
+    assert config.percent(text + sign) == float(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("off", 0), ("1", 1), ("64KiB", 1 << 16)])
+@pytest.mark.parametrize("name", ["tcp_rate", "tcp_close_after"])
+def test_some_or_off(name: str, text: str, expected: int) -> None:
+    assert option(name).parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "0KiB"])
+@pytest.mark.parametrize("name", ["tcp_rate", "tcp_close_after"])
+def test_none_is_off(name: str, text: str) -> None:
+    assert error_of(option(name).parse, text) == f"{text!r} is too small: expected at least 1 byte, or off"
+
+
 @pytest.mark.parametrize(("text", "expected"), [("1", 1), ("007", 7), (str(1 << 30), 1 << 30)])
 @pytest.mark.parametrize("name", ["workers", "backlog", "max_connections"])
 def test_counts(name: str, text: str, expected: int) -> None:
@@ -255,7 +296,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
             idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto", https=None, tls=None,
             admin=None,
             proxy_protocol=False, reuse_port=True, tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
-            log_format="text", log_level="info", cpu_affinity=False, served_by=True,
+            log_format="text", log_level="info", cpu_affinity=False, served_by=True, tcp_mode="echo", tcp_delay=0.0,
+            tcp_rate=0, tcp_close_after=0, tcp_reset=0.0,
             controls=True, max_delay=60.0, max_size=1 << 30, cors=None,
         )
     )  # fmt: skip
@@ -297,6 +339,11 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
             {"buffer_limit": "2MiB", "buffer_total": "1MiB"},
             "--buffer-limit is more than --buffer-total: expected at most as much",
         ),
+        (
+            {"tcp_mode": "discard", "tcp_delay": "1s"},
+            "--tcp-delay with --tcp-mode discard: nothing is sent that could be late",
+        ),
+        ({"tcp_mode": "daytime"}, "'daytime' is not a mode: expected echo, discard or chargen"),
         ({"max_body": "much"}, f"'much' is not a size: {SIZE}"),
         ({"https": "443"}, "--https needs a certificate: --tls-cert and --tls-key"),
         ({"tls": "443", "tls_key": "/k"}, "--tls needs a certificate: --tls-cert and --tls-key"),

@@ -39,8 +39,11 @@ def test_what_is_late_is_made_up_for_but_not_without_end() -> None:
     assert pace.allowed(60.0) == 0
 
 
-def test_time_without_anything_to_send_does_not_count() -> None:
-    pace = Pace(1000, 0.0)
+def test_time_without_anything_to_send_counts_as_a_millisecond() -> None:
+    pace = Pace(10_000, 0.0)
+    pace.begin(60.0)
+    assert pace.allowed(60.0) == 10
+    pace.spent(10)
     pace.begin(60.0)
     assert pace.allowed(60.0) == 0
 
@@ -53,17 +56,26 @@ def test_beginning_again_forgives_nothing() -> None:
     assert pace.allowed(1.05) == 50
 
 
-@given(RATES, st.lists(st.tuples(st.floats(0.0, 0.5), st.integers(1, 1 << 20)), max_size=60), st.floats(0, 1e6))
-def test_never_faster(rate: float, steps: list[tuple[float, int]], start: float) -> None:
-    """Whenever the caller comes, and whatever it has to send."""
+@given(
+    RATES,
+    st.lists(st.tuples(st.floats(0.0, 0.5), st.integers(1, 1 << 20), st.booleans()), max_size=60),
+    st.floats(0, 1e6),
+)
+def test_never_faster(rate: float, steps: list[tuple[float, int, bool]], start: float) -> None:
+    """Whenever the caller comes, and whatever it has to send: from the beginning, and from each begin()."""
     pace = Pace(rate, start)
-    now, sent = start, 0
-    for wait, waiting in steps:
+    now = start
+    sent_since = {start: 0}
+    for wait, waiting, begins in steps:
         now += wait
+        if begins:
+            pace.begin(now)
+            sent_since.setdefault(now - 0.001, 0)
         size = min(waiting, pace.allowed(now))
         pace.spent(size)
-        sent += size
-        assert sent <= (now - start) * rate + rate * 1e-6 + 1e-6
+        for since, before in sent_since.items():
+            sent = sent_since[since] = before + size
+            assert sent <= (now - since) * rate + rate * 1e-6 + 1e-5
 
 
 @given(RATES, st.floats(0, 1e6))

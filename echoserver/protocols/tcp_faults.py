@@ -73,7 +73,7 @@ class Faulty(RawConnection):
         return self.worker.buffer
 
     def arrived(self, data: memoryview | bytes) -> None:
-        """What has been read; it is not data's any more afterwards."""
+        """What has been read; data is good only during the call."""
         raise NotImplementedError
 
     def proceed(self) -> None:

@@ -24,6 +24,9 @@ SECTIONS = {
 }
 """All that it has (autobahntestsuite 25.10.1); 8 and 11 were never written."""
 
+ON_BOTH_LOOPS = [each for each in SECTIONS if each not in {"12", "13"}]
+"""Compression is what takes long: ten minutes, the others together half of one. It knows nothing of loops."""
+
 CONFORMS = {"OK", "NON-STRICT", "INFORMATIONAL"}
 
 
@@ -45,7 +48,12 @@ def verdicts(wstest: str, url: str, cases: str, folder: Path) -> dict[str, dict[
     return found
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda each: f"{each} {SECTIONS[each]}")
+@pytest.mark.parametrize(
+    ("server", "section"),
+    [*(("uvloop", each) for each in SECTIONS), *(("asyncio", each) for each in ON_BOTH_LOOPS)],
+    indirect=["server"],
+    ids=lambda each: SECTIONS.get(each, each),
+)
 def test_each_case(server: Server, wstest: str, section: str, tmp_path: Path) -> None:
     found = verdicts(wstest, f"ws://127.0.0.1:{server.http}/", f"{section}.*", tmp_path)
     assert found

@@ -138,5 +138,5 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "latency")
+QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
 """What --quick runs: each client, and what they do otherwise than by default."""

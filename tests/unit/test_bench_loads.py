@@ -137,6 +137,7 @@ def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
 def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     quick = [LOADS[name] for name in loads.QUICK]
     assert {each.native for each in quick} == {True, False}
+    assert {each.protocol for each in quick} == {"tcp", "http", "ws"}
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)
     assert any(each.answers > 1 for each in quick)

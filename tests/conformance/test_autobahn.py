@@ -25,7 +25,7 @@ SECTIONS = {
 """All that it has (autobahntestsuite 25.10.1); 8 and 11 were never written."""
 
 ON_BOTH_LOOPS = [each for each in SECTIONS if each not in {"12", "13"}]
-"""Compression is what takes long: ten minutes, the others together half of one. It knows nothing of loops."""
+"""Compression is what takes long: a quarter of an hour, the others half a minute. It knows nothing of loops."""
 
 CONFORMS = {"OK", "NON-STRICT", "INFORMATIONAL"}
 

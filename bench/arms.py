@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,8 @@ PEERS = HERE / "peers"
 NATIVE = HERE / "native"
 
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
-DEBIAN_GO = Path("/usr/share/gocode/src/github.com/valyala/fasthttp")
+DEBIAN_GO = Path("/usr/share/gocode/src/github.com")
+DEBIAN_WS = Path("/usr/share/nodejs/ws")
 
 
 class Missing(Exception):
@@ -31,8 +33,8 @@ class Missing(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
-    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp or http,
-    with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not.
+    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp, http
+    or ws, with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not.
     start: starts it where no command does; it is given the protocol and CPUs, and finds a port for itself."""
 
     name: str
@@ -74,10 +76,17 @@ def native(name: str) -> str:
     return _cached(name, source, build)
 
 
+_GO_LIBRARIES = {
+    "fasthttp": ("valyala/fasthttp", "golang-github-valyala-fasthttp-dev"),
+    "gorilla": ("gorilla/websocket", "golang-github-gorilla-websocket-dev"),
+}
+
+
 def _go(name: str) -> str:
     compiler = needs("go", "golang-go")
-    if name == "fasthttp" and not DEBIAN_GO.exists():
-        raise Missing("fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev")
+    library, package = _GO_LIBRARIES.get(name, ("", ""))
+    if not (DEBIAN_GO / library).exists():
+        raise Missing(f"{library.rpartition('/')[2]} is not installed: apt-get install {package}")
     source = PEERS / f"{name}.go"
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
 
@@ -120,8 +129,8 @@ def _limit(where: str, protocol: str, folder: Path) -> list[str]:
 def echoserver(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
     """One or more workers with default options, serving one protocol."""
     address = f"unix:{where}" if where.startswith("/") else f"127.0.0.1:{where}"
-    off = "tcp" if protocol == "http" else "http"
-    words = [sys.executable, "-m", "echoserver", f"--{protocol}", address, f"--{off}", "off", "--udp", "off"]
+    on, off = ("tcp", "http") if protocol == "tcp" else ("http", "tcp")
+    words = [sys.executable, "-m", "echoserver", f"--{on}", address, f"--{off}", "off", "--udp", "off"]
     return [*words, "--workers", str(workers)]
 
 
@@ -143,9 +152,15 @@ def _node(where: str, protocol: str, folder: Path) -> list[str]:
     return [needs("node", "nodejs"), str(PEERS / f"{protocol}.mjs"), where]
 
 
-def _python(file: str, where: str, protocol: str, folder: Path) -> list[str]:
-    module = file.partition("_")[0]
-    _needs_module(module, module)
+def _node_ws(where: str, protocol: str, folder: Path) -> list[str]:
+    program = needs("node", "nodejs")
+    if not DEBIAN_WS.exists():
+        raise Missing("ws is not installed: apt-get install node-ws")
+    return [program, str(PEERS / "ws.mjs"), where, str(DEBIAN_WS)]
+
+
+def _python(file: str, extra: str, where: str, protocol: str, folder: Path) -> list[str]:
+    _needs_module(file.partition("_")[0], extra)
     return [sys.executable, str(PEERS / file), where]
 
 
@@ -167,9 +182,9 @@ def _socat(where: str, protocol: str, folder: Path) -> list[str]:
     return [needs("socat", "socat"), f"{listen},fork,backlog=4096", "PIPE"]
 
 
-def _fasthttp_version() -> str:
+def _go_version(name: str) -> str:
     """Its Debian package's, and Go's."""
-    done = _run(["dpkg-query", "-W", "-f", "${Version}", "golang-github-valyala-fasthttp-dev"])
+    done = _run(["dpkg-query", "-W", "-f", "${Version}", _GO_LIBRARIES[name][1]])
     return f"{done.stdout.strip() or 'unknown'}, go {_first_version(needs('go', 'golang-go'), 'version')}"
 
 
@@ -182,19 +197,23 @@ def _program(*words: str) -> Callable[[], str]:
 
 
 _ARMS = (
-    Arm("limit", ("tcp", "http"), _limit, lambda: "bench/native/limit.c", unix=True),
-    Arm("echoserver", ("tcp", "http"), echoserver, lambda: __version__, unix=True),
+    Arm("limit", ("tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
+    Arm("echoserver", ("tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
     Arm("nginx", ("http",), _nginx, _program("nginx", "-v")),
-    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), _fasthttp_version),
+    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), functools.partial(_go_version, "fasthttp")),
     Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
-    Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py"), _package("bjoern"),
+    Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py", "bjoern"), _package("bjoern"),
         cannot={"pipe16": "bjoern answers only the first of several requests that come at once"}),
     Arm("granian", ("http",), _granian, _package("granian")),
     Arm("uvicorn", ("http",), _uvicorn, _package("uvicorn")),
     Arm("node", ("tcp", "http"), _node, _program("node", "--version"), unix=True),
     Arm("go", ("tcp",), functools.partial(_go_server, "tcp"), _program("go", "version"), unix=True),
-    Arm("asyncio", ("tcp",), functools.partial(_python, "asyncio_tcp.py"),
+    Arm("asyncio", ("tcp",), functools.partial(_python, "asyncio_tcp.py", ""),
         lambda: sys.version.split()[0], unix=True),
+    Arm("picows", ("ws",), functools.partial(_python, "picows_ws.py", "bench"), _package("picows")),
+    Arm("websockets", ("ws",), functools.partial(_python, "websockets_ws.py", "bench"), _package("websockets")),
+    Arm("gorilla", ("ws",), functools.partial(_go_server, "gorilla"), functools.partial(_go_version, "gorilla")),
+    Arm("nodews", ("ws",), _node_ws, lambda: json.loads((DEBIAN_WS / "package.json").read_bytes())["version"]),
     Arm("socat", ("tcp",), _socat, _program("socat", "-V"), unix=True),
 )  # fmt: skip
 

@@ -37,7 +37,7 @@ def _load(name: str) -> str:
 
 
 def _gate_load(name: str) -> str:
-    if loads.LOADS[_load(name)].group not in ("tcp", "http", "rate"):
+    if loads.LOADS[_load(name)].group not in ("tcp", "http", "ws", "rate"):
         raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
     return name
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from bench import arms, running
 from bench.figures import Round
-from bench.loads import COUNTED, Load, pattern
+from bench.loads import ACCEPT, COUNTED, HANDSHAKE, Load, pattern
 from bench.running import Running
 
 _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
@@ -56,7 +56,7 @@ def wrk_words(load: Load) -> list[str]:
 def native_words(load: Load, where: str, file: Path | str, connections: int | None = None) -> list[str]:
     """The native client's command line. Raises Missing."""
     words = [arms.native("client"), "-c", str(connections or load.connections)]
-    words += ["-h"] * (load.protocol == "http")
+    words += ["-h"] * (load.protocol == "http") + ["-w"] * (load.protocol == "ws")
     words += ["-a", str(load.active)] * bool(load.active)
     words += ["-r", str(load.rate)] * bool(load.rate)
     return [*words, where, str(file)]
@@ -169,12 +169,18 @@ def check(load: Load, server: Running) -> int:
     sent = load.sent.replace(COUNTED, b"00000000")
     try:
         with server.connect() as connection:
+            if load.protocol == "ws":
+                _shake_hands(connection)
             answer = _exchange(connection, sent, load)
     except OSError as error:
         raise ThrownAway(f"no answer to a single request: {error}") from None
     if load.protocol == "tcp":
         if answer != sent:
             raise ThrownAway("what comes back is not what was sent")
+        return len(answer)
+    if load.protocol == "ws":
+        if message(answer) != pattern(load.content or 0):
+            raise ThrownAway("the message that comes back is not what was sent")
         return len(answer)
     for status, content in _answers(answer, load.answers) or []:
         if status != 200:
@@ -191,13 +197,58 @@ def _exchange(connection: socket.socket, sent: bytes, load: Load) -> bytes:
     least = len(sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
     answer = bytearray()
     until = time.monotonic() + _TIMEOUT
-    while len(answer) < least or (load.protocol == "http" and _answers(bytes(answer), load.answers) is None):
+    while len(answer) < least or not _complete(bytes(answer), load):
         part = connection.recv(1 << 20)
         answer += part
         if not part or time.monotonic() > until:
             raise ThrownAway(f"its answer ends after {len(answer)} bytes: {bytes(answer[:80])!r}")
     sender.join(_TIMEOUT)
     return bytes(answer)
+
+
+def _complete(answer: bytes, load: Load) -> bool:
+    if load.protocol == "ws":
+        return message(answer) is not None
+    return load.protocol == "tcp" or _answers(answer, load.answers) is not None
+
+
+def _shake_hands(connection: socket.socket) -> None:
+    """Begin WebSocket, and read no byte of what may follow. Raises ThrownAway."""
+    connection.sendall(HANDSHAKE)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        part = connection.recv(1)
+        head += part
+        if not part:
+            raise ThrownAway(f"its handshake ends after {len(head)} bytes: {head[:80]!r}")
+    line, *fields = head.split(b"\r\n")
+    if not line.startswith(b"HTTP/1.1 101 "):
+        raise ThrownAway(f"it answers a handshake with {line.decode(errors='replace')!r}")
+    if ACCEPT not in [value.strip() for name, _, value in (each.partition(b":") for each in fields)
+                      if name.lower() == b"sec-websocket-accept"]:  # fmt: skip
+        raise ThrownAway("its handshake has no Sec-WebSocket-Accept, or another one")
+
+
+def message(data: bytes) -> bytes | None:
+    """The binary message in a server's frames; None where it is not whole. Raises ThrownAway where it is none."""
+    at, content, first = 0, bytearray(), 0x02
+    while len(data) >= at + 2:
+        head, size = data[at : at + 2]
+        if head & 0x7F != first or size > 127:
+            raise ThrownAway(f"it sends a frame of another type, or masked: {data[at : at + 2].hex()}")
+        more = {126: 2, 127: 8}.get(size, 0)
+        if more:
+            size = int.from_bytes(data[at + 2 : at + 2 + more])
+        at += 2 + more + size
+        if len(data) < at:
+            return None
+        content += data[at - size : at]
+        if head & 0x80:
+            if len(data) > at:
+                raise ThrownAway("more than the message comes back")
+            return bytes(content)
+        first = 0
+    return None
 
 
 def _send(connection: socket.socket, sent: bytes) -> None:

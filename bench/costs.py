@@ -35,7 +35,7 @@ def _arm(name: str, *options: str) -> Arm:
     def command(where: str, protocol: str, folder: Path) -> list[str]:
         return [*arms.echoserver(where, protocol, folder), *options]
 
-    return Arm(name, ("tcp", "http"), command, lambda: __version__)
+    return Arm(name, ("tcp", "http", "ws"), command, lambda: __version__)
 
 
 def _without_metrics(where: str, protocol: str, folder: Path) -> list[str]:
@@ -72,7 +72,7 @@ def _scrape(port: int, done: threading.Event) -> None:
 
 ARMS = (
     _arm(OURS),
-    Arm("without metrics", ("tcp", "http"), _without_metrics, lambda: __version__),
+    Arm("without metrics", ("tcp", "http", "ws"), _without_metrics, lambda: __version__),
     dataclasses.replace(_arm("scraped each second"), start=_scraped),
     _arm("access log, text", "--access-log", "text"),
     _arm("access log, json", "--access-log", "json"),

@@ -1,9 +1,19 @@
 """What the clients do: one row a load, and the very bytes that it sends."""
 
 import dataclasses
+import struct
 
 COUNTED = b"@@@@@@@@"
 """Stands in a request for a number that is another one in each."""
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+"""What begins WebSocket; its key is the one of RFC 6455, section 1.3, so all know the answer."""
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+_MASK = bytes.fromhex("37fa213d")
 
 _BROWSER = (
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", b"Accept: */*",
@@ -15,8 +25,8 @@ _BROWSER = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """protocol: what the server speaks (tcp, http), on a unix socket where unix is set. content: bytes a request, None
-    where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
+    """protocol: what the server speaks (tcp, http, ws), on a unix socket where unix is set. content: bytes a request,
+    None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
@@ -59,8 +69,25 @@ def pattern(size: int) -> bytes:
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
+def frame(content: bytes) -> bytes:
+    """A binary message of a WebSocket client in one frame, masked (RFC 6455, section 5.2)."""
+    size = len(content)
+    head = b"\x82" + (
+        bytes([0x80 | size]) if size < 126
+        else b"\xfe" + struct.pack("!H", size) if size < 1 << 16
+        else b"\xff" + struct.pack("!Q", size)
+    )  # fmt: skip
+    key = (_MASK * (size // 4 + 1))[:size]
+    masked = int.from_bytes(content) ^ int.from_bytes(key)
+    return head + _MASK + masked.to_bytes(size)
+
+
 def _tcp(name: str, title: str, size: int, **rest: object) -> Load:
     return Load(name, title, "tcp", "tcp", size, pattern(size), native=True, **rest)  # type: ignore[arg-type]
+
+
+def _ws(name: str, title: str, size: int, *, connections: int) -> Load:
+    return Load(name, title, "ws", "ws", size, frame(pattern(size)), connections, native=True)
 
 
 def _post(
@@ -98,6 +125,9 @@ _LOADS = (
     Load("pipe16", "16 POSTs of 64 B pipelined, each of them", "http", "http", 64, _SMALL * 16, answers=16),
     Load("chunked", "POST of 64 B, chunked", "http", "http", 64, request(content=pattern(64), chunked=True)),
     _post("close", "POST of 64 B, a connection each", 64, b"Connection: close"),
+    _ws("ws64", "WebSocket, 64 B", 64, connections=50),
+    _ws("ws4k", "WebSocket, 4 KiB", 4 << 10, connections=50),
+    _ws("ws1m", "WebSocket, 1 MiB", 1 << 20, connections=16),
     Load("idle1k", "POST of 64 B on 10 of 1,000 connections", "http", "http", 64, _SMALL, 1000, 10, native=True),
     Load("idle10k", "POST of 64 B on 100 of 10,000 connections", "http", "http", 64, _SMALL, 10_000, 100, native=True),
     Load("latency", "POST of 64 B, 10,000 a second", "rate", "http", 64, _SMALL, rate=10_000, native=True),
@@ -108,5 +138,5 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "latency")
+QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
 """What --quick runs: each client, and what they do otherwise than by default."""

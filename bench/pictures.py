@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from bench.report import (
+    GROUPS,
     Load,
     Result,
     arms_of,
@@ -91,6 +92,10 @@ MARKS = {
     "uvicorn": Mark(IN_PYTHON, "X"),
     "asyncio": Mark(IN_PYTHON, "P"),
     "node": Mark(IN_JAVASCRIPT, "h"),
+    "picows": Mark(IN_PYTHON, "D"),
+    "websockets": Mark(IN_PYTHON, "X"),
+    "gorilla": Mark(IN_GO, "^"),
+    "nodews": Mark(IN_JAVASCRIPT, "h"),
 }
 UNKNOWN = Mark(MUTED, "o")
 
@@ -135,7 +140,7 @@ def cpu(result: Result) -> "Sheet | None":
     """One row a load: how many times the limit server's CPU time each arm needs."""
     groups = [
         (title, sorted(rows, key=lambda load: load["content"] or 0))
-        for group, title in (("tcp", "TCP"), ("http", "HTTP"))
+        for group, title in GROUPS.items()
         if (rows := rows_of(loads_of(result, group)))
     ]
     loads = [load for _, rows in groups for load in rows]
@@ -206,7 +211,7 @@ def left_out(result: Result) -> str:
     """The loads that this picture can't show, since there is nothing to compare with, in words."""
     titles = [
         load["title"]
-        for load in loads_of(result, "tcp", "http").values()
+        for load in loads_of(result, *GROUPS).values()
         if median(load, "echoserver", "cpu_us") and not ratio(load, "echoserver", "limit")
     ]
     return f"No figure of the limit server: {'; '.join(titles)}." if titles else ""

@@ -42,8 +42,15 @@ NAMES = {
     "go": "Go net",
     "socat": "socat",
     "asyncio": "asyncio",
+    "picows": "picows",
+    "websockets": "websockets",
+    "gorilla": "Go gorilla",
+    "nodews": "Node.js ws",
 }
 """The arms in the order in which they are shown, with their names for people."""
+
+GROUPS = {"tcp": "TCP", "http": "HTTP", "ws": "WebSocket"}
+"""The groups of loads that go as fast as they can, as they are shown, with their headings."""
 
 
 # --- what the JSON says ---------------------------------------------------------------------------------------------
@@ -168,7 +175,7 @@ def duration(microseconds: float | None, digits: int = 3) -> str:
 
 IN_README = (
     "tcp64", "tcp4k", "tcp64k", "get", "getpath", "post64", "path", "fields", "browser", "pipe16", "chunked",
-    "post64k", "post1m", "close",
+    "post64k", "post1m", "close", "ws64", "ws4k", "ws1m",
 )  # fmt: skip
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
@@ -271,7 +278,7 @@ def blocks(result: Result, pictures: Sequence[Picture] = ()) -> Iterator[Block]:
         yield Heading(2, "Pictures")
         yield from pictures
     yield from where_others_need_less(result)
-    for group, title in (("tcp", "TCP"), ("http", "HTTP"), ("workers", "Two workers")):
+    for group, title in (*GROUPS.items(), ("workers", "Two workers")):
         loads = list(loads_of(result, group).values())
         if loads:
             yield Heading(2, title)
@@ -349,7 +356,7 @@ def where_others_need_less(result: Result) -> Iterator[Block]:
     """The loads in which a peer is cheaper than echoserver, worst first."""
     compared = [
         (value, load, arm)
-        for load in loads_of(result, "tcp", "http").values()
+        for load in loads_of(result, *GROUPS).values()
         for arm in arms_of([load])
         if arm not in ("echoserver", "limit") and (value := ratio(load, "echoserver", arm)) is not None
     ]

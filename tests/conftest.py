@@ -16,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=bool(os.environ.get("ECHOSERVER_TEST_IMAGES")),
         help="build the container images and test them, which takes minutes (or: ECHOSERVER_TEST_IMAGES=1)",
     )
+    parser.addoption(
+        "--conformance",
+        action="store_true",
+        help="put WebSocket through the Autobahn test suite, which takes minutes; its program is wstest, or what "
+        "ECHOSERVER_WSTEST names",
+    )
 
 
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])

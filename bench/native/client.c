@@ -1,12 +1,15 @@
-/* The client of the bench where wrk is none: raw echo, unix sockets, connections that are mostly idle, a fixed rate.
+/* The client of the bench where wrk is none: raw echo, WebSocket, unix sockets, connections that are mostly idle, a
+ * fixed rate.
  *
- *   client [-h] [-c CONNECTIONS] [-a ACTIVE] [-r RATE] ADDRESS FILE
+ *   client [-h | -w] [-c CONNECTIONS] [-a ACTIVE] [-r RATE] ADDRESS FILE
  *
- * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw), or with -h, FILE being an
- * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small). ADDRESS is a port of 127.0.0.1 or the path of a
- * unix socket. Each connection makes one exchange at first; then "ready" is printed. For each line of standard input,
- * a number of seconds, the ACTIVE first connections (default: all) go on for so long, and one line of JSON says what
- * they did. At the end of standard input all connections are reset, so that none is left in TIME_WAIT.
+ * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw); or with -h, FILE being an
+ * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small); or with -w, FILE
+ * being a masked frame (WebSocket, RFC 6455), a message of the same type with the same content, in any number of frames,
+ * after a handshake that is no exchange. ADDRESS is a port of 127.0.0.1 or the path of a unix socket. Each connection
+ * makes one exchange at first; then "ready" is printed. For each line of standard input, a number of seconds, the ACTIVE
+ * first connections (default: all) go on for so long, and one line of JSON says what they did. At the end of standard
+ * input all connections are reset, so that none is left in TIME_WAIT.
  *
  * Without -r each active connection sends its next request as soon as it has its answer (a closed loop). With -r so
  * many requests a second are due at equal distances, whatever the server does (an open loop): each is sent by whichever
@@ -36,15 +39,16 @@
 #define COARSE 60000
 
 struct connection {
-    int fd, busy, head_size;
-    long sent, got, answer; /* bytes of the request, of the answer, and of the whole answer (0: its head is not here) */
+    int fd, busy, head_size, more; /* more: frames of the message follow, WebSocket */
+    long sent, got, answer; /* bytes of the request, of the answer, and of the whole answer (0: its head is not here);
+                               WebSocket: of content, up to the end of the frame */
     long long since;        /* ns: when the request was sent, or was due */
     char head[HEAD];
 };
 
 static char *request, *content;
 static long size, content_size;
-static int http, ep, count = 1;
+static int http, websocket, ep, count = 1;
 static struct connection *all;
 static unsigned long histogram[FINE + COARSE], done;
 static long long longest;
@@ -89,7 +93,7 @@ static void send_some(struct connection *c) {
 
 static void begin(struct connection *c, long long since) {
     c->busy = 1, c->sent = c->got = c->head_size = 0, c->since = since;
-    c->answer = http ? 0 : size;
+    c->answer = http || websocket ? 0 : size, c->more = websocket;
     send_some(c);
 }
 
@@ -130,13 +134,53 @@ static long read_head(struct connection *c, const char *data, long n) {
     return c->head_size - before;
 }
 
+/* Bytes that have come; 0: none has. */
+static long read_some(int s, char *to, long most) {
+    long r = read(s, to, most);
+    if (r < 0 && errno == EAGAIN) return 0;
+    if (r <= 0) { if (!r) errno = 0; fail("a connection was cut off"); }
+    return r;
+}
+
+/* One more byte of a frame's header; where it was the last one, the frame is looked at. */
+static void read_header(struct connection *c, unsigned char byte) {
+    unsigned char *head = (unsigned char *)c->head;
+    head[c->head_size++] = byte;
+    int length = c->head_size > 1 ? head[1] & 127 : 0, need = 2 + (length == 126 ? 2 : length == 127 ? 8 : 0);
+    if (c->head_size < need) return;
+    unsigned long n = need == 2 ? length : 0;
+    for (int i = 2; i < need; i++) n = n << 8 | head[i];
+    if ((head[0] & 127) != (c->more > 1 ? 0 : *request & 127)) wrong("a frame of another type");
+    if (head[1] & 128) wrong("a masked frame");
+    if (n > (unsigned long)(content_size - c->got)) wrong("a long echo");
+    c->answer = c->got + n, c->head_size = 0;
+    c->more = head[0] & 128 ? 0 : 2;
+}
+
+/* Reads frames that have come, as receive() does. */
+static int receive_frames(struct connection *c) {
+    for (long r; (r = read_some(c->fd, buffer, sizeof buffer));)
+        for (char *p = buffer, *end = buffer + r; p < end;) {
+            if (!c->busy) wrong("bytes that nobody asked for");
+            if (c->got == c->answer) read_header(c, *p++);
+            long n = c->answer - c->got < end - p ? c->answer - c->got : end - p;
+            if (memcmp(p, content + c->got, n)) wrong("a wrong echo");
+            c->got += n, p += n;
+            if (c->more || c->got < c->answer) continue;
+            if (c->got < content_size) wrong("a short echo");
+            c->busy = 0;
+            if (p == end) return 1;
+        }
+    return 0;
+}
+
 /* Reads what has come. Returns 1 when the answer is complete. */
 static int receive(struct connection *c) {
+    if (websocket) return receive_frames(c);
     for (;;) {
         long most = c->busy && c->answer ? c->answer - c->got : (long)sizeof buffer;
-        long r = read(c->fd, buffer, most < (long)sizeof buffer ? most : (long)sizeof buffer);
-        if (r < 0 && errno == EAGAIN) return 0;
-        if (r <= 0) { if (!r) errno = 0; fail("a connection was cut off"); }
+        long r = read_some(c->fd, buffer, most < (long)sizeof buffer ? most : (long)sizeof buffer);
+        if (!r) return 0;
         char *data = buffer;
         if (!c->busy) wrong("bytes that nobody asked for");
         if (!c->answer) {
@@ -150,6 +194,25 @@ static int receive(struct connection *c) {
     }
 }
 
+/* The key and what it is answered with are those of RFC 6455, section 1.3. */
+static void shake_hands(int s) {
+    static const char hello[] = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    struct timeval patience = {.tv_sec = 10};
+    char head[HEAD] = "", *accept;
+    setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (write(s, hello, sizeof hello - 1) < 0) fail("a write failed");
+    for (int n = 0; n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4); n++) { /* no byte of what may follow */
+        if (n == HEAD - 1) wrong("a head that is too long");
+        if (!read_some(s, head + n, 1)) wrong("no answer within 10 s");
+    }
+    if (strncmp(head, "HTTP/1.1 101 ", 13)) wrong("a status other than 101");
+    accept = strcasestr(head, "\r\nsec-websocket-accept:");
+    if (!accept || strncmp(accept + 23 + strspn(accept + 23, " "), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r", 29))
+        wrong("a handshake with another Sec-WebSocket-Accept");
+    if (strcasestr(head, "\r\nsec-websocket-extensions:")) wrong("an extension that nobody asked for");
+}
+
 static int connect_to(const char *address) {
     int one = 1, unix_socket = strchr(address, '/') != NULL, s = socket(unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(address)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -159,6 +222,7 @@ static int connect_to(const char *address) {
     if (unix_socket ? connect(s, (void *)&path, sizeof path) : connect(s, (void *)&at, sizeof at)) fail("cannot connect");
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    if (websocket) shake_hands(s);
     fcntl(s, F_SETFL, O_NONBLOCK);
     return s;
 }
@@ -235,17 +299,27 @@ static void run(double seconds, int active, double rate) {
     free(idle);
 }
 
+/* What is in the client's frame: that it is whole, masked and final, who made it knows. */
+static void unmask(void) {
+    int length = request[1] & 127, at = 2 + (length == 126 ? 2 : length == 127 ? 8 : 0);
+    content_size = size - at - 4;
+    content = malloc(content_size + 1);
+    for (long i = 0; i < content_size; i++) content[i] = request[at + 4 + i] ^ request[at + (i & 3)];
+}
+
 int main(int argc, char **argv) {
     int active = 0, option;
     double rate = 0, seconds;
-    while ((option = getopt(argc, argv, "hc:a:r:")) > 0) {
+    while ((option = getopt(argc, argv, "hwc:a:r:")) > 0) {
         if (option == 'h') http = 1;
+        else if (option == 'w') websocket = 1;
         else if (option == 'c') count = atoi(optarg);
         else if (option == 'a') active = atoi(optarg);
         else if (option == 'r') rate = atof(optarg);
         else return 2;
     }
-    if (argc - optind != 2 || count < 1) return fputs("usage: client [-h] [-c N] [-a N] [-r RATE] ADDRESS FILE\n", stderr), 2;
+    if (argc - optind != 2 || count < 1 || (http && websocket))
+        return fputs("usage: client [-h | -w] [-c N] [-a N] [-r RATE] ADDRESS FILE\n", stderr), 2;
     if (active < 1 || active > count) active = count;
     FILE *file = fopen(argv[optind + 1], "r");
     if (!file || fseek(file, 0, SEEK_END)) return perror("client"), 1;
@@ -257,6 +331,10 @@ int main(int argc, char **argv) {
     char *blank = http ? memmem(request, size, "\r\n\r\n", 4) : NULL;
     content = blank ? blank + 4 : request;
     content_size = size - (content - request);
+    if (websocket) {
+        if (size < 6) return fputs("client: no frame of a WebSocket client\n", stderr), 1;
+        unmask();
+    }
     ep = epoll_create1(0);
     signal(SIGPIPE, SIG_IGN); /* a write that fails has something to say */
     open_all(argv[optind]);

@@ -2,6 +2,7 @@
  *
  *   limit ADDRESS tcp    send back whatever is read
  *   limit ADDRESS http   answer each request with its content, or with its header section where none is declared
+ *   limit ADDRESS ws     WebSocket: send back each frame as it comes, unmasked, after a handshake with the bench's key
  *
  * ADDRESS is a port of 127.0.0.1 or the path of a unix socket. It is no server for use: it believes its client, knows
  * three fields, and spells them as the bench does. One read, one write; content that is not whole is received into one
@@ -11,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,12 +34,17 @@ struct connection {
     struct block *out; /* what the kernel has not taken */
     long from, to;
     int closing;
+    int blank;         /* WebSocket: bytes of the blank line that ends the handshake */
+    int head_size;     /* bytes of a frame's header that is not whole */
+    char head[14];
+    uint32_t mask;     /* of the frame that is under way, as its next byte needs it */
+    unsigned long left; /* bytes of that frame */
 };
 
 static char in[BUFFER], out[2 * BUFFER]; /* answers are longer than requests, and a batch of them is joined */
 static struct connection *connections;
 static struct block *free_blocks;
-static int ep, http;
+static int ep, http, websocket;
 
 static struct block *take(long size) {
     for (struct block **p = &free_blocks, *b; (b = *p); p = &b->next)
@@ -184,8 +191,62 @@ static void answer_all(int fd, char *p, char *end, struct block *block) {
     if (c->closing && !c->out) finish(fd);
 }
 
+/* Unmasks so many bytes to where they are or before that; returns the end of them. */
+static char *unmask(char *to, const char *from, long n, uint32_t *mask) {
+    typedef uint32_t four __attribute__((vector_size(16)));
+    four key = {*mask, *mask, *mask, *mask}, x;
+    long i = 0;
+    for (; i + 16 <= n; i += 16) memcpy(&x, from + i, 16), x ^= key, memcpy(to + i, &x, 16);
+    for (; i < n; i++) to[i] = from[i] ^ *mask >> 8 * (i & 3);
+    if (n & 3) *mask = *mask >> 8 * (n & 3) | *mask << 8 * (4 - (n & 3));
+    return to + n;
+}
+
+/* A server's frame lies where the client's did, but for the mask: nothing is copied unless several have come at once. */
+static void echo_frames(int fd, char *p, char *end) {
+    static const char hello[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"; /* RFC 6455, section 1.3 */
+    struct connection *c = &connections[fd];
+    if (c->blank < 4) {
+        for (; p < end && c->blank < 4; p++) c->blank = *p == "\r\n\r\n"[c->blank] ? c->blank + 1 : *p == '\r';
+        if (c->blank == 4) send_both(fd, hello, sizeof hello - 1, NULL, 0, NULL);
+    }
+    char *start = NULL, *to = NULL;
+    while (p < end) {
+        if (!c->left) {
+            int length = end - p > 1 ? p[1] & 127 : 0, size = 6 + (length == 126 ? 2 : length == 127 ? 8 : 0);
+            if (end - p < size) {
+                memcpy(c->head, p, c->head_size = end - p);
+                break;
+            }
+            c->left = size == 6 ? length : 0;
+            for (int i = 2; i < size - 4; i++) c->left = c->left << 8 | (unsigned char)p[i];
+            memcpy(&c->mask, p + size - 4, 4);
+            if (!to) start = to = p + 4;
+            p[1] &= 127;
+            to = (char *)memmove(to, p, size - 4) + size - 4;
+            p += size;
+        }
+        if (!to) start = to = p;
+        long n = c->left < (unsigned long)(end - p) ? (long)c->left : end - p;
+        to = unmask(to, p, n, &c->mask);
+        p += n, c->left -= n;
+    }
+    if (to) send_both(fd, start, to - start, NULL, 0, NULL);
+    if (c->closing) finish(fd);
+}
+
 static void readable(int fd) {
     struct connection *c = &connections[fd];
+    if (websocket) {
+        memcpy(in, c->head, c->head_size);
+        long r = read(fd, in + c->head_size, sizeof in - c->head_size);
+        if (r < 0 && errno == EAGAIN) return;
+        if (r <= 0) { finish(fd); return; }
+        r += c->head_size, c->head_size = 0;
+        echo_frames(fd, in, in + r);
+        return;
+    }
     if (c->large && !c->in) c->in = take(c->large), c->have = 0;
     struct block *block = c->in;
     long r = block ? read(fd, block->data + c->have, block->size - c->have) : read(fd, in, sizeof in);
@@ -212,10 +273,10 @@ static int listen_on(const char *address) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return fputs("usage: limit PORT|PATH tcp|http\n", stderr), 2;
+    if (argc != 3) return fputs("usage: limit PORT|PATH tcp|http|ws\n", stderr), 2;
     int one = 1, listener = listen_on(argv[1]);
     if (listener < 0) return perror("limit"), 3;
-    http = !strcmp(argv[2], "http");
+    http = !strcmp(argv[2], "http"), websocket = !strcmp(argv[2], "ws");
     signal(SIGPIPE, SIG_IGN);
     connections = calloc(MOST, sizeof *connections);
     ep = epoll_create1(0);

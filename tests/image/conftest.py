@@ -9,6 +9,7 @@ import pytest
 
 from bench import arms, engines
 from tests.image.containers import Contained, Variant
+from tests.requested import only_where_asked
 
 HERE = Path(__file__).parent
 STATIC = ("scratch", "minimal")
@@ -28,18 +29,8 @@ HINT = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests of this folder: only where asked for (one of them says so), and with a time limit of their own.
-
-    It begins after the fixtures: what these wait for may be a build of many minutes.
-    """
-    ours = [item for item in items if HERE in item.path.parents]
-    if ours and not config.getoption("images"):
-        ours[0].add_marker(pytest.mark.skip(f"{len(ours)} tests of images take minutes: --images"))
-        config.hook.pytest_deselected(items=ours[1:])
-        items[:] = [item for item in items if item not in ours[1:]]
-    for item in ours:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(300, func_only=True))
+    """The tests of this folder: only where asked for."""
+    only_where_asked(config, items, HERE, option="images", what="images", seconds=300)
 
 
 @pytest.fixture(scope="session")

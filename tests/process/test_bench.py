@@ -272,6 +272,44 @@ def test_one_that_closes_idle_connections_needs_no_memory_for_them() -> None:
     assert why.startswith("client: a connection was cut off after 0 echoes")
 
 
+# --- peers that don't -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("native_client")
+@pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if arm.speaks == ("ws",)])
+def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
+    """Those that are installed answer all that the bench sends."""
+    arm, where = arms.ARMS[name], running.free_port()
+    try:
+        words = arm.command(where, "ws", tmp_path)
+    except arms.Missing as missing:
+        pytest.skip(str(missing))
+    assert re.match(r"\d", arm.version())
+    with running.Server(name, words, where, CPUS, tmp_path) as peer:
+        for load in [each for each in LOADS.values() if each.protocol == "ws"]:
+            client = clients.client(load, peer, clients.check(load, peer), CPUS, tmp_path)
+            assert client(0.1)["rate"] > 0
+
+
+LIBRARIES = {
+    "fasthttp": ("go", "fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev"),
+    "gorilla": ("go", "websocket is not installed: apt-get install golang-github-gorilla-websocket-dev"),
+    "nodews": ("node", "ws is not installed: apt-get install node-ws"),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_that_is_not_installed_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, why = LIBRARIES[name]
+    (tmp_path / program).write_text("#!/bin/sh\n", encoding="ascii")
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(arms, "DEBIAN_GO", tmp_path)
+    monkeypatch.setattr(arms, "DEBIAN_WS", tmp_path / "ws")
+    with pytest.raises(arms.Missing, match=f"^{re.escape(why)}$"):
+        arms.ARMS[name].command("1", arms.ARMS[name].speaks[-1], tmp_path)
+
+
 @needs_rich
 def test_reasons_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """They hold what a server has said, and a bracket in it is no markup."""

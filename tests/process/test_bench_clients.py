@@ -26,7 +26,7 @@ import pytest
 from bench import clients, running
 from bench.clients import ThrownAway
 from bench.figures import Round
-from bench.loads import LOADS, Load, pattern
+from bench.loads import ACCEPT, HANDSHAKE, LOADS, Load, frame, pattern
 from tests.servers import PATIENCE, Server
 
 # --- a server that does as it is told ---------------------------------------------------------------------------------
@@ -42,15 +42,16 @@ class Scripted:
     One thread does it all: what holds up one connection holds up all of them.
     """
 
-    def __init__(self, where: Path | None, size: int, reply: Reply) -> None:
-        """where: of its unix socket; None: a free port."""
+    def __init__(self, where: Path | None, size: int, reply: Reply, *, hello: int = 0) -> None:
+        """where: of its unix socket; None: a free port. hello: bytes of a request of another size before all others,
+        which is the script's number -1."""
         self._listener = socket.socket(socket.AF_UNIX if where else socket.AF_INET)
         self._listener.bind(str(where) if where else ("127.0.0.1", 0))
         self._listener.listen(1024)
         self.where = str(where or self._listener.getsockname()[1])
         self.exchanges: list[int] = []  # that each connection has had
         self.requests: list[bytes] = []
-        self._size, self._reply = size, reply
+        self._size, self._reply, self._hello = size, reply, hello
         self._ended, self._end = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -81,7 +82,7 @@ class Scripted:
                     if key.fileobj is self._listener:
                         connection = stack.enter_context(self._listener.accept()[0])
                         exchange = functools.partial(self._exchange, connection, len(self.exchanges), bytearray())
-                        self.exchanges.append(0)
+                        self.exchanges.append(-1 if self._hello else 0)
                         selector.register(connection, selectors.EVENT_READ, exchange)
                     elif not key.data():
                         selector.unregister(key.fileobj)
@@ -92,9 +93,9 @@ class Scripted:
         with contextlib.suppress(ConnectionError):
             data = connection.recv(1 << 20)
             got += data
-            while len(got) >= self._size:
-                self.requests.append(bytes(got[: self._size]))
-                del got[: self._size]
+            while len(got) >= (size := self._size if self.exchanges[number] >= 0 else self._hello):
+                self.requests.append(bytes(got[:size]))
+                del got[:size]
                 self.exchanges[number] += 1
                 if not _send(connection, self._reply(self.exchanges[number] - 1)):
                     return False
@@ -155,6 +156,30 @@ def third(truth: bytes, *lie: bytes | None) -> Reply:
 def first(exchanges: int, truth: bytes) -> Reply:
     """It answers so many, and then no more."""
     return lambda number: [truth] if number < exchanges else []
+
+
+FRAME = frame(CONTENT)
+ACCEPTED = f"Sec-WebSocket-Accept: {ACCEPT.decode()}"
+
+
+def welcome(*fields: str, status: str = "101 Switching Protocols") -> bytes:
+    return response(b"", *(fields or ["Upgrade: websocket", "Connection: Upgrade", ACCEPTED]), status=status)
+
+
+def message(*parts: bytes, kind: int = 2) -> bytes:
+    """A server's message, each part in a frame."""
+    frames = []
+    for number, part in enumerate(parts):
+        first = (0 if number else kind) | (0x80 if number == len(parts) - 1 else 0)
+        sent = frame(part)
+        head = sent[: len(sent) - len(part) - 4]
+        frames.append(bytes([first, head[1] & 0x7F]) + head[2:] + part)
+    return b"".join(frames)
+
+
+def websocket(reply: Reply, *hello: bytes | None) -> Reply:
+    """It begins with a handshake, the right one where none is given."""
+    return lambda number: (hello or [welcome()]) if number < 0 else reply(number)
 
 
 # --- the native client: what it counts --------------------------------------------------------------------------------
@@ -274,6 +299,42 @@ def test_the_same_echo_in_other_words(native_client: str, how: str, tmp_path: Pa
     assert counted(done)[0]["requests"] == 5
 
 
+MESSAGES = {
+    "whole": [message(CONTENT)],
+    "torn": torn(message(CONTENT)),
+    "in frames": [message(CONTENT[:1], b"", CONTENT[1:9], CONTENT[9:])],
+    "in frames, torn": torn(message(b"", CONTENT[:7], CONTENT[7:], b"")),
+}
+
+
+@pytest.mark.parametrize("how", MESSAGES)
+def test_the_same_message_in_other_frames(native_client: str, how: str, tmp_path: Path) -> None:
+    reply = websocket(always(*MESSAGES[how]))
+    with Scripted(tmp_path / "s", len(FRAME), reply, hello=len(HANDSHAKE)) as server:
+        done = run(native_client, "-w", "-c", "2", "-r", "100", where=server.where, sent=FRAME, folder=tmp_path)
+    assert counted(done)[0]["requests"] == 5
+    assert sum(server.exchanges) == 2 + 5, "the one with which each begins, and those that are counted"
+    assert sorted(server.requests) == sorted([HANDSHAKE] * 2 + [FRAME] * 7)
+
+
+def test_a_handshake_in_other_words(native_client: str, tmp_path: Path) -> None:
+    words = welcome("Server: x", f"SEC-WEBSOCKET-ACCEPT:{ACCEPT.decode()}", "Upgrade: WebSocket")
+    reply = websocket(always(message(CONTENT)), *torn(words))
+    with Scripted(tmp_path / "s", len(FRAME), reply, hello=len(HANDSHAKE)) as server:
+        done = run(native_client, "-w", "-c", "2", "-r", "100", where=server.where, sent=FRAME, folder=tmp_path)
+    assert counted(done)[0]["requests"] == 5
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 3 << 20])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_messages_of_any_length(native_client: str, limit_server: str, size: int, kind: int, tmp_path: Path) -> None:
+    sent = bytes([0x80 | kind]) + frame(pattern(size))[1:]
+    where = str(tmp_path / "s")
+    with running.Server("limit", [limit_server, where, "ws"], where, os.sched_getaffinity(0), tmp_path):
+        done = run(native_client, "-w", "-c", "3", where=where, sent=sent, folder=tmp_path)
+    counted(done)
+
+
 def test_a_raw_echo_that_is_torn(native_client: str, tmp_path: Path) -> None:
     with Scripted(tmp_path / "s", 64, always(*torn(CONTENT))) as server:
         done = run(native_client, "-c", "2", "-r", "100", where=server.where, sent=CONTENT, folder=tmp_path)
@@ -313,6 +374,51 @@ RAW_LIES: dict[str, tuple[str, Reply]] = {
     "nothing": ("a connection was cut off after 0", always(None)),
     "cut off, later": ("a connection was cut off after 2", third(CONTENT, CONTENT[:1], None)),
 }
+
+
+ECHOED = message(CONTENT)
+NOT_ACCEPTED = "a handshake with another Sec-WebSocket-Accept after 0"
+CUT_OFF = "a connection was cut off after 0"
+FRAME_LIES: dict[str, tuple[str, Reply]] = {
+    "one byte": ("a wrong echo after 0", websocket(always(changed(ECHOED)))),
+    "one byte, later": ("a wrong echo after 2", websocket(third(ECHOED, changed(ECHOED)))),
+    "one byte, torn": ("a wrong echo after 0", websocket(always(*torn(changed(ECHOED))))),
+    "one byte, second frame": ("a wrong echo after 0", websocket(always(message(CONTENT[:9], changed(CONTENT[9:]))))),
+    "as it was sent": ("a masked frame after 0", websocket(always(FRAME))),
+    "shorter": ("a short echo after 0", websocket(always(message(CONTENT[:-1])))),
+    "empty": ("a short echo after 0", websocket(always(message(b"")))),
+    "longer": ("a long echo after 0", websocket(always(message(CONTENT + b"x")))),
+    "longer, frames": ("a long echo after 0", websocket(always(message(CONTENT, b"x")))),
+    "a length without end": ("a long echo after 0", websocket(always(b"\x82\x7f" + 8 * b"\xff"))),
+    "text": ("a frame of another type after 0", websocket(always(message(CONTENT, kind=1)))),
+    "no continuation": ("a frame of another type after 0", websocket(always(b"\x02\x01\x00" + ECHOED))),
+    "a continuation": ("a frame of another type after 0", websocket(always(message(CONTENT, kind=0)))),
+    "compressed": ("a frame of another type after 0", websocket(always(message(CONTENT, kind=0x42)))),
+    "a ping": ("a frame of another type after 0", websocket(always(message(b"", kind=9)))),
+    "twice": ("bytes that nobody asked for after 0", websocket(always(ECHOED + ECHOED))),
+    "cut off": (CUT_OFF, websocket(always(ECHOED[:-1], None))),
+    "cut off in the header": (CUT_OFF, websocket(always(ECHOED[:1], None))),
+    "cut off, later": ("a connection was cut off after 2", websocket(third(ECHOED, None))),
+    "handshake, status": ("a status other than 101 after 0", websocket(always(), response())),
+    "handshake, without": (NOT_ACCEPTED, websocket(always(), welcome("X: y"))),
+    "handshake, another": (NOT_ACCEPTED, websocket(always(), welcome(ACCEPTED + "x"))),
+    "handshake, extension": (
+        "an extension that nobody asked for after 0",
+        websocket(always(), welcome(ACCEPTED, "Sec-WebSocket-Extensions: permessage-deflate")),
+    ),
+    "handshake, long": ("a head that is too long after 0", websocket(always(), welcome("X: " + 2000 * "x"))),
+    "handshake, cut off": (CUT_OFF, websocket(always(), welcome()[:-1], None)),
+    "handshake, nothing": (CUT_OFF, websocket(always(), None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", FRAME_LIES)
+def test_a_lie_over_websocket_ends_the_client(native_client: str, lie: str, tmp_path: Path) -> None:
+    why, reply = FRAME_LIES[lie]
+    with Scripted(tmp_path / "s", len(FRAME), reply, hello=len(HANDSHAKE)) as server:
+        done = run(native_client, "-w", where=server.where, sent=FRAME, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"client: {why} echoes\n")
+    assert done.stdout == ("ready\n" if lie.endswith("later") else "")
 
 
 @pytest.mark.parametrize("lie", HTTP_LIES)
@@ -401,7 +507,11 @@ def test_nobody_listens(native_client: str, tmp_path: Path) -> None:
     assert done.stderr == "client: cannot connect after 0 echoes: Connection refused\n"
 
 
-@pytest.mark.parametrize("words", [(), ("1",), ("-x", "1", "f"), ("-c", "0", "1", "f"), ("1", "2", "3")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [(), ("1",), ("-x", "1", "f"), ("-c", "0", "1", "f"), ("1", "2", "3"), ("-h", "-w", "1", "f")],
+    ids=" ".join,
+)
 def test_usage(native_client: str, words: tuple[str, ...]) -> None:
     done = subprocess.run([native_client, *words], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (2, "")
@@ -573,6 +683,10 @@ ECHOES: dict[str, tuple[str, Sequence[bytes]]] = {
     "a head in other words": ("get", [response(b"host=localhost")]),
     "sixteen": ("pipe16", [16 * response()]),
     "sixteen, torn": ("pipe16", torn(16 * response())),
+    "a message": ("ws64", [message(CONTENT)]),
+    "a message, torn": ("ws64", torn(message(CONTENT))),
+    "a message in frames": ("ws64", [message(CONTENT[:9], b"", CONTENT[9:])]),
+    "a large message": ("ws1m", [message(pattern(1 << 20))]),
 }
 NO_ECHOES: dict[str, tuple[str, str, Sequence[bytes | None]]] = {
     "raw": ("tcp64", "what comes back is not what was sent", [changed(CONTENT)]),
@@ -587,12 +701,18 @@ NO_ECHOES: dict[str, tuple[str, str, Sequence[bytes | None]]] = {
     "cut off in a chunk": ("chunked", "its answer ends after 113 bytes: ", [chunked(CONTENT)[:-9], None]),
     "another head": ("get", "its content is no echo: b'hello'", [response(b"hello")]),
     "one of sixteen": ("pipe16", "its content is no echo: ", [15 * response(), response(changed(CONTENT))]),
+    "another message": ("ws64", "the message that comes back is not what was sent", [message(changed(CONTENT))]),
+    "a message, text": ("ws64", "it sends a frame of another type, or masked: 8140", [message(CONTENT, kind=1)]),
+    "a message, masked": ("ws64", "it sends a frame of another type, or masked: 82c0", [FRAME]),
+    "two messages": ("ws64", "more than the message comes back", [2 * message(CONTENT)]),
+    "a message, cut off": ("ws64", "its answer ends after 65 bytes: ", [message(CONTENT)[:-1], None]),
     "fifteen": ("pipe16", "its answer ends after 1545 bytes: ", [15 * response(), None]),
 }
 
 
 def check(load: Load, folder: Path, pieces: Sequence[bytes | None]) -> int:
-    with Scripted(folder / "s", len(load.sent), always(*pieces)) as server:
+    hello, reply = (len(HANDSHAKE), websocket(always(*pieces))) if load.protocol == "ws" else (0, always(*pieces))
+    with Scripted(folder / "s", len(load.sent), reply, hello=hello) as server:
         return clients.check(load, cast(running.Server, server))
 
 
@@ -608,6 +728,26 @@ def test_no_echo(how: str, tmp_path: Path) -> None:
     with pytest.raises(ThrownAway) as error:
         check(LOADS[name], tmp_path, pieces)
     assert str(error.value).startswith(why)
+
+
+NO_HANDSHAKES: dict[str, tuple[str, Sequence[bytes | None]]] = {
+    "status": ("it answers a handshake with 'HTTP/1.1 200 OK'", [response()]),
+    "without": ("its handshake has no Sec-WebSocket-Accept, or another one", [welcome("X: y")]),
+    "another": ("its handshake has no Sec-WebSocket-Accept, or another one", [welcome(ACCEPTED + "x")]),
+    "cut off": ("its handshake ends after 12 bytes: b'HTTP/1.1 101'", [welcome()[:12], None]),
+}
+
+
+@pytest.mark.parametrize("how", NO_HANDSHAKES)
+def test_no_handshake(how: str, tmp_path: Path) -> None:
+    why, pieces = NO_HANDSHAKES[how]
+    reply = websocket(always(message(CONTENT)), *pieces)
+    with (
+        Scripted(tmp_path / "s", len(FRAME), reply, hello=len(HANDSHAKE)) as server,
+        pytest.raises(ThrownAway) as error,
+    ):
+        clients.check(LOADS["ws64"], cast(running.Server, server))
+    assert str(error.value) == why
 
 
 def test_no_answer(tmp_path: Path) -> None:

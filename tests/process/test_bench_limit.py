@@ -1,5 +1,6 @@
 """The limit server: it does next to nothing, but all that the others are compared with it for, and rightly."""
 
+import contextlib
 import fcntl
 import http.client
 import itertools
@@ -23,7 +24,7 @@ from bench.loads import LOADS, Load, pattern
 from tests.servers import PATIENCE, read_all, read_exactly, sending, wait_for
 from tests.unit.examples import examples
 
-SPOKEN = ("http", "tcp")
+SPOKEN = ("http", "tcp", "ws")
 
 
 def of(protocol: str) -> list[Load]:
@@ -34,13 +35,17 @@ def of(protocol: str) -> list[Load]:
 def servers(
     limit_server: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, running.Server]]:
-    """Two of them, by what they speak."""
+    """One each, by what they speak."""
     folder = tmp_path_factory.mktemp("limit")
     where = {each: str(folder / each) if request.param == "unix socket" else running.free_port() for each in SPOKEN}
     cpus = os.sched_getaffinity(0)
-    http, tcp = (running.Server(each, [limit_server, where[each], each], where[each], cpus, folder) for each in SPOKEN)
-    with http, tcp:
-        yield {"http": http, "tcp": tcp}
+    with contextlib.ExitStack() as stack:
+        yield {
+            each: stack.enter_context(
+                running.Server(each, [limit_server, where[each], each], where[each], cpus, folder)
+            )
+            for each in SPOKEN
+        }
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +292,55 @@ def test_what_the_bench_sends_comes_back(servers: dict[str, running.Server], loa
     clients.check(load, servers["tcp"])
 
 
+# --- WebSocket --------------------------------------------------------------------------------------------------------
+
+
+WELCOME = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    + loads.ACCEPT + b"\r\n\r\n"
+)  # fmt: skip
+HANDSHAKE = (loads.HANDSHAKE, WELCOME)
+
+
+def framed(size: int) -> tuple[bytes, bytes]:
+    """A message, and its echo."""
+    sent, content = loads.frame(pattern(size)), pattern(size)
+    head = sent[: -size - 4] if size else sent[:-4]
+    return sent, bytes([head[0], head[1] & 0x7F]) + head[2:] + content
+
+
+def test_websocket_mixtures(servers: dict[str, running.Server]) -> None:
+    sizes = st.sampled_from([0, 1, 2, 3, 5, 64, 125, 126, 127, 4096, 65535, 65536, 262_000, 300_001])
+
+    @given(st.lists(sizes.map(framed), min_size=1, max_size=8), st.lists(st.integers(0, 1 << 20), max_size=8))
+    @examples(60)
+    def mixed(exchanges: Sequence[tuple[bytes, bytes]], cuts: Sequence[int]) -> None:
+        with connect(servers["ws"]) as connection:
+            exchange(connection, [HANDSHAKE, *exchanges], cuts)
+        with connect(servers["ws"]) as connection:
+            exchange(connection, [HANDSHAKE, *exchanges])
+
+    mixed()
+
+
+def test_small_messages_byte_by_byte(servers: dict[str, running.Server]) -> None:
+    with connect(servers["ws"]) as connection:
+        exchange(connection, [HANDSHAKE, *map(framed, (64, 0, 1, 3, 126, 5, 0, 200))], range(100_000))
+
+
+@pytest.mark.parametrize("size", [64, 5000, 300_000, MUCH])
+def test_a_websocket_client_that_does_not_read_at_once(servers: dict[str, running.Server], size: int) -> None:
+    request, answer = framed(size)
+    number = max(1, MUCH // len(request))
+    with connect(servers["ws"]) as connection:
+        exchange_late(connection, loads.HANDSHAKE + number * request, WELCOME + number * answer)
+
+
+@pytest.mark.parametrize("load", of("ws"), ids=lambda each: each.name)
+def test_what_the_bench_sends_comes_back_over_websocket(servers: dict[str, running.Server], load: Load) -> None:
+    clients.check(load, servers["ws"])
+
+
 def test_one_that_resets_its_connection_leaves_the_others_alone(http_server: running.Server) -> None:
     request, answer = post(64)
     with connect(http_server) as staying:
@@ -307,7 +361,7 @@ def test_it_says_why_it_does_not_start(limit_server: str, tmp_path: Path) -> Non
         assert done.stdout == ""
         return done.returncode, done.stderr
 
-    assert start() == start("1") == start("1", "http", "x") == (2, "usage: limit PORT|PATH tcp|http\n")
+    assert start() == start("1") == start("1", "http", "x") == (2, "usage: limit PORT|PATH tcp|http|ws\n")
     assert start(f"{tmp_path}/no/s", "tcp") == (3, "limit: No such file or directory\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert start(str(taken.getsockname()[1]), "http") == (3, "limit: Address already in use\n")

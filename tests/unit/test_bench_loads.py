@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench import arms, gate, loads
+from bench import arms, clients, gate, loads
 from bench.loads import COUNTED, LOADS, Load, pattern
 from echoserver.messages import request
 
@@ -65,6 +65,29 @@ def test_raw_bytes(load: Load) -> None:
     assert load.answers == 1
 
 
+@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol == "ws"], ids=by_name)
+def test_masked_frames(load: Load) -> None:
+    """One binary message each, which a server sees as another one unless it unmasks it."""
+    assert load.content
+    mask = load.sent[-load.content - 4 : -load.content]
+    assert all(mask)
+    sent = load.sent[-load.content :]
+    assert bytes(byte ^ mask[at % 4] for at, byte in enumerate(sent)) == pattern(load.content)
+    head = load.sent[: -load.content - 4]
+    assert head[1] & 0x80
+    unmasked = bytes([head[0], head[1] & 0x7F]) + head[2:] + pattern(load.content)
+    assert clients.message(unmasked) == pattern(load.content)
+    assert load.answers == 1
+
+
+@pytest.mark.parametrize(("size", "head"), [(0, "8280"), (125, "82fd"), (126, "82fe007e"), (65535, "82feffff"),
+                                            (65536, "82ff0000000000010000")])  # fmt: skip
+def test_the_length_of_a_frame(size: int, head: str) -> None:
+    """RFC 6455, section 5.2: in the fewest bytes that can say it."""
+    frame = loads.frame(pattern(size))
+    assert frame[: -size - 4].hex() == head
+
+
 def test_bytes_tell_where_they_belong() -> None:
     """A piece of content that lies elsewhere than it should is seen: neither a page nor a buffer is a whole period."""
     for shift in (1, 64, 4096, 65536, 1 << 18, 1 << 20):
@@ -73,7 +96,7 @@ def test_bytes_tell_where_they_belong() -> None:
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
-    if load.protocol == "tcp" or load.unix or load.rate or load.active or load.steps:
+    if load.protocol in {"tcp", "ws"} or load.unix or load.rate or load.active or load.steps:
         assert load.native, "wrk can't"
     if load.native and load.protocol == "http":
         assert b"\r\nContent-Length: " in load.sent, "the native client knows the length from there"
@@ -95,7 +118,7 @@ def test_names() -> None:
     for name, arm in arms.ARMS.items():
         assert arm.name == name
         assert set(arm.cannot) <= set(LOADS)
-        assert set(arm.speaks) <= {"tcp", "http"}
+        assert set(arm.speaks) <= {"tcp", "http", "ws"}
 
 
 def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
@@ -114,6 +137,7 @@ def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
 def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     quick = [LOADS[name] for name in loads.QUICK]
     assert {each.native for each in quick} == {True, False}
+    assert {each.protocol for each in quick} == {"tcp", "http", "ws"}
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)
     assert any(each.answers > 1 for each in quick)

@@ -39,6 +39,10 @@ TCP = {
     "limit": (6.2, 2.4e-4), "echoserver": (6.7, 2.5e-4), "go": (9.4, 2.7e-4), "node": (14.0, 3.3e-4),
     "asyncio": (16.0, 3.0e-4), "socat": (8.1, 4.5e-4),
 }  # fmt: skip
+WEBSOCKET = {
+    "limit": (5.7, 3.3e-4), "echoserver": (7.6, 1.2e-3), "picows": (8.4, 4.2e-4), "websockets": (23.6, 7.5e-4),
+    "gorilla": (7.8, 4.1e-4), "nodews": (12.6, 2.5e-3),
+}  # fmt: skip
 VARIANTS: dict[str, tuple[str, float, Mapping[str, float]]] = {  # title, microseconds more for all, for some
     "path": ("POST of 64 B, another path each time", 0, {"echoserver": 2.0}),
     "fields": ("POST of 64 B, another X-Request-Id each time", 0, {"echoserver": 6.3}),
@@ -129,6 +133,10 @@ def sample(seed: int = 1, starts: int = 3, rounds: int = 3) -> Result:
     for key, (title, extra, some) in VARIANTS.items():
         costs = {arm: a + extra + some.get(arm, 0) for arm, (a, _) in HTTP.items()}
         made.load(key, title, "http", 64, costs, notes="server and client share all CPUs" if key == "idle10k" else "")
+    for key in ("64", "4k", "1m"):
+        content, text = SIZES[key]
+        costs = {arm: a + b * content for arm, (a, b) in WEBSOCKET.items()}
+        made.load(f"ws{key}", f"WebSocket, {text}", "ws", content, costs)
     made.load(
         "latency", "POST of 64 B, 30,000 a second", "rate", 64,
         {arm: a * 1.4 for arm, (a, _) in HTTP.items()}, offered_rate=30000.0,
@@ -375,14 +383,14 @@ def test_a_quick_run_says_that_it_is_one() -> None:
     assert "## Memory" not in text
 
 
-@pytest.mark.parametrize("group", ["tcp", "http", "rate", "workers", "memory"])
+@pytest.mark.parametrize("group", ["tcp", "http", "ws", "rate", "workers", "memory"])
 def test_a_group_alone_and_a_run_without_it(group: str, whole: Result) -> None:
     def taken(wanted: bool) -> Result:
         return whole | {"loads": {k: load for k, load in whole["loads"].items() if (load["group"] == group) is wanted}}
 
     alone, without = pages(taken(True)), pages(taken(False))
-    assert len(re.findall(r"^## (TCP|HTTP|Two workers|Latency|Memory)", alone, re.MULTILINE)) == 1
-    assert len(re.findall(r"^## (TCP|HTTP|Two workers|Latency|Memory)", without, re.MULTILINE)) == 4
+    assert len(re.findall(r"^## (TCP|HTTP|WebSocket|Two workers|Latency|Memory)", alone, re.MULTILINE)) == 1
+    assert len(re.findall(r"^## (TCP|HTTP|WebSocket|Two workers|Latency|Memory)", without, re.MULTILINE)) == 5
 
 
 def test_a_run_without_loads(whole: Result) -> None:

@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -19,8 +20,8 @@ from bench.exchanges import SERVED_BY, Measure, answer, bytes_of, echo, in_chunk
 from bench.loads import COUNTED, LOADS, pattern, request
 from echoserver import config
 from echoserver.connection import Connection
+from echoserver.messages import frames, response
 from echoserver.messages import request as messages
-from echoserver.messages import response
 from echoserver.messages.chunked import ChunkedDecoder
 from echoserver.messages.request import Fields
 from echoserver.messages.response import Refusal
@@ -98,6 +99,9 @@ class LeanTransport(asyncio.Transport):
             protocol.buffer_updated(size)
             rest = rest[size:]
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
     def write(self, data: Data) -> None:
         self._kept.append(data)
         self._count += 1
@@ -112,6 +116,10 @@ class LeanTransport(asyncio.Transport):
         kept = (each if isinstance(each, Data) else b"".join(each) for each in self._kept)
         assert undated(b"".join(kept)) == expected
         self.forget()
+
+    def kept(self) -> list[bytes]:
+        """What was written last."""
+        return [bytes(each) if isinstance(each, Data) else b"".join(each) for each in self._kept]
 
     def forget(self) -> None:
         """Count from here on."""
@@ -477,6 +485,109 @@ def test_error(measure: Measure, worker: Worker, error: str) -> None:
     sent, status, reason = ERRORS[error]
     expected = answer(b"%b: %b\n" % (status, reason), b"text/plain; charset=utf-8", status, b"close")
     drive_each(measure, lambda: HttpEcho(worker), sent, expected)
+
+
+# --- WebSocket ----------------------------------------------------------------------------------------------------
+
+MASK = b"\x37\xfa\x21\x3d"
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A client's frame."""
+    header = frames.header(first, len(payload))
+    repeated = (MASK * (len(payload) // 4 + 1))[: len(payload)]
+    hidden = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
+    return header[:1] + bytes((header[1] | 0x80,)) + header[2:] + MASK + hidden.to_bytes(len(payload), "big")
+
+
+def upgraded(worker: Worker, transport: LeanTransport) -> None:
+    """Have the transport's connection be a WebSocket's, with permessage-deflate."""
+    transport.connect(HttpEcho(worker))
+    transport.feed(
+        request(
+            b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13",
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Extensions: permessage-deflate",
+            line=b"GET / HTTP/1.1",
+        )
+    )  # fmt: skip
+    transport.forget()
+
+
+def drive_frames(measure: Measure, worker: Worker, sent: bytes, expected: bytes, size: int = 250 << 10) -> None:
+    """Measure messages on one connection, read in pieces of so many bytes."""
+    transport = LeanTransport()
+    upgraded(worker, transport)
+    read = torn(sent, size)
+
+    def exchange() -> None:
+        for piece in read:
+            transport.feed(piece)
+
+    measure(exchange, lambda answers: transport.check(expected, answers))
+    transport.get_protocol().connection_lost(None)
+    assert worker.owed == 0, "something is still held"
+
+
+MESSAGES = {"binary": 0x82, "text": 0x81}
+
+
+@group("WebSocket")
+def test_control_frame(measure: Measure) -> None:
+    sent = masked(0x82, SMALL)
+    drive(measure, Control(), [(sent,)], sent)
+
+
+@group("WebSocket")
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        pytest.param("binary", SMALL, id="64 B"),
+        pytest.param("text", bytes(each & 0x7F for each in SMALL), id="64 B of text"),
+        pytest.param("binary", pattern(4 << 10), id="4 KiB"),
+        pytest.param("binary", HUGE, id="1 MiB"),
+    ],
+)
+def test_message(measure: Measure, worker: Worker, kind: str, payload: bytes) -> None:
+    first = MESSAGES[kind]
+    drive_frames(measure, worker, masked(first, payload), frames.header(first, len(payload)) + payload)
+
+
+@group("WebSocket")
+def test_16_messages(measure: Measure, worker: Worker) -> None:
+    """All 16 in one read; the time is that of all."""
+    drive_frames(measure, worker, masked(0x82, SMALL) * 16, (frames.header(0x82, 64) + SMALL) * 16)
+
+
+@group("WebSocket")
+def test_message_in_4_fragments(measure: Measure, worker: Worker) -> None:
+    """Of 16 B each, in one read."""
+    parts = torn(SMALL, 16)
+    firsts = (0x02, 0x00, 0x00, 0x80)
+    sent = b"".join(map(masked, firsts, parts))
+    drive_frames(measure, worker, sent, frames.header(0x82, 64) + SMALL)
+
+
+@group("WebSocket")
+def test_message_compressed(measure: Measure, worker: Worker) -> None:
+    """1 KiB that becomes small; the echo refers to the one before."""
+    text = b"the same again and again, " * 40
+    compressed = zlib.compressobj(wbits=-9)
+    data = (compressed.compress(text) + compressed.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+    transport = LeanTransport()
+    upgraded(worker, transport)
+    sent = masked(0xC1, data)
+    transport.feed(sent)  # the second echo and those that follow are alike
+    transport.forget()
+    transport.feed(sent)
+    (echoed,) = transport.kept()
+    transport.forget()
+    measure(lambda: transport.feed(sent), lambda answers: transport.check(echoed, answers))
+    transport.get_protocol().connection_lost(None)
+
+
+@group("WebSocket")
+def test_ping(measure: Measure, worker: Worker) -> None:
+    drive_frames(measure, worker, masked(0x89, b"ping"), frames.header(0x8A, 4) + b"ping")
 
 
 # --- messages -----------------------------------------------------------------------------------------------------

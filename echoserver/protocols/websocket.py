@@ -390,9 +390,9 @@ class WebSocketEcho(Connection):
 
     def _flush(self, out: Out) -> None:
         if out:
-            large = out.pop() if len(out[-1]) > _COPIED else b""
-            if large:
-                self.send_list((b"".join(out), large))
+            if len(out[-1]) > _COPIED:
+                large = out.pop()
+                self.send_list((b"".join(out), large) if out else (large,))
             else:
                 self.send(b"".join(out))
             out.clear()

@@ -1,4 +1,4 @@
-"""The tests of TCP and HTTP once more, over TLS: what is echoed is the same."""
+"""The tests of TCP, HTTP and WebSocket once more, over TLS: what is echoed is the same."""
 
 import functools
 import inspect
@@ -10,7 +10,7 @@ import pytest
 from tests.certificates import Certificates
 from tests.servers import Server
 from tests.tls_bridge import TlsServer
-from tests.wire import test_http, test_http_content, test_http_limits, test_tcp
+from tests.wire import test_http, test_http_content, test_http_limits, test_tcp, test_websocket
 from tests.wire.test_http import client as client  # noqa: PLC0414 - a fixture
 
 LIMITS = {
@@ -19,6 +19,14 @@ LIMITS = {
     "test_a_client_that_never_ends_is_closed_after_a_while", "test_header_timeout",
     "test_idle_timeout_of_stalled_content", "test_idle_timeout_of_content_that_is_echoed_already",
     "test_content_that_waits_for_its_rest_counts_too",
+}  # fmt: skip
+WEBSOCKET = {
+    "test_frames_right_behind_the_handshake_and_requests_before_it", "test_conversations", "test_what_is_wrong",
+    "test_what_is_wrong_is_closed_before_the_rest_has_come", "test_a_close_within_a_message",
+    "test_what_comes_after_a_close_is_dropped_until_the_clients_fin", "test_a_fin_without_a_close", "test_deflate",
+    "test_what_is_wrong_with_deflate", "test_bombs_let_others_be_served_and_cost_a_message_each",
+    "test_connections_are_limited", "test_a_client_that_does_not_read",
+    "test_messages_of_many_that_are_not_whole", "test_idle_timeout", "test_ping", "test_drain",
 }  # fmt: skip
 NOT_OVER_TLS = {
     "test_the_last_answer_comes_in_one_packet_with_the_fin": "it looks at TCP's state",
@@ -47,7 +55,7 @@ def small(certificates: Certificates) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def over_tls(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
     """The servers that tests start for themselves."""
-    for module in (test_tcp, test_http, test_http_content, test_http_limits):
+    for module in (test_tcp, test_http, test_http_content, test_http_limits, test_websocket):
         monkeypatch.setattr(module, "Server", functools.partial(TlsServer, certificates))
 
 
@@ -64,4 +72,5 @@ def suite(module: ModuleType, only: set[str] | None = None) -> type:
 TestTcp = suite(test_tcp)
 TestHttp = suite(test_http)
 TestContent = suite(test_http_content)
+TestWebSocket = suite(test_websocket, WEBSOCKET)
 TestLimits = suite(test_http_limits, LIMITS)

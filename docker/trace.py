@@ -202,16 +202,26 @@ def _wanted():
 
     folder = next(each for each in map(pathlib.Path, sys.path) if (each / "echoserver").is_dir())
     wanted = set(_extra)
-    for path in folder.glob("echoserver/**/*.py"):
-        wanted.add(".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"))
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                wanted |= {each.name for each in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                wanted |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
     missing = {name for name in ("prometheus_client", "websockets") if importlib.util.find_spec(name) is None}
-    # the executable has a main of its own
-    return sorted(each for each in wanted - {"echoserver.__main__"} if each.partition(".")[0] not in missing)
+    missing.add("echoserver.__main__")  # the executable has a main of its own
+    for path in folder.glob("echoserver/**/*.py"):
+        tree, module = ast.parse(path.read_text()), ".".join(path.relative_to(folder).with_suffix("").parts)
+        if any(name.partition(".")[0] in missing for statement in tree.body for name in _named(statement)):
+            missing.add(module)  # it can't be imported without
+        wanted.add(module.removesuffix(".__init__"))
+        for node in ast.walk(tree):
+            wanted.update(_named(node))
+    return sorted(each for each in wanted if not any(f"{each}.".startswith(f"{name}.") for name in missing))
+
+
+def _named(node):
+    import ast
+
+    if isinstance(node, ast.Import):
+        return [each.name for each in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    return []
 
 
 def _import(*names):

@@ -657,7 +657,7 @@ def patient() -> Iterator[Server]:
 @pytest.mark.parametrize(
     "sent",
     [
-        client_hello(),
+        pytest.param(client_hello(), id="a TLS client"),
         b"\0",
         b"\x80\xff",
         b"{}",

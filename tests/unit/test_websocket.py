@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from echoserver import config, counters
 from echoserver.messages import frames
+from echoserver.messages import request as messages
 from echoserver.protocols.http import HttpEcho
 from echoserver.protocols.websocket import WebSocketEcho
 from echoserver.worker import Worker
@@ -217,6 +218,44 @@ def test_the_answer_to_the_rfcs_example(loop: asyncio.AbstractEventLoop) -> None
         }  # fmt: skip
         assert fields["Sec-WebSocket-Accept"] == ACCEPT
         assert lines[-2:] == ["", ""]
+
+
+LONG = [
+    "x" + " " * 60_000 + "y",
+    " " * 60_000,
+    'x;a="' + "b" * 60_000,
+    'x;a="' + "\\" * 60_000,
+    "," * 60_000,
+    "x;" * 30_000,
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("value", LONG, ids=lambda value: repr(value[:8]))
+@pytest.mark.parametrize("name", ["Extensions", "Protocol", "Key", "Version", "Foo"])
+def test_long_fields_take_no_long_time(loop: asyncio.AbstractEventLoop, name: str, value: str) -> None:
+    """It would be quadratic in their length: a regular expression has been."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(upgrade(f"Sec-WebSocket-{name}: {value}"))
+        assert bytes(client.sent[:12]) in (b"HTTP/1.1 101", b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("value", "listed"),
+    [
+        (b"websocket", True), (b"WebSocket", True), (b"h2c,\twebsocket", True), (b"websocket/13", False),
+        (b"x-websocket", False), (b"", False),
+    ],
+)  # fmt: skip
+def test_what_asks_for_an_upgrade(value: bytes, listed: bool) -> None:
+    def head(*fields: bytes) -> bytes:
+        return b"\r\n".join((b"GET / HTTP/1.1", b"Host: a", *fields, b"", b""))
+
+    for connection in (b"Connection: upgrade", b"Connection: close, Upgrade", b"Connection: a\r\nconnection: UPGRADE"):
+        assert messages.read(head(b"Upgrade: " + value, connection)).upgrade == listed
+        assert not messages.read(head(b"Upgrade: " + value, b"Connection: upgraded")).upgrade
+        assert not messages.read(head(b"Upgrade: " + value)).upgrade
+    assert messages.read(head(b"Upgrade: x", b"Upgrade: " + value, b"Connection: upgrade")).upgrade == listed
 
 
 def test_what_waits_to_be_sent_is_sent_before(loop: asyncio.AbstractEventLoop) -> None:

@@ -136,6 +136,34 @@ def test_any_split_gives_the_same(
     assert client.worker.owed == 0
 
 
+@examples(60)
+@given(
+    st.lists(conversations(), min_size=1, max_size=4), st.lists(st.integers(0, 500_000), max_size=4),
+    st.lists(st.integers(1000, 200_000), min_size=1, max_size=4), st.booleans(),
+)  # fmt: skip
+def test_a_client_that_reads_now_and_then_gets_the_same(
+    loop: asyncio.AbstractEventLoop, said: list[tuple[bytes, bytes]], cuts: list[int], takes: list[int], pings: bool
+) -> None:
+    worker = make(loop, buffer_limit="64KiB")
+    sent = b"".join(each for each, _ in said) + frame(PING, b"x") * (2500 * pings) + close()
+    answered = b"".join(each for _, each in said) + echo(PONG, b"x") * (2500 * pings) + close(mask=None)
+    with Client(worker, room=0) as client:
+        taken = itertools.cycle(takes)
+        for piece in pieces(sent, cuts):
+            rest = piece
+            for _ in range(2000):
+                rest = client.feed(rest)
+                if not rest:
+                    break
+                client.take(next(taken))
+        for _ in range(2000):
+            if client.ended:
+                break
+            client.take(next(taken))
+        assert client.sent == answered
+    assert worker.owed == 0
+
+
 @examples(300)
 @given(
     st.lists(

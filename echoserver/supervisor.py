@@ -42,6 +42,7 @@ def serve(settings: config.Config) -> int:
         log.error("%s", error)
         return NOT_STARTED
     exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
+    worker.websocket_upgrade(settings)
     common = worker.Common(Board(settings.workers), contexts, exposition)
     try:
         if settings.workers == 1:

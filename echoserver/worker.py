@@ -82,9 +82,12 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def websocket_upgrade() -> "Upgrade | None":
-    """What makes a WebSocket's connection of an HTTP one, where `websockets` is installed (the extra `websocket`)."""
-    if importlib.util.find_spec("websockets") is None:
+def websocket_upgrade(settings: config.Config) -> "Upgrade | None":
+    """What makes a WebSocket's connection of an HTTP one, where `websockets` is installed (the extra `websocket`).
+
+    To be called before forking too: what it imports takes 4 MB, and some 50 ms.
+    """
+    if not (settings.http or settings.https) or importlib.util.find_spec("websockets") is None:
         return None
     from echoserver.protocols.websocket import upgrade  # noqa: PLC0415 - it imports websockets
 
@@ -138,7 +141,7 @@ class Worker:
         }  # fmt: skip
         self.admin_reader = Reader(settings.max_body, echoes=False)
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
-        self.upgrade = websocket_upgrade()
+        self.upgrade = websocket_upgrade(settings)
         self.pool = BufferPool()
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0

@@ -54,7 +54,7 @@ _ERRORS = {
         frames.INTERNAL_ERROR: "internal",
     }.items()
 }  # fmt: skip
-_FIELDS = re.compile(rb"\r\n(sec-websocket-[^:\r]*):[ \t]*([^\r]*?)[ \t]*(?=\r)", re.IGNORECASE)
+_FIELDS = re.compile(rb"\r\n(sec-websocket-[^:\r]*):([^\r]*)", re.IGNORECASE)
 _EXPECTED = {
     "Sec-WebSocket-Key": "16 bytes in base64", "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Extensions": "a list of extensions", "Sec-WebSocket-Protocol": "a list of tokens",
@@ -91,7 +91,7 @@ def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
     core = _Core(extensions=_DEFLATE, state=OPEN, max_size=most + _allowance(most), logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
     for name, value in _FIELDS.findall(request.head):
-        fields[name.decode("latin-1")] = value.decode("latin-1")
+        fields[name.decode("latin-1")] = value.strip(b" \t").decode("latin-1")
     response = core.accept(Handshake("/", fields))
     if response.status_code != 101:
         raise _refusal(core.handshake_exc)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from echoserver import config, counters
 from echoserver.messages import frames
+from echoserver.messages import request as messages
 from echoserver.protocols.http import HttpEcho
 from echoserver.protocols.websocket import WebSocketEcho
 from echoserver.worker import Worker
@@ -135,6 +136,34 @@ def test_any_split_gives_the_same(
     assert client.worker.owed == 0
 
 
+@examples(60)
+@given(
+    st.lists(conversations(), min_size=1, max_size=4), st.lists(st.integers(0, 500_000), max_size=4),
+    st.lists(st.integers(1000, 200_000), min_size=1, max_size=4), st.booleans(),
+)  # fmt: skip
+def test_a_client_that_reads_now_and_then_gets_the_same(
+    loop: asyncio.AbstractEventLoop, said: list[tuple[bytes, bytes]], cuts: list[int], takes: list[int], pings: bool
+) -> None:
+    worker = make(loop, buffer_limit="64KiB")
+    sent = b"".join(each for each, _ in said) + frame(PING, b"x") * (2500 * pings) + close()
+    answered = b"".join(each for _, each in said) + echo(PONG, b"x") * (2500 * pings) + close(mask=None)
+    with Client(worker, room=0) as client:
+        taken = itertools.cycle(takes)
+        for piece in pieces(sent, cuts):
+            rest = piece
+            for _ in range(2000):
+                rest = client.feed(rest)
+                if not rest:
+                    break
+                client.take(next(taken))
+        for _ in range(2000):
+            if client.ended:
+                break
+            client.take(next(taken))
+        assert client.sent == answered
+    assert worker.owed == 0
+
+
 @examples(300)
 @given(
     st.lists(
@@ -217,6 +246,44 @@ def test_the_answer_to_the_rfcs_example(loop: asyncio.AbstractEventLoop) -> None
         }  # fmt: skip
         assert fields["Sec-WebSocket-Accept"] == ACCEPT
         assert lines[-2:] == ["", ""]
+
+
+LONG = [
+    "x" + " " * 60_000 + "y",
+    " " * 60_000,
+    'x;a="' + "b" * 60_000,
+    'x;a="' + "\\" * 60_000,
+    "," * 60_000,
+    "x;" * 30_000,
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("value", LONG, ids=lambda value: repr(value[:8]))
+@pytest.mark.parametrize("name", ["Extensions", "Protocol", "Key", "Version", "Foo"])
+def test_long_fields_take_no_long_time(loop: asyncio.AbstractEventLoop, name: str, value: str) -> None:
+    """It would be quadratic in their length: a regular expression has been."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(upgrade(f"Sec-WebSocket-{name}: {value}"))
+        assert bytes(client.sent[:12]) in (b"HTTP/1.1 101", b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("value", "listed"),
+    [
+        (b"websocket", True), (b"WebSocket", True), (b"h2c,\twebsocket", True), (b"websocket/13", False),
+        (b"x-websocket", False), (b"", False),
+    ],
+)  # fmt: skip
+def test_what_asks_for_an_upgrade(value: bytes, listed: bool) -> None:
+    def head(*fields: bytes) -> bytes:
+        return b"\r\n".join((b"GET / HTTP/1.1", b"Host: a", *fields, b"", b""))
+
+    for connection in (b"Connection: upgrade", b"Connection: close, Upgrade", b"Connection: a\r\nconnection: UPGRADE"):
+        assert messages.read(head(b"Upgrade: " + value, connection)).upgrade == listed
+        assert not messages.read(head(b"Upgrade: " + value, b"Connection: upgraded")).upgrade
+        assert not messages.read(head(b"Upgrade: " + value)).upgrade
+    assert messages.read(head(b"Upgrade: x", b"Upgrade: " + value, b"Connection: upgrade")).upgrade == listed
 
 
 def test_what_waits_to_be_sent_is_sent_before(loop: asyncio.AbstractEventLoop) -> None:

@@ -20,6 +20,7 @@ import pytest
 from tests.certificates import Certificates
 from tests.servers import PATIENCE, HttpClient, Server, read_all, request, sending, wait_for
 from tests.tls_bridge import Bridge
+from tests.websockets import TEXT, echo, frame, upgrade
 
 MIB = 1 << 20
 GET = request("GET / HTTP/1.1")
@@ -424,6 +425,16 @@ def test_a_subject_is_in_every_echo_and_in_no_error(strict: Server, certificates
     with with_certificate(strict, certificates, "alice") as client:
         answer = client.ask(b"?\r\n\r\n")
         assert (answer.status, answer["x-client-subject"]) == (400, None)
+
+
+def test_a_subject_is_in_the_answer_to_an_upgrade(strict: Server, certificates: Certificates) -> None:
+    with with_certificate(strict, certificates, "alice") as client:
+        client.send(GET + upgrade() + frame(TEXT, b"hello"))
+        assert client.answer()["x-client-subject"]
+        head = b"".join(iter(client.file.readline, b"\r\n"))
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"\r\nX-Client-Subject: CN=alice," in head
+        assert client.file.read(7) == echo(TEXT, b"hello")
 
 
 @pytest.mark.parametrize(

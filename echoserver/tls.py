@@ -58,12 +58,12 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
     return context
 
 
-def _note_server_name(ssl_object: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-    """OpenSSL tells the server's side nowhere else."""
-    ssl_object.server_name = name  # type: ignore[union-attr]
+def _note_server_name(ssl_object: Any, name: str | None, _: ssl.SSLContext) -> None:
+    """The ssl module tells a server nowhere else."""
+    ssl_object.server_name = name
 
 
-def server_name(ssl_object: ssl.SSLObject) -> str | None:
+def server_name(ssl_object: Any) -> str | None:
     """The name that the client has asked for (SNI), None without."""
     return getattr(ssl_object, "server_name", None)
 

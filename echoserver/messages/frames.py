@@ -2,6 +2,11 @@
 
 import codecs
 
+try:
+    from websockets.speedups import apply_mask as apply_mask  # noqa: PLC0414 - for others too
+except ImportError:  # a wheel without it
+    from websockets.utils import apply_mask as apply_mask  # noqa: PLC0414
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 OPCODE = 0xF
 FINAL, COMPRESSED, RESERVED = 0x80, 0x40, 0x30
@@ -11,6 +16,8 @@ MASKED = 0x80
 
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA = 1001, 1002, 1007
 TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
+
+_SMALL = 4096  # bytes of a piece that is joined to the one before: a client that sends little at a time costs no more
 
 _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
@@ -89,3 +96,34 @@ def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
         return bytes(data[codecs.utf_8_decode(data, "strict", final)[1] :])
     except UnicodeDecodeError:
         raise Unacceptable(INVALID_DATA, "text is UTF-8") from None
+
+
+class Payload:
+    """The payload of a frame that is a whole message, as it comes: unmasked, checked if it is text, never moved again.
+
+    left: bytes that have not come. pieces: what has. They are of the sizes that were read: one block for all of a large
+    message would be mapped, and its pages faulted in, for each of them.
+    """
+
+    __slots__ = ("_mask", "_tail", "first", "left", "length", "pieces")
+
+    def __init__(self, first: int, length: int, mask: bytes) -> None:
+        """first: the frame's first byte. length: bytes."""
+        self.first = first
+        self.length = self.left = length
+        self.pieces: list[bytes | bytearray] = []
+        self._mask = mask
+        self._tail = b""
+
+    def add(self, masked: bytes | memoryview) -> None:
+        """Take what comes next, at most what is left. Raises Unacceptable."""
+        piece = apply_mask(masked, rotated(self._mask, self.length - self.left))
+        self.left -= len(piece)
+        if self.first & OPCODE == TEXT:
+            self._tail = check_text(self._tail, piece, final=not self.left)
+        if len(piece) > _SMALL:
+            self.pieces.append(piece)
+        elif self.pieces and isinstance(self.pieces[-1], bytearray) and len(self.pieces[-1]) < 16 * _SMALL:
+            self.pieces[-1] += piece
+        else:
+            self.pieces.append(bytearray(piece))

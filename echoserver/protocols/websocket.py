@@ -24,7 +24,7 @@ from echoserver import counters
 from echoserver.connection import LINGER, QUIET, Connection, Protocol
 from echoserver.logs import log
 from echoserver.messages import frames
-from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, TEXT, Unacceptable, check_text
+from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, TEXT, Payload, Unacceptable
 from echoserver.messages.request import Request
 from echoserver.messages.response import Refusal
 from echoserver.protocols.frugal import Frugal
@@ -33,11 +33,7 @@ from echoserver.protocols.http_connection import HttpConnection
 if TYPE_CHECKING:
     from echoserver.worker import Worker
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # a wheel without it
-    from websockets.utils import apply_mask
-
+_unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
 _SLICED = 4096  # bytes that are sliced faster than viewed
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
@@ -122,13 +118,13 @@ class WebSocketEcho(Connection):
 
     __slots__ = (
         "_answer", "_began", "_checked", "_core", "_deflate", "_echoed", "_first", "_head", "_header_size", "_later",
-        "_lingering", "_message", "_most", "_over", "_pending", "_pinged", "_simple", "_since", "_size", "_tail",
-        "_unread", "_work",
+        "_lingering", "_message", "_most", "_over", "_payload", "_pending", "_pinged", "_simple", "_since", "_size",
+        "_tail", "_unread", "_work",
     )  # fmt: skip
 
     PROTOCOL = Protocol("websocket")
     _simple: bool
-    """The connection is open and no fragmented message in progress: a frame may be a whole message."""
+    """The connection is open, and no message is in progress: a frame may be a whole one."""
     _message: bytearray | None
     """What has come of a fragmented message."""
     _first: int
@@ -137,6 +133,8 @@ class WebSocketEcho(Connection):
     """The beginning of a character, in which the text that has been checked so far ends."""
     _pending: bytearray | None
     """The beginning of a frame of _size bytes, its header's _header_size included; _size 0: not all of that is here."""
+    _payload: Payload | None
+    """What has come of a frame that is a whole message."""
     _checked: int
     """Bytes of the payload of the frame in _pending that have been checked as text."""
     _work: int
@@ -163,7 +161,7 @@ class WebSocketEcho(Connection):
         self._began = worker.loop.time()
         self._most = worker.config.max_message
         self._simple = True
-        self._message = self._pending = None
+        self._message = self._pending = self._payload = None
         self._tail = self._unread = b""
         self._checked = self._echoed = self._first = self._header_size = self._size = self._work = 0
         self._later = self._lingering = self._over = False
@@ -196,7 +194,7 @@ class WebSocketEcho(Connection):
         if self._simple and 6 <= size < 132 and data[1] == size + 122 and self._pending is None:
             first = data[0]
             if first in _WHOLE:
-                payload = apply_mask(data[6:], data[2:6])
+                payload = _unmask(data[6:], data[2:6])
                 if first != _TEXT or payload.isascii():
                     self._echoed += size - 6
                     self.send(_SHORT[size - 6][first] + payload)
@@ -222,13 +220,15 @@ class WebSocketEcho(Connection):
             if not self.paused:
                 self.transport.pause_reading()
                 self._go_on_later()
-        if self.held or self._unread or self._pending is not None or self._message is not None:
+        if self.held or self._unread or not self._has_nothing():
             self._account()
 
     def _answer_all(self, data: bytes, out: Out) -> int:
         """Take frames; returns where one begins for which there is no time now, or -1. Raises Unacceptable."""
         position, end, most = 0, len(data), self._most
-        if self._pending is not None:
+        if self._payload is not None:
+            position = self._complete_message(self._payload, data, out)
+        elif self._pending is not None:
             position = self._complete(self._pending, data, out)
         while 0 <= position < end and not self.paused:
             if self._simple and end - position > 5:
@@ -241,9 +241,9 @@ class WebSocketEcho(Connection):
                 # all of a message that is not compressed; without a mask the length is negative
                 if first in _WHOLE and start <= stop <= end and length <= most:
                     masked = data[start:stop] if length <= _SLICED else memoryview(data)[start:stop]
-                    payload = apply_mask(masked, data[start - 4 : start])
+                    payload = _unmask(masked, data[start - 4 : start])
                     if first == _TEXT and not payload.isascii():
-                        check_text(b"", payload, final=True)
+                        frames.check_text(b"", payload, final=True)
                     self._echoed += length
                     out.append(_SHORT[length][first] if length < 126 else frames.header(first, length))
                     out.append(payload)
@@ -273,10 +273,34 @@ class WebSocketEcho(Connection):
         end = position + self._header_size + length
         if end <= len(data):
             return end if self._take_whole(data[position:end], out) else -1
+        start = position + self._header_size
+        if start > len(data):
+            self._pending = bytearray(data[position:])
+            self._size = 0
+            return -1
+        if self._simple and data[position] in _WHOLE:
+            self._simple = False
+            self._payload = Payload(data[position], length, data[start - 4 : start])
+            self._payload.add(memoryview(data)[start:])
+            return -1
         self._pending = bytearray(memoryview(data)[position:])
         self._size = end - position
         self._check_pending(self._pending)
         return -1
+
+    def _complete_message(self, payload: Payload, data: bytes, out: Out) -> int:
+        """Take what belongs to a whole message that has begun to come before; returns as _take_frame()."""
+        size = min(payload.left, len(data))
+        payload.add(memoryview(data)[:size])
+        if payload.left:
+            return -1
+        self._payload = None
+        if self._core.state is OPEN:
+            self._simple = True
+            self._echoed += payload.length
+            self._flush(out)
+            self.send_list((frames.header(payload.first, payload.length), *payload.pieces))
+        return size
 
     def _complete(self, pending: bytearray, data: bytes, out: Out) -> int:
         """The same for a frame that has begun to come before."""
@@ -301,20 +325,14 @@ class WebSocketEcho(Connection):
         if start & frames.OPCODE != TEXT or start & COMPRESSED or pending[0] & CLOSE or len(pending) <= begin:
             return
         mask = frames.rotated(bytes(pending[self._header_size - 4 : self._header_size]), self._checked)
-        self._tail = check_text(self._tail, apply_mask(memoryview(pending)[begin:], mask), final=False)
+        self._tail = frames.check_text(self._tail, _unmask(memoryview(pending)[begin:], mask), final=False)
         self._checked = len(pending) - self._header_size
 
     # --- what is answered ---
 
     def _take_whole(self, frame: bytes | bytearray, out: Out) -> bool:
         """Answer a frame; returns whether others may follow. Raises Unacceptable."""
-        first, begin = frame[0], self._header_size
-        if self._simple and first in _WHOLE:  # it has come in pieces
-            payload = apply_mask(memoryview(frame)[begin:], bytes(frame[begin - 4 : begin]))
-            self._check_rest(first, payload, final=True)
-            self._echo(first, payload, out)
-            return True
-        core = self._core
+        first, core = frame[0], self._core
         self._work += _FRAME
         if first & frames.OPCODE == CLOSE:
             core.current_size = None  # to the library a close within a message is an error; see RFC 6455 section 5.4
@@ -351,7 +369,7 @@ class WebSocketEcho(Connection):
         """Check of a payload, if it is text, what has not been checked yet."""
         if start & frames.OPCODE == TEXT:
             rest = payload[self._checked :] if self._checked else payload
-            self._tail = check_text(self._tail, rest, final=final)
+            self._tail = frames.check_text(self._tail, rest, final=final)
         self._checked = 0
 
     def _echo(self, first: int, message: bytes | bytearray, out: Out) -> None:
@@ -402,6 +420,8 @@ class WebSocketEcho(Connection):
     def _account(self) -> None:
         """Account for what waits for its rest, or for its turn."""
         kept = len(self._pending or b"") + len(self._message or b"")
+        if self._payload is not None:
+            kept += self._payload.length - self._payload.left
         if (change := kept + len(self._unread) - self.held) != 0:
             self.hold(change)
         worker = self.worker
@@ -449,7 +469,7 @@ class WebSocketEcho(Connection):
     def _drop_all(self) -> None:
         """Nothing is answered any more."""
         self._over, self._simple = True, False
-        self._pending = self._message = None
+        self._pending = self._message = self._payload = None
         self._unread = b""
         self._since = self.worker.now
         if self.held:
@@ -478,7 +498,7 @@ class WebSocketEcho(Connection):
         owed = self.owed
         super().connection_lost(exc)
         self._over, self._simple = True, False
-        self._pending = self._message = None
+        self._pending = self._message = self._payload = None
         self._unread = b""
         self._core.parser.close()  # a generator that knows its core: a cycle
         if self.worker.log is not None:
@@ -516,7 +536,11 @@ class WebSocketEcho(Connection):
 
     def idle(self) -> bool:
         """Between two messages, and all that came is answered."""
-        return self._message is None and self._pending is None and not self._unread and self.behind is None
+        return self._has_nothing() and not self._unread and self.behind is None
+
+    def _has_nothing(self) -> bool:
+        """Between two messages."""
+        return self._message is None and self._pending is None and self._payload is None
 
     def drain(self) -> None:
         """It goes on until it is idle."""

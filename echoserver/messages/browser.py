@@ -54,8 +54,8 @@ button.main { border-color: var(--accent); background: var(--accent); color: var
 .bar { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem 1rem }
 .bar p { flex: 1 1 12rem }
 #clear { margin-left: auto }
-.copy { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .3rem .6rem; align-items: center }
-.copy button { min-height: 1.8rem; padding: .1rem .6rem; font-size: .8rem }
+.copy { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .15rem .6rem; align-items: center }
+.copy button { min-height: 1.7rem; padding: 0 .6rem; border-color: transparent; color: var(--accent); font-size: .8rem }
 .copy pre { grid-column: 1 / -1; max-height: 9rem }
 pre { padding: .6rem .75rem; border-radius: .4rem; background: var(--well); overflow: auto; white-space: pre-wrap;
   overflow-wrap: anywhere }
@@ -65,8 +65,8 @@ pre { padding: .6rem .75rem; border-radius: .4rem; background: var(--well); over
 #said { font-size: 1.6rem; font-weight: 650; letter-spacing: -.02em; overflow-wrap: anywhere; scroll-margin: 6rem }
 .bad { color: var(--bad) }
 table { width: 100%; border-collapse: collapse; table-layout: fixed }
-td, th { font-size: .85rem; padding: .25rem .5rem .25rem 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top;
-  overflow-wrap: anywhere }
+td, th { padding: .25rem .5rem .25rem 0; border-top: 1px solid var(--line); font-size: .85rem; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere }
 th { width: 40%; color: var(--quiet); font-weight: 400 }
 ol { padding: 0; list-style: none; max-height: 44rem; overflow: auto }
 li { padding: .55rem 0 .55rem .8rem; border-left: 3px solid var(--edge); margin-bottom: .5rem }
@@ -449,7 +449,7 @@ PAGE = (
     b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>echoserver</title>\n'
     b'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     b'<link rel="icon" href="%b">\n<style>%b</style>\n</head>\n<body spellcheck="false">%b'
-    b'<script>%b</script>\n</body>\n</html>\n'
+    b"<script>%b</script>\n</body>\n</html>\n"
 ) % (_ICON, _STYLE, _BODY, _SCRIPT)
 """HTML in UTF-8."""
 

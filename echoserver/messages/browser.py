@@ -47,7 +47,9 @@ input[type=checkbox], input[type=radio] { width: 1.05rem; min-height: 1.05rem; m
 :disabled { opacity: .55 }
 fieldset { border: 0; padding: 0; min-width: 0 }
 legend { padding: 0 0 .5rem; font-weight: 600 }
-.check { flex-direction: row; flex-wrap: wrap; align-items: center; align-content: center; gap: .1rem .45rem }
+fieldset > p { margin-top: .5rem }
+.check { flex-direction: row; align-items: center; gap: .45rem }
+.row .check { align-self: start; margin-top: 2rem }
 button { min-height: 2.2rem; padding: .35rem 1rem; border: 1px solid var(--edge); border-radius: .4rem;
   background: none; color: inherit; font: 600 .9rem system-ui, sans-serif; cursor: pointer }
 button.main { border-color: var(--accent); background: var(--accent); color: var(--on-accent) }
@@ -55,7 +57,7 @@ button.main { border-color: var(--accent); background: var(--accent); color: var
 .bar p { flex: 1 1 12rem }
 #clear { margin-left: auto }
 .copy { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .15rem .6rem; align-items: center }
-.copy button { min-height: 1.7rem; padding: 0 .6rem; border-color: transparent; color: var(--accent); font-size: .8rem }
+.copy button { min-height: 1.7rem; padding: 0 .2rem; border-color: transparent; color: var(--accent); font-size: .8rem }
 .copy pre { grid-column: 1 / -1; max-height: 9rem }
 pre { padding: .6rem .75rem; border-radius: .4rem; background: var(--well); overflow: auto; white-space: pre-wrap;
   overflow-wrap: anywhere }
@@ -79,6 +81,9 @@ li pre { margin-top: .35rem; max-height: 14rem }
 _SCRIPT = rb"""
 'use strict'
 const $ = id => document.getElementById(id), KEPT = 65536, SHOWN = 4096, ENTRIES = 500
+const UNANSWERED = 'The connection was closed without an answer, nobody is there, or a redirect led to another origin. '
+  + 'The browser may have sent the request more than once.'
+const base = location.pathname.replace(/\.echo$/, '') // there may be a proxy that puts something before it
 const value = id => $(id).value.trim()
 const lines = id => $(id).value.split('\n').map(line => line.trim()).filter(Boolean)
 const time = ms => ms < 1000 ? Math.round(ms) + ' ms' : (ms / 1000).toFixed(2) + ' s'
@@ -217,7 +222,7 @@ async function send(event) {
   } catch (error) {
     if (mine.signal.aborted) tell('failed', 'Cancelled.')
     else if (answer) tell('failed', 'The connection was closed before the content was complete.', true)
-    else tell('failed', 'The connection was closed without an answer (a reset?), or nobody is there.', true)
+    else tell('failed', UNANSWERED, true)
     if (!answer) tell('said', mine.signal.aborted ? 'Cancelled' : 'No answer', true)
   }
   if (answer) paint()
@@ -324,7 +329,8 @@ function show() {
 }
 
 $('origin').textContent = location.origin
-$('url').value = location.origin.replace(/^http/, 'ws') + '/'
+$('path').value = base
+$('url').value = location.origin.replace(/^http/, 'ws') + base
 $('asked').oninput = preview
 $('asked').onsubmit = send
 $('joined').onsubmit = connect
@@ -361,7 +367,7 @@ _BODY = rb"""
 <form id="asked" class="card" autocomplete="off">
 <div class="row first">
 <label>Method <input id="method" value="GET" list="methods" class="mono"></label>
-<label>Path <input id="path" value="/" class="mono"></label>
+<label>Path <input id="path" class="mono"></label>
 </div>
 <datalist id="methods"><option>GET<option>POST<option>PUT<option>PATCH<option>DELETE<option>OPTIONS<option>HEAD
 </datalist>
@@ -372,14 +378,15 @@ _BODY = rb"""
 <fieldset><legend>What the answer is to be</legend><div class="row">
 <label>Echo <small>what comes back</small><select id="echo"><option value="">as sent<option>json<option>head
 <option>body<option>none</select></label>
-<label>Status <small>503, or 503:20,404:5</small><input id="status"></label>
-<label>Delay <small>1s, or 50ms-2s, or 1s:20</small><input id="delay"></label>
-<label>Size <small>64KiB of text, no echo</small><input id="size"></label>
+<label>Status <small>503, or in percent 503:20,404:5</small><input id="status"></label>
+<label>Delay <small>150ms, or from a range 50ms-2s</small><input id="delay"></label>
+<label>Size <small>64KiB of text, not the echo</small><input id="size"></label>
 <label>Rate <small>100KiB a second</small><input id="rate"></label>
 <label>Close <small>after it, in percent</small><input id="close" inputmode="decimal"></label>
 <label>Abort <small>a reset, in percent</small><input id="abort" inputmode="decimal"></label>
 <label class="check"><input id="chunked" type="checkbox">Chunked</label>
-</div></fieldset>
+</div>
+<p class="quiet">After a reset the browser may send the request again, up to twice.</p></fieldset>
 <label>Fields of the answer <small>Name: value, one a line</small><textarea id="header"></textarea></label>
 <div class="bar"><button id="send" class="main">Send</button><p id="problem" class="quiet" role="status"></p></div>
 <div class="copy"><b class="quiet">Request line</b><button type="button" data-of="line" aria-label="Copy the request
@@ -422,7 +429,7 @@ _BODY = rb"""
 </form>
 <form id="told" class="card" autocomplete="off">
 <label>Message<textarea id="message" rows="4">hello</textarea></label>
-<fieldset class="bar"><legend hidden>Send as</legend>
+<fieldset class="bar" aria-label="Send">
 <button id="say" class="main">Send</button>
 <label class="check"><input type="radio" name="kind" id="as-text" checked>Text</label>
 <label class="check"><input type="radio" name="kind" id="as-binary">Binary, in hex</label>

@@ -14,6 +14,7 @@ _STYLE = rb"""
     --text: #e7e9e6; --quiet: #a1a8a4; --accent: #63d2b6; --on-accent: #06251e; --bad: #ff9d92 }
 }
 * { box-sizing: border-box; margin: 0 }
+html { scroll-padding-bottom: 5rem }
 [hidden] { display: none !important }
 body { background: var(--page); color: var(--text); font: 15px/1.45 system-ui, sans-serif }
 pre, code, textarea, .mono { font: 12.5px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
@@ -54,6 +55,7 @@ button { min-height: 2.2rem; padding: .35rem 1rem; border: 1px solid var(--edge)
   background: none; color: inherit; font: 600 .9rem system-ui, sans-serif; cursor: pointer }
 button.main { border-color: var(--accent); background: var(--accent); color: var(--on-accent) }
 .bar { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem 1rem }
+#asked .bar { position: sticky; bottom: 0; padding-block: .6rem; background: var(--card) }
 .bar p { flex: 1 1 12rem }
 #clear { margin-left: auto }
 .copy { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .15rem .6rem; align-items: center }
@@ -383,7 +385,7 @@ _BODY = rb"""
 <label>Size <small>64KiB of text, not the echo</small><input id="size"></label>
 <label>Rate <small>100KiB a second</small><input id="rate"></label>
 <label>Close <small>after it, in percent</small><input id="close" inputmode="decimal"></label>
-<label>Abort <small>a reset, in percent</small><input id="abort" inputmode="decimal"></label>
+<label>Abort <small>reset, in percent</small><input id="abort" inputmode="decimal"></label>
 <label class="check"><input id="chunked" type="checkbox">Chunked</label>
 </div>
 <p class="quiet">After a reset the browser may send the request again, up to twice.</p></fieldset>

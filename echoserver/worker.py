@@ -24,9 +24,9 @@ from echoserver.access import AccessLog, client_of
 from echoserver.buffers import BufferPool
 from echoserver.connection import LITTLE, Connection
 from echoserver.logs import log
-from echoserver.messages import metrics, response
+from echoserver.messages import browser, metrics, response
 from echoserver.messages.controls import Caps
-from echoserver.messages.request import PAGES, Reader, Request
+from echoserver.messages.request import BROWSER_PAGE, PAGES, Reader, Request
 from echoserver.protocols.http import Admin, HttpEcho, HttpsEcho
 from echoserver.protocols.http_connection import HttpConnection
 from echoserver.protocols.stage import Echo, Next, Stage
@@ -60,7 +60,7 @@ _UDP_RECEIVED, _UDP_SENT = (counters.index(f"{each}_bytes", "udp") for each in (
 _ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
 _LAG = counters.index("event_loop_lag", str(counters.LAG_BOUNDS[0]))
 _LAG_SUM = counters.index("event_loop_lag_microseconds")
-_TEXT = b"text/plain; charset=utf-8"
+_TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 _CUT, _FAULT = counters.index("timeouts", "drain"), counters.index("errors", "internal")
 
 
@@ -131,8 +131,10 @@ class Worker:
         self.connections: set[Connection | Stage] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
+        pages = frozenset() if settings.admin else PAGES
         self.reader = Reader(
-            settings.max_body, pages=frozenset() if settings.admin else PAGES, cors=settings.cors is not None,
+            settings.max_body, pages=pages | {BROWSER_PAGE} if settings.controls else pages,
+            cors=settings.cors is not None,
             caps=Caps(settings.max_delay, settings.max_size) if settings.controls else None,
         )  # fmt: skip
         self.kubernetes = {
@@ -187,17 +189,19 @@ class Worker:
             found = self._subject_readers[subject] = self.reader.with_extra(b"X-Client-Subject: %b\r\n" % subject)
         return found
 
-    def page(self, target: bytes) -> tuple[int, bytes, bytes]:
-        """Status, type and content of a page of the server's own; /readyz says 503 from when a drain begins."""
+    def page(self, target: bytes) -> tuple[int, bytes, bytes, bytes]:
+        """A page of the server's own: status, type, content, more field lines. /readyz: 503 once a drain has begun."""
         if target == b"/metrics":
             exposition = self._common.exposition
             if exposition is None:
-                return 501, _TEXT, b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n"
+                return 501, _TEXT, b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n", b""
             self._publish()
-            return 200, metrics.CONTENT_TYPE, exposition.render(self._common.board.read())
+            return 200, metrics.CONTENT_TYPE, exposition.render(self._common.board.read()), b""
         if target == b"/readyz":
-            return (503, _TEXT, b"draining\n") if self.stopping else (200, _TEXT, b"ready\n")
-        return 200, _TEXT, b"ok\n"
+            return (503, _TEXT, b"draining\n", b"") if self.stopping else (200, _TEXT, b"ready\n", b"")
+        if target == BROWSER_PAGE:
+            return 200, _HTML, browser.PAGE, browser.FIELDS
+        return 200, _TEXT, b"ok\n", b""
 
     def log_request(  # noqa: PLR0917 - a call by keyword takes longer
         self, connection: Connection, head: bytes, status: int, received: int, sent: int, began: float

@@ -17,7 +17,7 @@ MASKED = 0x80
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA = 1001, 1002, 1007
 TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
 
-_SMALL = 4096  # bytes of a piece that is joined to the one before: a client that sends little at a time costs no more
+_STEP = 64 << 10  # bytes unmasked at a time: a block of that size is used again and again, and stays in the cache
 
 _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
@@ -98,32 +98,42 @@ def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
         raise Unacceptable(INVALID_DATA, "text is UTF-8") from None
 
 
-class Payload:
-    """The payload of a frame that is a whole message, as it comes: unmasked, checked if it is text, never moved again.
+class Whole:
+    """A frame that is a whole message, as it comes: unmasked, checked if it is text, made the frame that goes back.
 
-    left: bytes that have not come. pieces: what has. They are of the sizes that were read: one block for all of a large
-    message would be mapped, and its pages faulted in, for each of them.
+    left: bytes of the payload that have not come. size: bytes of it that have.
     """
 
-    __slots__ = ("_mask", "_tail", "first", "left", "length", "pieces")
+    __slots__ = ("_at", "_frame", "_mask", "_tail", "first", "left", "size")
 
-    def __init__(self, first: int, length: int, mask: bytes) -> None:
-        """first: the frame's first byte. length: bytes."""
+    def __init__(self, first: int, length: int, mask: bytes, buffer: memoryview | None = None) -> None:
+        """first: the frame's first byte. length: bytes. buffer: where the answer goes; None: it grows as it comes."""
         self.first = first
-        self.length = self.left = length
-        self.pieces: list[bytes | bytearray] = []
+        self.left = length
+        self.size = 0
         self._mask = mask
         self._tail = b""
+        begin = header(first, length)
+        self._at = len(begin)
+        self._frame: bytearray | memoryview
+        if buffer is None:
+            self._frame = bytearray(begin)
+        else:
+            buffer[: self._at] = begin
+            self._frame = buffer
 
     def add(self, masked: bytes | memoryview) -> None:
         """Take what comes next, at most what is left. Raises Unacceptable."""
-        piece = apply_mask(masked, rotated(self._mask, self.length - self.left))
-        self.left -= len(piece)
-        if self.first & OPCODE == TEXT:
-            self._tail = check_text(self._tail, piece, final=not self.left)
-        if len(piece) > _SMALL:
-            self.pieces.append(piece)
-        elif self.pieces and isinstance(self.pieces[-1], bytearray) and len(self.pieces[-1]) < 16 * _SMALL:
-            self.pieces[-1] += piece
-        else:
-            self.pieces.append(bytearray(piece))
+        for start in range(0, len(masked), _STEP):
+            piece = apply_mask(masked[start : start + _STEP], rotated(self._mask, self.size))
+            size = len(piece)
+            self.left -= size
+            self.size += size
+            if self.first & OPCODE == TEXT:
+                self._tail = check_text(self._tail, piece, final=not self.left)
+            self._frame[self._at : self._at + size] = piece
+            self._at += size
+
+    def answer(self) -> bytearray | memoryview:
+        """The frame that goes back, when nothing is left."""
+        return self._frame[: self._at] if isinstance(self._frame, memoryview) else self._frame

@@ -42,6 +42,8 @@ _PREFLIGHT = re.compile(
 _TOKENS = re.compile(rb"(?:" + TOKEN + rb"(?:[ \t]*,[ \t]*)?)+")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 """What the server answers for itself."""
+BROWSER_PAGE = b"/.echo"
+"""Likewise, where requests may ask for other answers than an echo."""
 
 
 class _NoCallbacks:

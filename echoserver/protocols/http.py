@@ -160,8 +160,8 @@ class HttpEcho(HttpConnection):
             self._upgrade(request, data[position:])
             return -1
         if request.page is not None:
-            status, content_type, content = self.worker.page(request.page)
-            start, silent = self.worker.start(status), request.silent
+            status, content_type, content, extra = self.worker.page(request.page)
+            start, silent = self.worker.start(status) + extra, request.silent
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
             self._done(request, 0, 0 if silent else len(content), status)
             return position

@@ -24,7 +24,7 @@ from echoserver import counters
 from echoserver.connection import LINGER, QUIET, Connection, Protocol
 from echoserver.logs import log
 from echoserver.messages import frames
-from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, TEXT, Payload, Unacceptable
+from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, TEXT, Unacceptable, Whole
 from echoserver.messages.request import Request
 from echoserver.messages.response import Refusal
 from echoserver.protocols.frugal import Frugal
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
+_LONGEST_HEADER = 10  # bytes
 _SLICED = 4096  # bytes that are sliced faster than viewed
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
 _TURN = 1 << 20  # bytes inflated in a turn of the loop, after which other connections have theirs
@@ -117,9 +118,9 @@ class WebSocketEcho(Connection):
     """
 
     __slots__ = (
-        "_answer", "_began", "_checked", "_core", "_deflate", "_echoed", "_first", "_head", "_header_size", "_later",
-        "_lingering", "_message", "_most", "_over", "_payload", "_pending", "_pinged", "_simple", "_since", "_size",
-        "_tail", "_unread", "_work",
+        "_answer", "_began", "_buffer", "_checked", "_core", "_deflate", "_echoed", "_first", "_head", "_header_size",
+        "_later", "_lingering", "_message", "_most", "_over", "_pending", "_pinged", "_simple", "_since", "_size",
+        "_tail", "_unread", "_whole", "_work",
     )  # fmt: skip
 
     PROTOCOL = Protocol("websocket")
@@ -133,8 +134,10 @@ class WebSocketEcho(Connection):
     """The beginning of a character, in which the text that has been checked so far ends."""
     _pending: bytearray | None
     """The beginning of a frame of _size bytes, its header's _header_size included; _size 0: not all of that is here."""
-    _payload: Payload | None
+    _whole: Whole | None
     """What has come of a frame that is a whole message."""
+    _buffer: memoryview | None
+    """Of the worker's pool, where the answer to it is made, and has been as long as the transport sends it."""
     _checked: int
     """Bytes of the payload of the frame in _pending that have been checked as text."""
     _work: int
@@ -161,7 +164,7 @@ class WebSocketEcho(Connection):
         self._began = worker.loop.time()
         self._most = worker.config.max_message
         self._simple = True
-        self._message = self._pending = self._payload = None
+        self._message = self._pending = self._whole = self._buffer = None
         self._tail = self._unread = b""
         self._checked = self._echoed = self._first = self._header_size = self._size = self._work = 0
         self._later = self._lingering = self._over = False
@@ -226,8 +229,8 @@ class WebSocketEcho(Connection):
     def _answer_all(self, data: bytes, out: Out) -> int:
         """Take frames; returns where one begins for which there is no time now, or -1. Raises Unacceptable."""
         position, end, most = 0, len(data), self._most
-        if self._payload is not None:
-            position = self._complete_message(self._payload, data, out)
+        if self._whole is not None:
+            position = self._complete_whole(self._whole, data, out)
         elif self._pending is not None:
             position = self._complete(self._pending, data, out)
         while 0 <= position < end and not self.paused:
@@ -280,27 +283,50 @@ class WebSocketEcho(Connection):
             return -1
         if self._simple and data[position] in _WHOLE:
             self._simple = False
-            self._payload = Payload(data[position], length, data[start - 4 : start])
-            self._payload.add(memoryview(data)[start:])
+            self._whole = Whole(data[position], length, data[start - 4 : start], self._buffer_for(length))
+            self._whole.add(memoryview(data)[start:])
             return -1
         self._pending = bytearray(memoryview(data)[position:])
         self._size = end - position
         self._check_pending(self._pending)
         return -1
 
-    def _complete_message(self, payload: Payload, data: bytes, out: Out) -> int:
+    def _buffer_for(self, length: int) -> memoryview | None:
+        """A place to make a large answer in, if there is none that is still being sent. Raises Unacceptable."""
+        if length <= _COPIED or self._buffer is not None:
+            return None
+        try:
+            self._buffer = self.worker.pool.take(length + _LONGEST_HEADER)
+        except OSError:
+            raise Unacceptable(frames.TRY_AGAIN_LATER, "there is no room for so long a message") from None
+        return self._buffer
+
+    def _complete_whole(self, whole: Whole, data: bytes, out: Out) -> int:
         """Take what belongs to a whole message that has begun to come before; returns as _take_frame()."""
-        size = min(payload.left, len(data))
-        payload.add(memoryview(data)[:size])
-        if payload.left:
+        size = min(whole.left, len(data))
+        whole.add(memoryview(data)[:size])
+        if whole.left:
             return -1
-        self._payload = None
+        self._whole = None
         if self._core.state is OPEN:
             self._simple = True
-            self._echoed += payload.length
+            self._echoed += whole.size
             self._flush(out)
-            self.send_list((frames.header(payload.first, payload.length), *payload.pieces))
+            behind = self.behind is not None
+            self.send(whole.answer())
+            if behind or self.behind is None:
+                self._give_back()
         return size
+
+    def _give_back(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self.worker.pool.give(buffer)
+
+    def resume_writing(self) -> None:
+        if self._whole is None:
+            self._give_back()
+        super().resume_writing()
 
     def _complete(self, pending: bytearray, data: bytes, out: Out) -> int:
         """The same for a frame that has begun to come before."""
@@ -420,8 +446,8 @@ class WebSocketEcho(Connection):
     def _account(self) -> None:
         """Account for what waits for its rest, or for its turn."""
         kept = len(self._pending or b"") + len(self._message or b"")
-        if self._payload is not None:
-            kept += self._payload.length - self._payload.left
+        if self._whole is not None:
+            kept += self._whole.size
         if (change := kept + len(self._unread) - self.held) != 0:
             self.hold(change)
         worker = self.worker
@@ -469,7 +495,7 @@ class WebSocketEcho(Connection):
     def _drop_all(self) -> None:
         """Nothing is answered any more."""
         self._over, self._simple = True, False
-        self._pending = self._message = self._payload = None
+        self._pending = self._message = self._whole = None
         self._unread = b""
         self._since = self.worker.now
         if self.held:
@@ -498,7 +524,7 @@ class WebSocketEcho(Connection):
         owed = self.owed
         super().connection_lost(exc)
         self._over, self._simple = True, False
-        self._pending = self._message = self._payload = None
+        self._pending = self._message = self._whole = None
         self._unread = b""
         self._core.parser.close()  # a generator that knows its core: a cycle
         if self.worker.log is not None:
@@ -540,7 +566,7 @@ class WebSocketEcho(Connection):
 
     def _has_nothing(self) -> bool:
         """Between two messages."""
-        return self._message is None and self._pending is None and self._payload is None
+        return self._message is None and self._pending is None and self._whole is None
 
     def drain(self) -> None:
         """It goes on until it is idle."""

@@ -1,8 +1,10 @@
-"""TLS, metrics and the access log in containers; minimal says that it has neither of the first two."""
+"""TLS, WebSocket, metrics, answers on demand and the access log in containers; minimal says what it does without."""
 
+import hashlib
 import json
 import re
 import ssl
+import zlib
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,44 @@ def test_metrics(variant: Variant, workers: str) -> None:
             map(str, range(int(workers)))
         )
         assert "echoserver_build_info" in {each.name for each in samples}
+
+
+HANDSHAKE = request(
+    "GET /x HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate",
+)  # fmt: skip
+
+
+def test_websocket(variant: Variant) -> None:
+    """Text, and a compressed message (RFC 7692 section 7.2.3.1)."""
+    with variant.serve() as server, HttpClient(server.connect()) as client:
+        if variant.target == "minimal":
+            answer = client.ask(HANDSHAKE)
+            assert answer.status == 501
+            assert b"WebSocket" in answer.content
+            return
+        client.send(HANDSHAKE + b"\x81\x82\0\0\0\0hi" + b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\0")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.file.read(1)
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+        assert client.file.read(4) == b"\x81\x02hi"
+        first, size = client.file.read(2)
+        assert first == 0xC1
+        inflated = zlib.decompressobj(wbits=-15).decompress(client.file.read(size) + b"\0\0\xff\xff")
+        assert inflated == b"Hello"
+
+
+def test_on_demand(variant: Variant) -> None:
+    with variant.serve() as server, HttpClient(server.connect()) as client:
+        assert client.ask(request("GET /?status=418&size=9&delay=1ms-5ms:50 HTTP/1.1")).status == 418
+        content = b"\xff" * 1000
+        asked = request("POST /?echo=json HTTP/1.1", f"Content-Length: {len(content)}", content=content)
+        described = json.loads(client.ask(asked).content)
+        assert described["content"]["sha256"] == hashlib.sha256(content).hexdigest()
+        page = client.ask(request("GET /.echo HTTP/1.1"))
+        assert (page.status, page["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 def test_the_access_log(variant: Variant) -> None:

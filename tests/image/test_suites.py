@@ -13,7 +13,6 @@ from bench.engines import ROOT, unpack
 from tests.image.containers import Variant, layers
 
 NOT_OF_THE_SERVER = "test_bench*.py", "test_locust.py", "test_package.py"
-NOT_THERE = ("test_websocket.py",)  # the images are without the extra
 NOT_AGAIN = "test_over_tls.py", "test_proxy_protocol.py"  # Python in Python: minutes that would show nothing new
 
 
@@ -29,20 +28,17 @@ def executable(scratch: Variant, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.mark.timeout(1800, func_only=True)
 def test_the_suites(executable: Path) -> None:
-    """Both at once, for most of their time they wait."""
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{suite}",
-                *(f"--ignore-glob=tests/{suite}/{name}" for name in (*NOT_OF_THE_SERVER, *NOT_THERE, *NOT_AGAIN)),
-            ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "ECHOSERVER_COMMAND": shlex.quote(str(executable))},
-        )
-        for suite in ("wire", "process")
-    ]  # fmt: skip
-    said = [process.communicate()[0].splitlines() for process in running]
-    print([lines[-1] for lines in said])  # how many were run
-    for process, lines in zip(running, said, strict=True):
-        if process.returncode:
-            pytest.fail("\n".join(lines[-80:]), pytrace=False)
+    """Several at once, for most of their time they wait."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "4", "--dist", "worksteal",
+            "tests/wire", "tests/process",
+            *(f"--ignore-glob=tests/*/{name}" for name in (*NOT_OF_THE_SERVER, *NOT_AGAIN)),
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        env={**os.environ, "ECHOSERVER_COMMAND": shlex.quote(str(executable))},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    print(lines[-1])  # how many were run
+    if done.returncode:
+        pytest.fail("\n".join(lines[-80:]), pytrace=False)

@@ -16,7 +16,9 @@ from websockets.typing import Subprotocol
 
 from tests.certificates import Certificates
 from tests.servers import (
+    COMMAND,
     PATIENCE,
+    PYTHON,
     HttpClient,
     Server,
     fill,
@@ -747,6 +749,7 @@ def test_connections_stay_when_workers_are_replaced() -> None:
 # --- what is installed, logged, and the server's own ---
 
 
+@pytest.mark.skipif(COMMAND != PYTHON, reason="nothing can be hidden from another command")
 @on_each_loop
 def test_without_the_extra(loop: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['websockets'] = None\n")

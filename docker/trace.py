@@ -200,13 +200,15 @@ def _wanted():
     import importlib.util
     import pathlib
 
+    at_once = ast.Import, ast.ImportFrom, ast.Try  # where a module's own imports stand
     folder = next(each for each in map(pathlib.Path, sys.path) if (each / "echoserver").is_dir())
     wanted = set(_extra)
     missing = {name for name in ("prometheus_client", "websockets") if importlib.util.find_spec(name) is None}
     missing.add("echoserver.__main__")  # the executable has a main of its own
     for path in folder.glob("echoserver/**/*.py"):
         tree, module = ast.parse(path.read_text()), ".".join(path.relative_to(folder).with_suffix("").parts)
-        if any(name.partition(".")[0] in missing for statement in tree.body for name in _named(statement)):
+        first = (node for each in tree.body if isinstance(each, at_once) for node in ast.walk(each))
+        if any(name.partition(".")[0] in missing for node in first for name in _named(node)):
             missing.add(module)  # it can't be imported without
         wanted.add(module.removesuffix(".__init__"))
         for node in ast.walk(tree):

@@ -10,7 +10,7 @@ import pytest
 from tests.certificates import Certificates
 from tests.servers import Server
 from tests.tls_bridge import TlsServer
-from tests.wire import test_http, test_http_content, test_http_limits, test_tcp, test_websocket
+from tests.wire import test_http, test_http_content, test_http_limits, test_on_demand, test_tcp, test_websocket
 from tests.wire.test_http import client as client  # noqa: PLC0414 - a fixture
 
 LIMITS = {
@@ -27,6 +27,13 @@ WEBSOCKET = {
     "test_what_is_wrong_with_deflate", "test_bombs_let_others_be_served_and_cost_a_message_each",
     "test_connections_are_limited", "test_a_client_that_does_not_read",
     "test_messages_of_many_that_are_not_whole", "test_idle_timeout", "test_ping", "test_drain",
+}  # fmt: skip
+ON_DEMAND = {
+    "test_answers", "test_all_pipelined_with_others", "test_content_is_described", "test_a_delay", "test_a_rate",
+    "test_content_longer_than_is_kept", "test_content_that_is_not_echoed_is_not_kept", "test_close",
+    "test_a_client_that_has_sent_its_fin_gets_its_answers", "test_errors_close",
+    "test_the_idle_timeout_is_about_the_client", "test_a_drain_waits_for_what_was_asked_for",
+    "test_a_handshake_is_completed_late",
 }  # fmt: skip
 NOT_OVER_TLS = {
     "test_the_last_answer_comes_in_one_packet_with_the_fin": "it looks at TCP's state",
@@ -55,7 +62,7 @@ def small(certificates: Certificates) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def over_tls(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
     """The servers that tests start for themselves."""
-    for module in (test_tcp, test_http, test_http_content, test_http_limits, test_websocket):
+    for module in (test_tcp, test_http, test_http_content, test_http_limits, test_on_demand, test_websocket):
         monkeypatch.setattr(module, "Server", functools.partial(TlsServer, certificates))
 
 
@@ -73,4 +80,5 @@ TestTcp = suite(test_tcp)
 TestHttp = suite(test_http)
 TestContent = suite(test_http_content)
 TestWebSocket = suite(test_websocket, WEBSOCKET)
+TestOnDemand = suite(test_on_demand, ON_DEMAND)
 TestLimits = suite(test_http_limits, LIMITS)

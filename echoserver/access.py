@@ -16,6 +16,9 @@ _MOST_HELD = 1 << 20  # bytes that the entries of a batch may hold, by a generou
 _ENTRY = 1024  # of them an entry's own, besides its head: a batch is some 1,000 entries
 _MOST_WAITING = 1 << 20  # bytes that may wait for the thread
 
+NO_ANSWER = 444
+"""What is logged, as nginx does, as the status of what was reset instead of answered."""
+
 
 def client_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
     """Who is at the other end, as AccessLog has it; to be asked early, for after a reset the kernel does not know."""

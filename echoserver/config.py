@@ -350,7 +350,7 @@ class Config:
         "on", on_or_off, "on|off", ON_DEMAND, "requests may ask for statuses, delays and the like in their query"
     )
     max_delay: float = _option("60s", duration, "TIME", ON_DEMAND, "the longest delay that a request may ask for")
-    max_size: int = _option("1GiB", size, "SIZE", ON_DEMAND, "the longest content that a request may ask for")
+    max_size: int = _option("1GiB", size_or_off, "SIZE", ON_DEMAND, "the longest content that a request may ask for")
     cors: str | None = _option(
         "off", origin, "ORIGIN", ON_DEMAND, "let pages of this origin, or of any (*), read the answers (CORS)"
     )

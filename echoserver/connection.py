@@ -172,8 +172,7 @@ class Connection(asyncio.Protocol):
         worker = self.worker
         self.owed += size
         worker.owed += size
-        most = FAIR_SHARE if worker.crowded else worker.config.buffer_limit
-        if self.owed >= most or worker.owed >= worker.config.buffer_total:
+        if self.owed >= worker.share or worker.owed >= worker.config.buffer_total:
             self.pause()
         if worker.owed >= worker.owed_limit and not worker.crowded:
             worker.crowd()
@@ -183,6 +182,9 @@ class Connection(asyncio.Protocol):
         worker = self.worker
         self.stamp = worker.now
         self.held += size
+        if size < 0:
+            worker.uncrowd(-size)
+            return
         worker.owed += size
         if worker.owed >= worker.owed_limit and not worker.crowded:
             worker.crowd()

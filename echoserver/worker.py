@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from echoserver import config, counters, listeners
 from echoserver.access import AccessLog, client_of
 from echoserver.buffers import BufferPool
-from echoserver.connection import LITTLE, Connection
+from echoserver.connection import FAIR_SHARE, LITTLE, Connection
 from echoserver.logs import log
 from echoserver.messages import browser, metrics, response
 from echoserver.messages.controls import Caps
@@ -135,7 +135,7 @@ class Worker:
         self.reader = Reader(
             settings.max_body, pages=pages | {BROWSER_PAGE} if settings.controls else pages,
             cors=settings.cors is not None,
-            caps=Caps(settings.max_delay, settings.max_size) if settings.controls else None,
+            caps=Caps(settings.max_delay or math.inf, settings.max_size or sys.maxsize) if settings.controls else None,
         )  # fmt: skip
         self.kubernetes = {
             name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]
@@ -175,9 +175,9 @@ class Worker:
 
     # --- what the connections ask for ---
 
-    def start(self, status: int) -> bytes:
-        """The beginning of a response with a status."""
-        return response.prefix(self.time, status, self._served_by, self._cors)
+    def start(self, status: int, *, cors: bool = True) -> bytes:
+        """The beginning of a response with a status; cors: which pages of other origins may read, if any may."""
+        return response.prefix(self.time, status, self._served_by, self._cors if cors else b"")
 
     def reader_for(self, certificate: dict[str, Any]) -> Reader:
         """What reads for a client with a certificate: its subject goes into each echo."""
@@ -249,6 +249,11 @@ class Worker:
         if self.crowded and self.owed < self.owed_limit:
             self.crowded = False
             self.buffer = self._whole_buffer
+
+    @property
+    def share(self) -> int:
+        """Bytes that may be kept for one connection now."""
+        return FAIR_SHARE if self.crowded else self.config.buffer_limit
 
     def is_full(self) -> bool:
         """Whether the newest connection is one too many; said in the log at most once a minute."""

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from echoserver import config
@@ -12,18 +12,19 @@ from echoserver.messages.response import Refusal
 BODY, HEAD, JSON, NONE = "body", "head", "json", "none"
 """What is echoed (?echo=): the content, the header section, a description of the request, nothing."""
 
+_LONGEST = 1000  # characters of a value that is no field
 _SHOWN = 60  # characters of a wrong value that its error shows
 _FRAMING = frozenset({
     b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
     b"upgrade",
 })  # fmt: skip
 """Fields that say where a message ends, or what becomes of the connection: wrong ones would hurt the next request."""
-_FIELD = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*"
-)
-_PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", re.ASCII)
-
-T = TypeVar("T")
+_NEVER = re.compile(rb"access-control-.*|clear-site-data|service-worker-allowed|strict-transport-security")
+"""Fields that would let other pages read answers, or that browsers remember: not for who makes somebody open a link."""
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(rb"[\t -~\x80-\xff]*")
+_MOST_FIELDS = 100
+_MOST_PARAMETERS = 1000  # that a description lists
 
 
 class Caps(NamedTuple):
@@ -57,7 +58,19 @@ class Controls:
     bytes a second, 0 for any. fields: lines that are added to the answer; replaced: their names, in lower case.
     """
 
-    __slots__ = ("_abort", "_close", "_delays", "_statuses", "chunked", "echo", "fields", "rate", "replaced", "size")
+    __slots__ = (
+        "_abort",
+        "_close",
+        "_count",
+        "_delays",
+        "_statuses",
+        "chunked",
+        "echo",
+        "fields",
+        "rate",
+        "replaced",
+        "size",
+    )
 
     def __init__(self, echo: str | None = None, fields: bytes = b"") -> None:
         self.echo = echo
@@ -69,6 +82,7 @@ class Controls:
         self._statuses: list[Share] = []
         self._delays: list[Share] = []
         self._close = self._abort = 0.0
+        self._count = 0
 
     def choose(self) -> Plan:
         """What one request gets."""
@@ -113,14 +127,20 @@ class Controls:
 
     def add_field(self, value: bytes) -> None:
         """A field line for the answer. Raises ConfigError."""
-        found = _FIELD.fullmatch(value)
-        if found is None:
+        name, colon, text = value.partition(b":")
+        text = text.strip(b" \t")
+        if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(text):
             raise config.ConfigError("expected Name:Value, without control characters")
-        name = found[1].lower()
-        if name in _FRAMING:
-            raise config.ConfigError(f"{found[1].decode()} says where messages end, and can't be set")
-        self.replaced.add(name)
-        self.fields += b"%b: %b\r\n" % (found[1], found[2])
+        lower = name.lower()
+        if lower in _FRAMING:
+            raise config.ConfigError(f"{name.decode()} says where messages end, and can't be set")
+        if _NEVER.fullmatch(lower):
+            raise config.ConfigError(f"{name.decode()} is for the server's operator to set (CORS: --cors)")
+        self._count += 1
+        if self._count > _MOST_FIELDS:
+            raise config.ConfigError(f"more than {_MOST_FIELDS} fields")
+        self.replaced.add(lower)
+        self.fields += b"%b: %b\r\n" % (name, text)
 
 
 _PARAMETERS: dict[str, Callable[[Controls, str, Caps], None]] = {
@@ -130,31 +150,40 @@ _PARAMETERS: dict[str, Callable[[Controls, str, Caps], None]] = {
 }  # fmt: skip
 
 
+_KNOWN = re.compile(rb"(?:\A|&)(%b|header)(?:=([^&]*))?(?=&|\Z)" % "|".join(_PARAMETERS).encode())
+
+
 def parameters(query: bytes) -> list[tuple[bytes, bytes]]:
-    """The names and values of a query, in order, as forms encode them; a name without ``=`` has an empty value."""
-    pairs = (each.replace(b"+", b" ").partition(b"=") for each in query.split(b"&") if each)
-    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]
+    """The names and values of a query, in order, as forms encode them; a name without ``=`` has an empty value.
+
+    The first thousand of them: a description has the query itself besides.
+    """
+    pairs = (each.partition(b"=") for each in query.split(b"&", _MOST_PARAMETERS)[:_MOST_PARAMETERS] if each)
+    return [(_decoded(name), _decoded(value)) for name, _, value in pairs]
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def read(query: bytes, caps: Caps) -> Controls | None:
     """The controls in a query, None where there are none; other parameters are anybody's. Raises Refusal (400)."""
     found: Controls | None = None
     seen: set[str] = set()
-    for raw_name, raw_value in parameters(query):
-        name = raw_name.decode("latin-1")
-        parse = _PARAMETERS.get(name)
-        if parse is None and name != "header":
-            continue
+    for parameter in _KNOWN.finditer(query):
+        name, value = parameter[1].decode(), _decoded(parameter[2] or b"")
         found = found or Controls()
-        text = raw_value.decode("utf-8", "backslashreplace")
+        text = value.decode("utf-8", "backslashreplace")
         try:
-            if parse is None:
-                found.add_field(raw_value)
+            if name == "header":
+                found.add_field(value)
                 continue
             if name in seen:
                 raise config.ConfigError("it is there more than once")
+            if len(text) > _LONGEST:
+                raise config.ConfigError(f"expected {_LONGEST} characters at most")
             seen.add(name)
-            parse(found, text, caps)
+            _PARAMETERS[name](found, text, caps)
         except config.ConfigError as error:
             raise Refusal(400, _explain(name, text, str(error))) from None
     return found
@@ -162,20 +191,14 @@ def read(query: bytes, caps: Caps) -> Controls | None:
 
 def _explain(name: str, text: str, why: str) -> str:
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
-    return f"{name}: {why}" if why.startswith(repr(text)) and len(text) <= _SHOWN else f"{name}={shown}: {why}"
+    return f"{name}: {why}" if why.startswith(repr(text)) else f"{name}={shown}: {why}"
 
 
 # --- values -------------------------------------------------------------------------------------------------------
 
 
-def _percent(text: str) -> float:
-    if not _PERCENT.fullmatch(text) or float(text) > 100:
-        raise config.ConfigError(f"{text[:_SHOWN]!r} is not a percentage: expected a number from 0 to 100")
-    return float(text)
-
-
 def _percent_or_always(text: str) -> float:
-    return _percent(text) if text else 100.0
+    return config.percent(text) if text else 100.0
 
 
 def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Share]:
@@ -186,7 +209,7 @@ def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Sh
         value, colon, percent = item.partition(":")
         if not colon and len(items) > 1:
             raise config.ConfigError(f"{item[:_SHOWN]!r} has no percentage: expected VALUE:PERCENT,VALUE:PERCENT")
-        shares.append(Share(_percent(percent) if colon else 100.0, *parse(value)))
+        shares.append(Share(config.percent(percent) if colon else 100.0, *parse(value)))
     if sum(share.percent for share in shares) > 100 + 1e-9:
         raise config.ConfigError("the percentages are more than 100 together")
     return shares

@@ -17,6 +17,9 @@ MASKED = 0x80
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA = 1001, 1002, 1007
 TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
 
+LONGEST_HEADER = 10
+"""Bytes of a server's frame's header at most."""
+
 _STEP = 64 << 10  # bytes unmasked at a time: a block of that size is used again and again, and stays in the cache
 
 _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
@@ -101,14 +104,16 @@ def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
 class Whole:
     """A frame that is a whole message, as it comes: unmasked, checked if it is text, made the frame that goes back.
 
-    left: bytes of the payload that have not come. size: bytes of it that have.
+    left: bytes of the payload that have not come. size: bytes of it that have. buffer: where the answer is made; None:
+    in memory of its own, which grows as the payload comes.
     """
 
-    __slots__ = ("_at", "_frame", "_mask", "_tail", "first", "left", "size")
+    __slots__ = ("_at", "_frame", "_mask", "_tail", "buffer", "first", "left", "size")
 
     def __init__(self, first: int, length: int, mask: bytes, buffer: memoryview | None = None) -> None:
-        """first: the frame's first byte. length: bytes. buffer: where the answer goes; None: it grows as it comes."""
+        """first: the frame's first byte. length: bytes. buffer: of LONGEST_HEADER and length bytes at least."""
         self.first = first
+        self.buffer = buffer
         self.left = length
         self.size = 0
         self._mask = mask

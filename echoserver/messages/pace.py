@@ -4,7 +4,8 @@ _LONGEST, _SHORTEST = 0.05, 0.005  # seconds from one piece to the next, where a
 _PIECE = 64 << 10  # bytes of a piece, where these allow it
 _LATE = 0.1  # seconds: who comes later for a piece loses what would have gone before
 _ROUNDING = 1e-6  # bytes: what the times of a byte lose as floats
-_TICK = 0.001  # seconds: libuv's timers (uvloop 0.23.0) count milliseconds
+TICK = 0.001
+"""Seconds that timers are exact to: libuv's (uvloop 0.23.0) count milliseconds."""
 
 
 class Pace:
@@ -28,7 +29,7 @@ class Pace:
 
         So what a fast link would take less than that for does not wait for a timer.
         """
-        self._from = max(self._from, now - _TICK)
+        self._from = max(self._from, now - TICK)
 
     def allowed(self, now: float) -> int:
         """Bytes that may go now."""
@@ -42,4 +43,4 @@ class Pace:
     def next(self, now: float, size: int) -> float:
         """Seconds until the next piece of size bytes (at least 1) that wait may go; 0.0: it may now."""
         wait = self._from + min(self._piece, size) / self._rate - now
-        return max(wait, _TICK) if wait > 0 else 0.0
+        return max(wait, TICK) if wait > 0 else 0.0

@@ -30,8 +30,7 @@ _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
-    rb"\r\n(?:(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade):|accept:[^\r]*?/json)[^\r]*",
-    re.IGNORECASE,
+    rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*", re.IGNORECASE
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
@@ -39,7 +38,7 @@ _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[
 _PREFLIGHT = re.compile(
     rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
 )
-_TOKENS = re.compile(rb"(?:" + TOKEN + rb"(?:[ \t]*,[ \t]*)?)+")
+_TOKENS = re.compile(TOKEN + rb"(?:[ \t]*,[ \t]*" + TOKEN + rb")*")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 """What the server answers for itself."""
 BROWSER_PAGE = b"/.echo"
@@ -170,19 +169,19 @@ _WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re
 
 
 def _prefers_json(lines: list[bytes] | None) -> bool:
-    """Whether Accept (RFC 9110 section 12.5.1) names application/json, and not text/plain as something better."""
-    if lines is None:
+    """Whether Accept (RFC 9110 section 12.5.1) names application/json, and plain text as nothing better."""
+    if lines is None or b"/json" not in (accept := b",".join(lines).lower()):
         return False
-    best, most = b"", 0.0
-    for each in b",".join(lines).split(b","):
+    weights: dict[bytes, float] = {}
+    for each in accept.split(b","):
         media_type, _, parameters = each.partition(b";")
-        media_type = media_type.strip(b" \t").lower()
         weight = _WEIGHT.search(parameters)
-        if media_type in (b"application/json", b"text/plain") and (weight is None or float(weight[1]) > most):
-            best, most = media_type, float(weight[1]) if weight else 1.0
-            if most == 1.0:
-                break
-    return best == b"application/json"
+        weights.setdefault(media_type.strip(b" \t"), float(weight[1]) if weight else 1.0)
+    json = weights.get(b"application/json", 0.0)
+    text = next((weights[each] for each in (b"text/plain", b"text/*", b"*/*") if each in weights), 0.0)
+    named = list(weights)
+    first = b"text/plain" not in weights or named.index(b"application/json") < named.index(b"text/plain")
+    return json > text or (0 < json == text and first)
 
 
 class Request:

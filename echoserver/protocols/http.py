@@ -161,7 +161,7 @@ class HttpEcho(HttpConnection):
             return -1
         if request.page is not None:
             status, content_type, content, extra = self.worker.page(request.page)
-            start, silent = self.worker.start(status) + extra, request.silent
+            start, silent = self.start(status) + extra, request.silent
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
             self._done(request, 0, 0 if silent else len(content), status)
             return position
@@ -412,6 +412,8 @@ class HttpEcho(HttpConnection):
         self._demand = demand
         self._receive = HttpEcho._feed_demand
         try:
+            if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
+                raise Refusal(503, "too much is kept for other clients")
             end = demand.start(data, position)
         except Refusal as refusal:
             self._refuse(refusal, self._serving.head)
@@ -451,6 +453,9 @@ class HttpEcho(HttpConnection):
         self._demand = None
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
+        if demand.upgrades and demand.ended:
+            self.finish()
+            return False
         if demand.upgrades:
             self._upgrade(request, data[end:])
             return False
@@ -598,6 +603,9 @@ class Admin(HttpEcho):
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self.reader = worker.admin_reader
+
+    def start(self, status: int) -> bytes:
+        return self.worker.start(status, cors=False)
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
         """The access log is about what is echoed."""

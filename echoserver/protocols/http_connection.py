@@ -89,6 +89,10 @@ class HttpConnection(Connection):
         """Be the transport's protocol, or have it read little at a time."""
         self.transport.set_protocol(Frugal(self) if self.worker.crowded else self)
 
+    def start(self, status: int) -> bytes:
+        """The beginning of a response with a status."""
+        return self.worker.start(status)
+
     # --- what those say who know their requests ---
 
     def answering(self) -> bool:
@@ -170,7 +174,7 @@ class HttpConnection(Connection):
         """
         worker, status = self.worker, refusal.status
         silent = head.startswith(b"HEAD ") or self._serving.silent
-        answer = response.refusal(worker.start(status), refusal, silent=silent)
+        answer = response.refusal(self.start(status), refusal, silent=silent)
         self.send(answer)
         worker.counts[_ANSWERED[status // 100]] += 1
         if error is None:

@@ -6,12 +6,11 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from echoserver.access import client_of
-from echoserver.connection import FAIR_SHARE
+from echoserver.access import NO_ANSWER, client_of
 from echoserver.messages import controls, response
 from echoserver.messages.chunked import ChunkedDecoder
 from echoserver.messages.description import Content, describe, moment
-from echoserver.messages.pace import Pace
+from echoserver.messages.pace import TICK, Pace
 from echoserver.messages.pattern import pattern
 from echoserver.messages.request import Request, echo_of_head
 from echoserver.messages.response import Refusal
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
 _PIECE = 64 << 10  # bytes of content that are written at a time
 _TURN = 1 << 20  # bytes that are written before others have their turn
-_TICK = 0.001  # seconds: libuv's timers (uvloop 0.23.0) count milliseconds
+_PIPELINED = 4 << 10  # bytes of pipelined requests that are answered before others have their turn
 _REST = 64 << 10  # bytes behind the request that are read while its answer is on its way
-_RESET = 444  # what the access log says, as nginx's does, of a request whose connection was closed without an answer
 _EMPTY = frozenset({204, 205, 304})  # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5
 _SANDBOX = b"Content-Security-Policy: sandbox\r\n"
 """Goes with fields that a query asks for: who sends others a link shall not have a script run in this server's name."""
@@ -37,9 +35,9 @@ class OnDemand:
     """
 
     __slots__ = (
-        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_halted", "_kept", "_left",
-        "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done", "ended", "plan",
-        "received", "sent", "started", "status", "upgrades",
+        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_halted", "_in_turn",
+        "_kept", "_left", "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done",
+        "ended", "plan", "received", "sent", "started", "status", "upgrades",
     )  # fmt: skip
 
     closes: bool
@@ -68,6 +66,8 @@ class OnDemand:
     """Bytes of content of the answer; None: they end when the request's do."""
     _due: float
     """When the answer may begin (monotonic())."""
+    _in_turn: bool
+    """It may be answered at once."""
     _rest: bytearray
     """What came behind the request."""
     _halted: bool
@@ -90,6 +90,7 @@ class OnDemand:
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
         self._chunked = self._halted = False
+        self._in_turn = True
         self.closes = self.complete = self.done = self.ended = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
 
@@ -100,6 +101,7 @@ class OnDemand:
 
         Raises Refusal.
         """
+        self._in_turn = position < _PIPELINED
         end = self._take(data, position)
         if end >= 0:
             self._completed()
@@ -145,6 +147,10 @@ class OnDemand:
             self._kept += content
         return end
 
+    def keeps(self) -> bool:
+        """Whether content is to be kept."""
+        return bool(self._left or self._decoder is not None) and self._is_echoed()
+
     def _is_echoed(self) -> bool:
         unsent = self.plan.abort or self._asked.size is not None or self._request.silent
         return self._echo == controls.BODY and not unsent and self.plan.status not in _EMPTY
@@ -154,13 +160,11 @@ class OnDemand:
         if self.started:
             self._send()
         elif (
-            self._timer is None and (len(self._kept) >= self._most() or self._connection.worker.crowded) and self._kept
+            self._timer is None
+            and (len(self._kept) >= self._connection.worker.share or self._connection.worker.crowded)
+            and self._kept
         ):
             self._wait()
-
-    def _most(self) -> int:
-        worker = self._connection.worker
-        return FAIR_SHARE if worker.crowded else worker.config.buffer_limit
 
     def _account(self) -> None:
         """What is kept counts as held, and where it is too much, or comes too early, nothing more is read."""
@@ -168,10 +172,16 @@ class OnDemand:
         kept = len(self._kept) + len(self._rest) + (0 if self._content is None else self._content.kept)
         connection.hold(kept - connection.held)
         if self._content is not None and connection.worker.owed >= connection.worker.config.buffer_total:
+            connection.hold(-self._content.kept)
             self._content.forget()
-        too_much = len(self._kept) >= self._most() or len(self._rest) > (0 if connection.worker.crowded else _REST)
-        if too_much != self._halted and not connection.transport.is_closing():
-            self._halted = too_much
+        worker = connection.worker
+        too_much = (
+            len(self._kept) >= worker.share
+            or len(self._rest) > (0 if worker.crowded else _REST)
+            or (worker.owed >= worker.config.buffer_total and (self._kept or self._rest))
+        )
+        if bool(too_much) != self._halted and not connection.transport.is_closing():
+            self._halted = bool(too_much)
             if too_much:
                 connection.transport.pause_reading()
             elif not connection.paused:
@@ -197,8 +207,10 @@ class OnDemand:
         if self.plan.delay:
             self._due = monotonic() + self.plan.delay
             self._sleep(self.plan.delay)
-        else:
+        elif self._in_turn:
             self._answer()
+        else:
+            self._timer = self._connection.worker.loop.call_soon(self._later)
 
     def _sleep(self, seconds: float) -> None:
         self._timer = self._connection.worker.loop.call_later(seconds, self._later)
@@ -206,10 +218,12 @@ class OnDemand:
     def _later(self) -> None:
         """It is time to begin, or to go on."""
         self._timer = None
+        if self._connection.transport.is_closing():
+            return
         if self.started:
             self._send()
         elif (early := self._due - monotonic()) > 0:  # uvloop (0.23.0) counts from the beginning of its turn
-            self._sleep(max(early, _TICK))
+            self._sleep(max(early, TICK))
             return
         else:
             self._answer()
@@ -223,7 +237,7 @@ class OnDemand:
         self.started = True
         connection, asked, request = self._connection, self._asked, self._request
         if self.plan.abort:
-            self.done, self.status = True, _RESET
+            self.done, self.status = True, NO_ANSWER
             return
         if request.upgrade and self.plan.status is None:
             self.done = self.upgrades = True
@@ -234,7 +248,7 @@ class OnDemand:
         self.closes = self.plan.close or not connection.serving().keep_alive
         self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
         head = self._head(content_type)
-        if request.silent or self.status in _EMPTY or nothing:
+        if request.silent or self.status in _EMPTY:
             self._length = 0
             self._chunked = False
             self._kept.clear()
@@ -292,6 +306,8 @@ class OnDemand:
 
     def _send(self) -> None:
         """Send as much of the content as there is, as the kernel takes and as the rate allows."""
+        if self._timer is not None:  # not yet
+            return
         connection = self._connection
         turn = _TURN
         while size := self._available():

@@ -7,8 +7,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from echoserver import counters
+from echoserver.access import NO_ANSWER
 from echoserver.connection import FAIR_SHARE, LINGER, QUIET, StandIn
-from echoserver.messages.pace import Pace
+from echoserver.messages.pace import TICK, Pace
 from echoserver.protocols.raw import RawConnection
 from echoserver.protocols.tcp import TcpEcho, TlsEcho
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 _IDLE = counters.index("timeouts", "idle")
 _PAUSES = counters.index("backpressure_pauses")
-_RESET = 444  # what the access log says, as nginx's does, of a connection that was closed instead of an answer
-_TICK = 0.001  # seconds: libuv's timers (uvloop 0.23.0) count milliseconds
 _MARK = 128  # bytes of memory that a mark takes, rounded up
 _PIECE = 256 << 10  # bytes given to the kernel at a time
 
@@ -97,7 +96,7 @@ class Faulty(RawConnection):
     def later(self, wait: float) -> None:
         """Proceed after so many seconds; 0.0: when the others have had their turn."""
         loop = self.worker.loop
-        self._timer = loop.call_later(max(wait, _TICK), self._now) if wait else loop.call_soon(self._now)
+        self._timer = loop.call_later(max(wait, TICK), self._now) if wait else loop.call_soon(self._now)
 
     def _now(self) -> None:
         self._timer = None
@@ -121,7 +120,7 @@ class Faulty(RawConnection):
         """Close, at once by a reset, or in stages, so that no reset destroys what was sent before."""
         transport = self.transport
         if self._over and self._resets:
-            self._status = _RESET
+            self._status = NO_ANSWER
             self.reset()
         elif self._lingers and not self._fin:
             self._since = self.worker.loop.time()
@@ -235,14 +234,13 @@ class FaultyEcho(Faulty):
         self.hold(size)
         delay = self.worker.config.tcp_delay
         if delay:
-            self._mark(int(monotonic() / _TICK + 1) * _TICK + delay, size)
+            self._mark(int(monotonic() / TICK + 1) * TICK + delay, size)
         else:
             self._ripen(size)
         if self._timer is None:
             self.proceed()
         worker = self.worker
-        most = FAIR_SHARE if worker.crowded else worker.config.buffer_limit
-        if self.held and (self.held + self.owed >= most or worker.owed >= worker.config.buffer_total):
+        if self.held and (self.held + self.owed >= worker.share or worker.owed >= worker.config.buffer_total):
             self.pause()
 
     def _mark(self, due: float, size: int) -> None:
@@ -302,15 +300,14 @@ class FaultyEcho(Faulty):
                 self.later(self._pace.next(now, self._ripe) if self._pace is not None else 0.0)
         elif self._marks:
             if self._timer is None:
-                self.later(max(self._marks[0][0] - now, _TICK))
+                self.later(max(self._marks[0][0] - now, TICK))
         elif self._fin:
             self.finish()
 
     def _read_on(self) -> None:
         """Read again when there is room for half of what may be kept: not a little at a time."""
         worker, kept = self.worker, self.held + self.owed
-        most = FAIR_SHARE if worker.crowded else worker.config.buffer_limit
-        if not kept or (kept <= most // 2 and worker.owed < worker.config.buffer_total):
+        if not kept or (kept <= worker.share // 2 and worker.owed < worker.config.buffer_total):
             self.go_on()
 
     def owes(self) -> bool:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
-_LONGEST_HEADER = 10  # bytes
 _SLICED = 4096  # bytes that are sliced faster than viewed
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
 _TURN = 1 << 20  # bytes inflated in a turn of the loop, after which other connections have theirs
@@ -118,9 +117,9 @@ class WebSocketEcho(Connection):
     """
 
     __slots__ = (
-        "_answer", "_began", "_buffer", "_checked", "_core", "_deflate", "_echoed", "_first", "_head", "_header_size",
-        "_later", "_lingering", "_message", "_most", "_over", "_pending", "_pinged", "_simple", "_since", "_size",
-        "_tail", "_unread", "_whole", "_work",
+        "_answer", "_began", "_checked", "_core", "_deflate", "_draining", "_echoed", "_first", "_head",
+        "_header_size", "_later", "_lent", "_lingering", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
+        "_since", "_size", "_tail", "_unread", "_whole", "_work",
     )  # fmt: skip
 
     PROTOCOL = Protocol("websocket")
@@ -136,8 +135,8 @@ class WebSocketEcho(Connection):
     """The beginning of a frame of _size bytes, its header's _header_size included; _size 0: not all of that is here."""
     _whole: Whole | None
     """What has come of a frame that is a whole message."""
-    _buffer: memoryview | None
-    """Of the worker's pool, where the answer to it is made, and has been as long as the transport sends it."""
+    _lent: memoryview | None
+    """A buffer of the worker's pool that the transport still has to send some of."""
     _checked: int
     """Bytes of the payload of the frame in _pending that have been checked as text."""
     _work: int
@@ -150,6 +149,8 @@ class WebSocketEcho(Connection):
     """After the last frame and our FIN, what the client sends is read on until its own."""
     _since: float | None
     """Since when the client has owed its close, or its FIN; None: it does not."""
+    _draining: float
+    """Since when a drain has been under way."""
     _pinged: float
     """The worker's time when the last ping was sent."""
     _echoed: int
@@ -164,12 +165,12 @@ class WebSocketEcho(Connection):
         self._began = worker.loop.time()
         self._most = worker.config.max_message
         self._simple = True
-        self._message = self._pending = self._whole = self._buffer = None
+        self._message = self._pending = self._whole = self._lent = None
         self._tail = self._unread = b""
         self._checked = self._echoed = self._first = self._header_size = self._size = self._work = 0
         self._later = self._lingering = self._over = False
         self._since = None
-        self._pinged = 0.0
+        self._pinged = self._draining = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -292,14 +293,13 @@ class WebSocketEcho(Connection):
         return -1
 
     def _buffer_for(self, length: int) -> memoryview | None:
-        """A place to make a large answer in, if there is none that is still being sent. Raises Unacceptable."""
-        if length <= _COPIED or self._buffer is not None:
+        """A place to make a large answer in. Raises Unacceptable."""
+        if length <= _COPIED:
             return None
         try:
-            self._buffer = self.worker.pool.take(length + _LONGEST_HEADER)
+            return self.worker.pool.take(length + frames.LONGEST_HEADER)
         except OSError:
             raise Unacceptable(frames.TRY_AGAIN_LATER, "there is no room for so long a message") from None
-        return self._buffer
 
     def _complete_whole(self, whole: Whole, data: bytes, out: Out) -> int:
         """Take what belongs to a whole message that has begun to come before; returns as _take_frame()."""
@@ -314,18 +314,17 @@ class WebSocketEcho(Connection):
             self._flush(out)
             behind = self.behind is not None
             self.send(whole.answer())
-            if behind or self.behind is None:
-                self._give_back()
+            if whole.buffer is not None:
+                if behind or self.behind is None:
+                    self.worker.pool.give(whole.buffer)
+                else:
+                    self._lent = whole.buffer
         return size
 
-    def _give_back(self) -> None:
-        buffer, self._buffer = self._buffer, None
-        if buffer is not None:
-            self.worker.pool.give(buffer)
-
     def resume_writing(self) -> None:
-        if self._whole is None:
-            self._give_back()
+        if self._lent is not None:
+            self.worker.pool.give(self._lent)
+            self._lent = None
         super().resume_writing()
 
     def _complete(self, pending: bytearray, data: bytes, out: Out) -> int:
@@ -400,12 +399,12 @@ class WebSocketEcho(Connection):
 
     def _echo(self, first: int, message: bytes | bytearray, out: Out) -> None:
         self._echoed += len(message)
-        if first & COMPRESSED:
+        if first & COMPRESSED and len(message) <= _TURN:  # RFC 7692 section 6 leaves it to each message
             core = self._core
             (core.send_text if first & frames.OPCODE == TEXT else core.send_binary)(message)
             out += core.data_to_send()
         else:
-            out.append(frames.header(first, len(message)))
+            out.append(frames.header(first & ~COMPRESSED, len(message)))
             out.append(message)
         if len(out[-1]) > _COPIED:
             self._flush(out)
@@ -557,7 +556,7 @@ class WebSocketEcho(Connection):
             self._pinged = now
             self._core.send_ping(b"")
             self._speak()
-        elif self.worker.hurried and now - self.stamp >= QUIET and self.idle():
+        elif self.worker.hurried and self.idle() and (now - self.stamp >= QUIET or now - self._draining >= LINGER):
             self._leave("the server stops")
 
     def idle(self) -> bool:
@@ -569,4 +568,5 @@ class WebSocketEcho(Connection):
         return self._message is None and self._pending is None and self._whole is None
 
     def drain(self) -> None:
-        """It goes on until it is idle."""
+        """It goes on until it is quiet, and one that never is for a while."""
+        self._draining = self.worker.loop.time()

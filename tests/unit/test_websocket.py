@@ -26,6 +26,7 @@ from tests.websockets import (
     PONG,
     TEXT,
     Deflate,
+    Frame,
     close,
     echo,
     frame,
@@ -316,7 +317,26 @@ def test_bombs_are_inflated_one_a_turn(loop: asyncio.AbstractEventLoop) -> None:
             assert client.reading == (answered == 5)
             client.turn()
         for each in split(bytes(client.sent)):
-            assert each.rsv == 4
+            assert each == Frame(BINARY, bytes(4 * MIB)), "over a MiB nothing is compressed: it takes too long"
+
+
+@pytest.mark.parametrize(("size", "rsv"), [(MIB, 4), (MIB + 1, 0)])
+def test_how_much_is_compressed(loop: asyncio.AbstractEventLoop, size: int, rsv: int) -> None:
+    with Client(make(loop), DEFLATE) as client:
+        client.feed_all(frame(BINARY, Deflate().deflate(bytes(size)), rsv=4, mask=bytes(4)))
+        (answer,) = split(bytes(client.sent))
+        assert answer.rsv == rsv
+        assert (Deflate().inflate(answer.payload) if rsv else answer.payload) == bytes(size)
+
+
+def test_a_worker_is_crowded_no_longer_than_much_is_kept(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
+    message = large(BINARY, bytes(MIB))
+    with Client(worker) as client:
+        client.feed(message[: 600 << 10])
+        assert worker.crowded
+        client.feed(message[600 << 10 :])
+        assert (worker.crowded, worker.owed) == (False, 0)
 
 
 def test_a_thousand_pings_a_turn(loop: asyncio.AbstractEventLoop) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from typing import Self
 
@@ -552,10 +553,28 @@ def test_bombs_let_others_be_served_and_cost_a_message_each(server: Server) -> N
     with Raw(server, DEFLATE + "; client_no_context_takeover; server_no_context_takeover") as client:
         with sending(client.socket, one * 8):
             for _ in range(8):
-                answer = client.frame()
-                assert Deflate().inflate(answer.payload) == bytes(16 * MIB)
+                assert client.frame() == Frame(BINARY, bytes(16 * MIB)), "so much is not compressed"
                 let_read(server)
         assert server.resident() - before < 100 * MIB
+
+
+def test_large_messages_of_two_clients_are_not_mixed_up(server: Server) -> None:
+    """One is on its way when the next is complete; another client's comes meanwhile."""
+    first, second, other = (each * MIB * size for each, size in ((b"A", 8), (b"B", 1), (b"C", 8)))
+    with Raw(server) as slow, Raw(server) as quick:
+        for message in (first, second):
+            data = large(BINARY, message)
+            slow.send(data[:1000])
+            let_read(server)
+            slow.send(data[1000:])
+            let_read(server)
+        data = large(BINARY, other)
+        quick.send(data[:1000])
+        let_read(server)
+        with sending(quick.socket, data[1000:]):
+            assert quick.frame() == Frame(BINARY, other)
+        assert slow.frame() == Frame(BINARY, first)
+        assert slow.frame() == Frame(BINARY, second)
 
 
 # --- limits ---
@@ -729,6 +748,21 @@ def test_drain(loop: str) -> None:
         assert busy.frame().code == 1001
         busy.send(close(1001))
         assert busy.rest() == b""
+        assert server.wait() == 0
+
+
+@on_each_loop
+def test_a_client_that_never_is_quiet_is_told_that_the_server_stops(loop: str) -> None:
+    with Server("--loop", loop) as server, Raw(server) as client:
+        server.process.send_signal(signal.SIGTERM)
+        answers = [Frame(TEXT, b"x")]
+        while answers[-1] == Frame(TEXT, b"x"):
+            client.send(frame(TEXT, b"x"))
+            answers.append(client.frame())
+            time.sleep(0.05)
+        assert answers[-1].code == 1001
+        client.send(close(1001))
+        assert client.rest() == b""
         assert server.wait() == 0
 
 

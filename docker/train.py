@@ -3,6 +3,7 @@
 The profile is of the mix that the server is judged by, not of one benchmark.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -24,7 +25,8 @@ def main(executable: str, seconds: str = "2") -> None:
 
 
 def _train(words: list[str], folder: Path, seconds: str, *, unix: bool) -> None:
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server, contextlib.ExitStack() as ending:
+        ending.callback(server.kill)  # else what fails here would wait for the server
         assert server.stderr is not None
         where = {"unix": str(folder / "socket")}
         for line in server.stderr:
@@ -37,7 +39,7 @@ def _train(words: list[str], folder: Path, seconds: str, *, unix: bool) -> None:
                 continue
             file = folder / "request"
             file.write_bytes(load.sent)
-            at = where["unix" if unix else load.protocol]
+            at = where["unix" if unix else "http" if load.protocol == "ws" else load.protocol]
             if load.native:
                 run, given = clients.native_words(load, at, file), f"{seconds}\n"
             else:

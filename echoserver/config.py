@@ -306,7 +306,11 @@ class Config:
         "off", some_or_off, "SIZE", FAULTS, "a connection is closed when so much has been sent (discard: read)"
     )
     tcp_reset: float = _option(
-        "off", percent, "PERCENT", FAULTS, "this share of connections is reset, there or instead of an answer"
+        "off",
+        percent,
+        "PERCENT",
+        FAULTS,
+        "this share of connections is reset where --tcp-close-after would close it, else for an answer",
     )
     max_connections: int = _option(
         "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"

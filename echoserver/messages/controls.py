@@ -133,7 +133,7 @@ class Controls:
             raise config.ConfigError("expected Name:Value, without control characters")
         lower = name.lower()
         if lower in _FRAMING:
-            raise config.ConfigError(f"{name.decode()} says where messages end, and can't be set")
+            raise config.ConfigError(f"{name.decode()} is about messages' ends or the connection, and can't be set")
         if _NEVER.fullmatch(lower):
             raise config.ConfigError(f"{name.decode()} is for the server's operator to set (CORS: --cors)")
         self._count += 1

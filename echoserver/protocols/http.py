@@ -564,6 +564,11 @@ class HttpEcho(HttpConnection):
             return self.held
         return self._serving.content_length - (self._left if self._relayer is None else self._relayer.left)
 
+    def content_answered(self) -> int:
+        if self._demand is not None:
+            return self._demand.sent
+        return self.content_so_far() if self.answering() and not self._serving.silent else 0
+
     def drain(self) -> None:
         if self.awaiting:
             self.awaiting = False

@@ -103,6 +103,10 @@ class HttpConnection(Connection):
         """Bytes of content that have been taken of the request being received."""
         raise NotImplementedError
 
+    def content_answered(self) -> int:
+        """Bytes of content of the answer to it that have been sent, or wait to be."""
+        raise NotImplementedError
+
     # --- what has been done, for metrics and the access log ---
 
     def _remember(self, request: Request) -> None:
@@ -143,9 +147,7 @@ class HttpConnection(Connection):
         if self._begun():
             self._log(self._head_so_far(), status, 0, 0)
         elif request is not NO_REQUEST:
-            received = self.content_so_far()
-            sent = max(0, received - self.owed) if self.answering() and not request.silent else 0
-            self._log(request.head, status, received, sent)
+            self._log(request.head, status, self.content_so_far(), max(0, self.content_answered() - self.owed))
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
         self.worker.log_request(self, head, status, received, sent, self._began)

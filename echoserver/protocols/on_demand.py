@@ -157,14 +157,15 @@ class OnDemand:
 
     def _go_on_if_much(self) -> None:
         """Begin to answer before all has come, where that can't be kept."""
+        worker = self._connection.worker
         if self.started:
             self._send()
-        elif (
-            self._timer is None
-            and (len(self._kept) >= self._connection.worker.share or self._connection.worker.crowded)
-            and self._kept
-        ):
-            self._wait()
+        elif self._timer is None and self._kept and (len(self._kept) >= worker.share or worker.crowded):
+            if (self.plan.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
+                self._echo = controls.NONE
+                self._kept.clear()
+            else:
+                self._wait()
 
     def _account(self) -> None:
         """What is kept counts as held, and where it is too much, or comes too early, nothing more is read."""
@@ -278,10 +279,9 @@ class OnDemand:
             self._length = 0
             return b"text/plain"
         if self._echo == controls.JSON:
-            content_type, made = (
-                b"application/json",
-                describe(request.head, self._content, facts(self._connection, self._when)),
-            )
+            head = b"GET" + request.head[4:] if request.silent else echo_of_head(request.head)[1]
+            content_type = b"application/json"
+            made = describe(head, self._content, facts(self._connection, self._when))
             self._content = None
         else:
             content_type, made = echo_of_head(request.head)
@@ -319,7 +319,7 @@ class OnDemand:
                 if wait:
                     self._sleep(wait)
                     return
-                size = min(size, self._pace.allowed(now))
+                size = min(size, self._pace.allowed(now), _PIECE)
                 self._pace.spent(size)
             elif turn <= 0:
                 self._timer = connection.worker.loop.call_soon(self._later)

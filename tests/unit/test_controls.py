@@ -159,7 +159,7 @@ def test_fields() -> None:
         ("header=X:a%00", "header='X:a\\x00': expected Name:Value, without control characters"),
         (
             "header=content-LENGTH:5",
-            "header='content-LENGTH:5': content-LENGTH says where messages end, and can't be set",
+            "header='content-LENGTH:5': content-LENGTH is about messages' ends or the connection, and can't be set",
         ),
         ("header=%FF:1", "header='\\\\xff:1': expected Name:Value, without control characters"),
         ("size=" + "1" * 1001, f"size='{'1' * 60}...': expected 1000 characters at most"),
@@ -174,7 +174,10 @@ def test_wrong_values(query: str, reason: str) -> None:
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "connection", "Keep-Alive", "TE", "trailer", "Upgrade"])
 def test_no_field_that_frames_messages_can_be_set(name: str) -> None:
-    assert refusal(f"header={name}:x") == f"header='{name}:x': {name} says where messages end, and can't be set"
+    assert (
+        refusal(f"header={name}:x")
+        == f"header='{name}:x': {name} is about messages' ends or the connection, and can't be set"
+    )
 
 
 NAMES = st.sampled_from(

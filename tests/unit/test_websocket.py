@@ -320,6 +320,21 @@ def test_bombs_are_inflated_one_a_turn(loop: asyncio.AbstractEventLoop) -> None:
             assert each == Frame(BINARY, bytes(4 * MIB)), "over a MiB nothing is compressed: it takes too long"
 
 
+@pytest.mark.parametrize("room", [1000, 10 * MIB])
+def test_a_large_answers_buffer_is_used_again(loop: asyncio.AbstractEventLoop, room: int) -> None:
+    """Also where it was still being sent when the message was complete, and another one came meanwhile."""
+    worker = make(loop)
+    message = large(BINARY, bytes(MIB))
+    with Client(worker, room=room) as client:
+        for _ in range(2):
+            client.feed(message[:1000])
+            client.feed(message[1000:])
+        client.take(3 * MIB)
+        assert client.sent == echo(BINARY, bytes(MIB)) * 2
+        kept = worker.pool.take(MIB + 10)
+        assert bytes(kept[:10]) == echo(BINARY, bytes(MIB))[:10]
+
+
 @pytest.mark.parametrize(("size", "rsv"), [(MIB, 4), (MIB + 1, 0)])
 def test_how_much_is_compressed(loop: asyncio.AbstractEventLoop, size: int, rsv: int) -> None:
     with Client(make(loop), DEFLATE) as client:

@@ -12,6 +12,7 @@ from bench.images import OUTSIDE
 from bench.pictures import (
     BEYOND,
     BREAK,
+    EXTRA,
     GRID,
     IN_C,
     IN_GO,
@@ -36,8 +37,8 @@ from bench.pictures import (
 from bench.report import Load, Result, name, times
 
 GROUPS = {
-    "ours": OWN, "httptools": IN_JAVASCRIPT, "uvloop": IN_PYTHON, "TLS": IN_C, "standard library": LIMIT,
-    "interpreter": IN_GO, "rest": INK, "base": GRID,
+    "ours": OWN, "httptools": IN_JAVASCRIPT, "uvloop": IN_PYTHON, "extras": EXTRA, "TLS": IN_C,
+    "standard library": LIMIT, "interpreter": IN_GO, "rest": INK, "base": GRID,
 }  # fmt: skip
 """From left to right, what is ours first: so that it can be seen beside a base that is beyond the scale."""
 MARKS = {

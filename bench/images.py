@@ -37,7 +37,7 @@ QUICK_RUNS = 2
 LEVEL = 6
 """Of gzip: what layers are compressed with on their way to a registry."""
 
-GROUPS = ("base", "interpreter", "standard library", "uvloop", "httptools", "TLS", "ours", "rest")
+GROUPS = ("base", "interpreter", "standard library", "uvloop", "httptools", "extras", "TLS", "ours", "rest")
 """What the parts of an image come to. base: the distribution; of a static executable, musl and zlib."""
 
 WHOLE = "the executable"
@@ -161,6 +161,8 @@ _PLACES = (  # the first one that matches a file's path says its group and, with
     (r"site-packages/(uvloop|httptools)/.*\.pyc", r"\1", "byte code"),
     (r"site-packages/(uvloop|httptools)/", r"\1", "sources"),
     (r"site-packages/(uvloop|httptools)-[^/]*-info/", r"\1", "metadata"),
+    (r"site-packages/websockets[/-]", "extras", "websockets"),
+    (r"site-packages/prometheus_client[/-]", "extras", "prometheus_client"),
     (r"site-packages/echoserver/.*\.pyc", "ours", "byte code"),
     (r"site-packages/echoserver/", "ours", "sources"),
     (r"site-packages/echoserver-[^/]*-info/", "ours", "metadata"),
@@ -199,7 +201,8 @@ def _place(path: str) -> tuple[str, str]:
 
 _GROUP_OF_PART = {
     "CPython": "interpreter", "standard library": "standard library", "uvloop": "uvloop", "httptools": "httptools",
-    "OpenSSL": "TLS", "musl": "base", "zlib": "base", "echoserver": "ours",
+    "websockets": "extras", "prometheus_client": "extras", "OpenSSL": "TLS", "musl": "base", "zlib": "base",
+    "echoserver": "ours",
 }  # fmt: skip
 
 

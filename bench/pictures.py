@@ -68,6 +68,7 @@ IN_C = Colour("#067a5b", "#3fc79a")
 IN_GO = Colour("#0a66ad", "#63b3f2")
 IN_PYTHON = Colour("#8e4fa8", "#d49be8")
 IN_JAVASCRIPT = Colour("#7d6608", "#d9bf4a")
+EXTRA = Colour("#b3306a", "#f291bd")
 COLOURS = (INK, MUTED, GRID, OWN, LIMIT, IN_C, IN_GO, IN_PYTHON, IN_JAVASCRIPT)
 
 

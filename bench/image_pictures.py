@@ -117,7 +117,7 @@ def draw_sizes(sheet: Sheet, result: Result, targets: Sequence[str], bars: Seque
         sheet.text((sheet.width - 20, y), f"{megabytes(image['compressed'])} sent", MUTED, align="right")
     used = [group for group in GROUPS if any(size_of_group(result, target, group) for target in targets)]
     widths = [text_width(group) + 34 for group in used]
-    places = [LEFT - 60 + width for width in itertools.accumulate([float(each) for each in widths[:-1]], initial=0.0)]
+    places = [20 + width for width in itertools.accumulate([float(each) for each in widths[:-1]], initial=0.0)]
     for group, place in zip(used, places, strict=True):
         sheet.line([(place, 92), (place + 16, 92)], GROUPS[group], solid_capstyle="butt", linewidth=8)
         sheet.text((place + 21, 96), group, MUTED if group in ("base", "rest") else GROUPS[group])

@@ -31,7 +31,7 @@ def test_the_suites(executable: Path) -> None:
     """Several at once, for most of their time they wait."""
     done = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "4", "--dist", "worksteal",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--dist", "worksteal",
             "tests/wire", "tests/process",
             *(f"--ignore-glob=tests/*/{name}" for name in (*NOT_OF_THE_SERVER, *NOT_AGAIN)),
         ],

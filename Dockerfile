@@ -132,7 +132,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["echoserver", "he
 ENTRYPOINT ["echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
       org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; one static executable" \
-      org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
+      org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND BSD-3-Clause AND PSF-2.0 AND Zlib"
 
 FROM scratch AS static-image
 ARG SERVER_PORT=8080
@@ -144,7 +144,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/echoserver", "healthcheck"]
 ENTRYPOINT ["/echoserver"]
 LABEL org.opencontainers.image.title="echoserver" \
-      org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; one static executable" \
+      org.opencontainers.image.description="Echo server for TCP, UDP and HTTP/1.1; one static executable" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
 
 FROM static-image AS minimal
@@ -152,3 +152,5 @@ COPY --from=static-minimal /image/echoserver /echoserver
 
 FROM static-image AS scratch
 COPY --from=static-scratch /image/echoserver /echoserver
+LABEL org.opencontainers.image.description="Echo server for TCP, UDP, HTTP/1.1 and WebSocket; one static executable" \
+      org.opencontainers.image.licenses="MIT AND Apache-2.0 AND BSD-3-Clause AND PSF-2.0 AND Zlib"

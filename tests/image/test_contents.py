@@ -21,9 +21,13 @@ def test_configuration(variant: Variant) -> None:
     assert config["StopSignal"] == "SIGTERM"
     assert {"PORT=8080", "ECHOSERVER_HOST=0.0.0.0"} <= set(config["Env"])
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
-    licences = "MIT" if variant.target == "slim" else "MIT AND Apache-2.0 AND PSF-2.0 AND Zlib"
+    licences = {
+        "slim": "MIT",  # that of its own layer
+        "minimal": "MIT AND Apache-2.0 AND PSF-2.0 AND Zlib",
+    }.get(variant.target, "MIT AND Apache-2.0 AND BSD-3-Clause AND PSF-2.0 AND Zlib")
     assert (labels["title"], labels["version"], labels["licenses"]) == ("echoserver", __version__, licences)
-    assert labels["description"].startswith("Echo server for TCP, UDP and HTTP/1.1")
+    said = "UDP and HTTP/1.1;" if variant.target == "minimal" else "UDP, HTTP/1.1 and WebSocket;"
+    assert labels["description"].startswith(f"Echo server for TCP, {said}")
 
 
 def test_it_listens_on_all_addresses(running: Contained) -> None:

@@ -26,13 +26,28 @@ LINGER = 2.0
 QUIET = 1.0
 """Seconds without a read after which a draining worker takes a connection for idle."""
 
+TURN_SECONDS = 0.0005
+"""What a connection may do in one turn of the loop before it goes to the back of the queue."""
+
+FULL_READ = 256_000
+"""Bytes that uvloop (0.23.0) reads at a time for a protocol without a buffer of its own, and asyncio a little more.
+
+libuv (1.52) reads again at once, up to 32 times, where a read has filled its buffer.
+"""
+
+BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
+"""Why nothing is read from a connection, a bit for each owner of the reading gate.
+
+It does not read what it is owed; it has had its turn; there is enough to answer on demand; it is to be read slowly.
+"""
+
 LITTLE = 16 << 10
 """Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
 
 FAIR_SHARE = 64 << 10
 """Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
 
-
+_FULL_READS = 4  # reads in a turn that fill the worker's buffer: a MiB
 _PAUSES = counters.index("backpressure_pauses")
 _RESET = counters.index("errors", "reset")
 
@@ -52,7 +67,7 @@ class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
     __slots__ = (
-        "behind", "ending", "held", "owed", "paused", "peer", "proxied", "received", "sent", "stamp", "transport",
+        "behind", "ending", "held", "owed", "peer", "proxied", "received", "sent", "stamp", "stopped", "transport",
         "waiting", "worker",
     )  # fmt: skip
 
@@ -69,8 +84,8 @@ class Connection(asyncio.Protocol):
     """Bytes that wait to be sent, in the transport and behind it; 0 where the kernel has taken everything."""
     held: int
     """Bytes of a request's content that have been received and wait for the rest of it."""
-    paused: bool
-    """Nothing is read until all that waits has been sent."""
+    stopped: int
+    """Why nothing is read: BACKLOG, TURN, DEMAND and PACE; 0: it is."""
     ending: bool
     """Nothing more is sent after what is on its way."""
     waiting: int
@@ -89,7 +104,8 @@ class Connection(asyncio.Protocol):
         self.behind = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
         self.peer = self.proxied = None
-        self.paused = self.ending = False
+        self.stopped = 0
+        self.ending = False
         self.stamp = worker.now
 
     # --- called by the transport ---
@@ -108,8 +124,9 @@ class Connection(asyncio.Protocol):
         """Leave the transport, and what waits to be sent, to another connection; this one has ended."""
         transport = self.transport
         following.peer, following.proxied = self.peer, self.proxied
-        following.behind, following.owed, following.paused = self.behind, self.owed, self.paused
-        self.owed = 0
+        following.behind, following.owed, following.stopped = self.behind, self.owed, self.stopped & BACKLOG
+        self.go_on_reading(~BACKLOG)
+        self.owed = self.stopped = 0
         self.connection_lost(None)
         transport.set_protocol(following)
         following.connection_made(transport)
@@ -201,16 +218,13 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading until all that is waiting has been sent."""
-        if self.behind is not None and not self.paused:
-            self.paused = True
+        if self.behind is not None and not self.stopped & BACKLOG:
             self.worker.counts[_PAUSES] += 1
-            self.transport.pause_reading()
+            self.stop_reading(BACKLOG)
 
     def caught_up(self) -> None:
         """The kernel has taken everything: go on reading, or end what is ending."""
-        if self.paused:
-            self.paused = False
-            self.transport.resume_reading()
+        self.go_on_reading(BACKLOG)
         if self.ending:
             # asyncio (CPython 3.11 to 3.13) ends a transport twice that is closed within resume_writing()
             self.worker.loop.call_soon(self._end_later)
@@ -218,6 +232,30 @@ class Connection(asyncio.Protocol):
     def _end_later(self) -> None:
         if self.behind is None and not self.transport.is_closing():
             self.end()
+
+    # --- the reading gate: nobody else stops or starts the transport's reading ---
+
+    def stop_reading(self, why: int) -> None:
+        """Read nothing until go_on_reading() has been called with the same reason."""
+        if not self.stopped:
+            self.transport.pause_reading()
+        self.stopped |= why
+
+    def go_on_reading(self, why: int) -> None:
+        """The reason is none any more: read again if there is no other."""
+        stopped, self.stopped = self.stopped, self.stopped & ~why
+        if stopped and not self.stopped:
+            self.transport.resume_reading()
+
+    def yield_turn(self) -> None:
+        """Let other connections have their turn, and read nothing before this one has its next."""
+        if not self.stopped & TURN and self in self.worker.connections:  # else somebody else has the transport
+            self.stop_reading(TURN)
+            self.worker.loop.call_soon(self.take_turn)
+
+    def take_turn(self) -> None:
+        """Go on after yield_turn()."""
+        self.go_on_reading(TURN)
 
     # --- how it ends ---
 
@@ -278,10 +316,21 @@ class Connection(asyncio.Protocol):
 class StandIn(asyncio.BufferedProtocol):
     """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_full_reads")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._full_reads = 0
+
+    def take_share(self, nbytes: int, size: int) -> None:
+        """So many bytes have been read into a buffer of a size: whoever fills it again and again has had its turn."""
+        if nbytes < size:
+            self._full_reads = 0  # and libuv reads no more of it in this turn
+            return
+        self._full_reads += 1
+        if self._full_reads >= _FULL_READS:
+            self._full_reads = 0
+            self._connection.yield_turn()
 
     def pause_writing(self) -> None:
         self._connection.pause_writing()

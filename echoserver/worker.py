@@ -42,7 +42,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _READ = 256 << 10  # bytes read at a time by a relay
 _ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
 _REFUSALS = config.RESERVE // 2
+_ACCEPTED = 16  # connections in a turn of the loop
 _MALLOC_THRESHOLD = 260 << 10
+_SCRAPES, _SCRAPES_SHARE = 0.05, 0.05  # seconds that pages of metrics may take at once, and a second in the long run
 _LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
 _LOG_PATIENCE = 1.0  # seconds that its reader has at the end
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
@@ -105,12 +107,12 @@ class Worker:
     """
 
     __slots__ = (
-        "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_next_tick", "_quiet", "_refused_at",
-        "_refusing", "_row", "_served_by", "_servers", "_stop_by", "_subject_readers", "_tick_due", "_udp",
-        "_whole_buffer", "admin_reader", "buffer", "comparisons", "config", "connections", "counting", "counts",
-        "crowded", "draining", "hurried", "kubernetes", "log", "loop", "max_connections", "now", "number",
-        "on_uvloop", "owed", "owed_limit", "pool", "prefix", "reader", "refusals", "refuses", "stopping", "time",
-        "upgrade",
+        "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_metrics_page", "_next_tick",
+        "_quiet", "_refused_at", "_refusing", "_row", "_scrape_credit", "_scraped_at", "_served_by", "_servers",
+        "_stop_by", "_subject_readers", "_tick_due", "_udp", "_whole_buffer", "admin_reader", "buffer", "comparisons",
+        "config", "connections", "counting", "counts", "crowded", "draining", "hurried", "kubernetes", "log", "loop",
+        "max_connections", "now", "number", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "reader", "refusals",
+        "refuses", "stopping", "time", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +128,8 @@ class Worker:
         if row is None:
             raise ValueError("no row is free")
         self._row = row
+        self._metrics_page = b""
+        self._scrape_credit = self._scraped_at = 0.0
         self.counts = self._common.board.begin(self._row)
         self.counting = self._common.exposition is not None
         self.connections: set[Connection | Stage] = set()
@@ -195,13 +199,23 @@ class Worker:
             exposition = self._common.exposition
             if exposition is None:
                 return 501, _TEXT, b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n", b""
-            self._publish()
-            return 200, metrics.CONTENT_TYPE, exposition.render(self._common.board.read()), b""
+            return 200, metrics.CONTENT_TYPE, self._metrics(exposition), b""
         if target == b"/readyz":
             return (503, _TEXT, b"draining\n", b"") if self.stopping else (200, _TEXT, b"ready\n", b"")
         if target == BROWSER_PAGE:
             return 200, _HTML, browser.PAGE, browser.FIELDS
         return 200, _TEXT, b"ok\n", b""
+
+    def _metrics(self, exposition: metrics.Exposition) -> bytes:
+        """The page of metrics: as things stand, unless it is asked for so often that it would take all the time."""
+        now = time.monotonic()
+        credit = min(_SCRAPES, self._scrape_credit + (now - self._scraped_at) * _SCRAPES_SHARE)
+        if credit > 0:
+            self._publish()
+            self._metrics_page = exposition.render(self._common.board.read())
+            credit -= time.monotonic() - now
+        self._scrape_credit, self._scraped_at = credit, now
+        return self._metrics_page
 
     def log_request(  # noqa: PLR0917 - a call by keyword takes longer
         self, connection: Connection, head: bytes, status: int, received: int, sent: int, began: float
@@ -281,7 +295,11 @@ class Worker:
                 create = self.loop.create_unix_server
                 if sys.version_info >= (3, 13):  # its file is for the supervisor to remove, or not ours at all
                     create = functools.partial(create, cleanup_socket=False)
-            self._servers.append(await create(factory, sock=each.socket, backlog=self.config.backlog))
+            if self.on_uvloop:
+                self._servers.append(await create(factory, sock=each.socket, backlog=self.config.backlog))
+            else:  # asyncio (CPython 3.11 to 3.13) accepts as many in a turn as the backlog that it is told of
+                self._servers.append(await create(factory, sock=each.socket, backlog=_ACCEPTED))
+                each.socket.listen(self.config.backlog)
 
     def _factory(self, protocol: str) -> Callable[[], Connection | Stage]:
         """What makes the protocol of a new connection: a PROXY preamble, TLS and an echo, as far as they are wanted."""

@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -171,18 +172,18 @@ def fill(connection: socket.socket, block: bytes = bytes(1 << 16), quiet: float 
 
 
 @contextlib.contextmanager
-def sending(connection: socket.socket, data: bytes, *, fin: bool = False) -> Iterator[None]:
-    """Send data in a thread of its own while the context reads; fin: half-close after it."""
+def sending(connection: socket.socket, data: bytes, *, fin: bool = False) -> Iterator[threading.Thread]:
+    """Send data in a thread of its own, which is yielded, while the context reads; fin: half-close after it."""
 
     def send() -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             connection.sendall(data)
             if fin:
                 connection.shutdown(socket.SHUT_WR)
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
-    yield
+    yield sender
     sender.join(PATIENCE)
     assert not sender.is_alive(), "not all was sent"
 

@@ -15,6 +15,8 @@ _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\
 
 _MAX_LINE = 4096  # bytes of a size line, and of all trailer lines together
 
+_MOST_CHUNKS = 256  # that are decoded at a time: chunks of one byte take a hundred times as long as their bytes
+
 _SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)
 
 
@@ -30,32 +32,35 @@ def one_chunk(data: bytes, position: int) -> tuple[bytes, int] | None:
 
 
 class ChunkedDecoder:
-    """One message's content, as it comes."""
+    """One message's content, as it comes. complete: all of it has."""
 
-    __slots__ = ("_left", "_rest", "_state", "_trailer_left")
+    __slots__ = ("_left", "_rest", "_state", "_trailer_left", "complete")
 
     def __init__(self) -> None:
         self._state = _SIZE
         self._left = 0  # bytes of the chunk that are still to come
         self._rest = b""  # the beginning of a line that is not complete
         self._trailer_left = _MAX_LINE
+        self.complete = False
 
     def feed(self, data: bytes, position: int = 0) -> tuple[bytes, int]:
-        """The content that data holds from position on, and where the message ended in data: -1 if it did not.
+        """The content that data holds from position on, and how far it was read.
 
-        Raises Refusal (400) where it is not chunked content; nothing can be read from this connection after that.
+        That is where the message ends where it is complete; else the end of data, or after a few hundred chunks the
+        beginning of the next one: there is more to do than should be done at a time. Raises Refusal (400) where it is
+        not chunked content; nothing can be read from this connection after that.
         """
         if self._rest:
             before = len(self._rest)
             content, end = self._decode(self._rest + data[position:], 0)
-            return content, end if end < 0 else end - before + position
+            return content, end - before + position
         return self._decode(data, position)
 
     def _decode(self, data: bytes, position: int) -> tuple[bytes, int]:
         self._rest = b""
-        pieces = []
+        pieces: list[bytes] = []
         size = len(data)
-        while position < size:
+        while position < size and len(pieces) < _MOST_CHUNKS:
             if self._state == _CONTENT:
                 stop = min(position + self._left, size)
                 pieces.append(data[position:stop])
@@ -70,6 +75,7 @@ class ChunkedDecoder:
             end = data.find(b"\r\n", position, position + limit + 2)
             if end < 0:
                 self._keep(data[position:], limit)
+                position = size
                 break
             line, position = data[position:end], end + 2
             if self._state == _SIZE:
@@ -77,10 +83,11 @@ class ChunkedDecoder:
             elif self._state == _CONTENT_END:
                 self._state = _SIZE
             elif not line:
-                return b"".join(pieces), position
+                self.complete = True
+                break
             else:
                 self._drop_trailer(line)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces), -1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), position
 
     def _line_limit(self) -> int:
         """How long the line that comes next may be, without its CRLF."""

@@ -28,6 +28,7 @@ _REMEMBERED = 256  # header sections, and sections of fields, whose reading is r
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
+_METHOD_GOES_ON = re.compile(TOKEN[:-1] + rb"*(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
     rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*", re.IGNORECASE
@@ -447,14 +448,28 @@ class Reader:
         return found
 
 
+_EMPTY_LINES = b"\r\n" * 512
+
+
+def skip_empty_lines(data: bytes | bytearray, position: int) -> int:
+    """Where in data, from position on, there is something other than an empty line (RFC 9112 section 2.2)."""
+    while data.startswith(_EMPTY_LINES, position):
+        position += len(_EMPTY_LINES)
+    while data.startswith(b"\r\n", position):
+        position += 2
+    return position
+
+
 def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:
     """Refuse the beginning of a header section as soon as it can't become one; the first looked_at bytes were seen."""
-    if not _METHOD_SO_FAR.match(pending):
+    # no part is looked at again with each byte that comes: 64 KiB of them would take half a minute
+    method = _METHOD_GOES_ON if looked_at else _METHOD_SO_FAR
+    if pending.find(b" ", 0, looked_at) < 0 and not method.match(pending, looked_at):
         raise Refusal(400, "this does not begin as an HTTP request does")
     if _BARE_LF.search(pending, looked_at):
         raise Refusal(400, "a line of the header section does not end in CRLF")
-    end = pending.find(b"\r\n")
-    if end >= 0 and not _REQUEST_LINE.match(pending):
+    first_line_ends = pending.find(b"\r\n", 0, looked_at) < 0 <= pending.find(b"\r\n", max(0, looked_at - 1))
+    if first_line_ends and not _REQUEST_LINE.match(pending):
         raise _not_a_request_line()
     if len(pending) > max_header:
         raise too_long(pending, max_header)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from echoserver.connection import StandIn
+from echoserver.connection import LITTLE, StandIn
 
 if TYPE_CHECKING:
     from echoserver.protocols.http import HttpEcho
@@ -29,3 +29,5 @@ class Frugal(StandIn):
         if not connection.worker.crowded:
             connection.take_transport()
         connection.data_received(data)
+        if nbytes == LITTLE:
+            connection.yield_turn()

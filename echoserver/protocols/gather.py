@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
 _CLOSE = len(b"Connection: close\r\n")  # which a drain may add to the answer
+_STEP = 1 << 20  # bytes read at a time
 _FIRST = 512 << 10  # bytes read at first of what may be another request: not much more than of any other
 _NONE = memoryview(b"")
 
@@ -23,7 +24,7 @@ class Gather(StandIn):
     content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_buffer", "_end", "_filled", "_place", "_request", "_worker")
+    __slots__ = ("_buffer", "_end", "_filled", "_place", "_request", "_room", "_worker")
 
     _connection: "HttpEcho"
 
@@ -49,16 +50,17 @@ class Gather(StandIn):
         if self._buffer is _NONE:
             self._buffer = self._worker.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
-        if self._connection.awaiting:
-            return self._buffer[self._filled : self._filled + _FIRST]
-        if self._worker.crowded:
-            return self._buffer[self._filled : self._filled + LITTLE]
-        return self._buffer[self._filled :]
+        most = LITTLE if self._worker.crowded else _FIRST if self._connection.awaiting else _STEP
+        buffer = self._buffer[self._filled : self._filled + most]
+        self._room = len(buffer)
+        return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         worker, connection = self._worker, self._connection
         connection.received += nbytes
         filled = self._filled = self._filled + nbytes
+        if nbytes == self._room or self._full_reads:
+            self.take_share(nbytes, self._room)
         if connection.awaiting:
             nbytes = self._begin(filled)
             if nbytes < 0:

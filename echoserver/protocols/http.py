@@ -1,8 +1,9 @@
 """HTTP/1.1 and HTTP/1.0 echo: the request's content, or where it has none, its header section (RFC 9110, RFC 9112)."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from echoserver.connection import Protocol
+from echoserver.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS, Protocol
 from echoserver.messages import request as messages
 from echoserver.messages import response
 from echoserver.messages.chunked import ChunkedDecoder, one_chunk
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
 _MANY_PARTS = 64
+_WINDOW = 16 << 10  # bytes of pipelined requests that are answered without a look at the clock where they repeat
 _SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 
 
@@ -36,14 +38,21 @@ class HttpEcho(HttpConnection):
     What it is doing (_receive): _answer_all (between two requests), _gather_head, _gather_content, _decode_chunks;
     _relayed_elsewhere and _gathered_elsewhere while a Relay or a Gather has the transport; _feed_demand while a request
     is answered on demand; _drop.
+
+    What of a read is not worked off in this turn of the loop, or has to wait for an answer on demand, stays in
+    _unread: until other connections have had their turn (TURN), or the client has taken what it is owed (BACKLOG).
     """
 
     __slots__ = (
-        "_decoder", "_demand", "_left", "_lent", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
-        "awaiting",
+        "_decoder", "_demand", "_fin", "_left", "_lent", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
+        "_unread", "_unread_at", "awaiting",
     )  # fmt: skip
 
     PROTOCOL = Protocol("http")
+    _fin: bool
+    """The client's FIN has been read, and is heeded when all that came before it has been answered."""
+    _unread: bytes
+    """What has been read and, from _unread_at on, not been worked off."""
     awaiting: bool
     """A Gather has the transport, between two requests."""
 
@@ -53,7 +62,8 @@ class HttpEcho(HttpConnection):
         self._relayer: RelayContent | None = None
         self._demand: OnDemand | None = None
         self._lent: memoryview | None = None
-        self.awaiting = False
+        self._unread = b""
+        self._fin = self.awaiting = False
 
     # --- the requests ---
 
@@ -72,6 +82,8 @@ class HttpEcho(HttpConnection):
         ):
             self.received += len(data)
             self._receive(self, data)
+            if len(data) >= FULL_READ:
+                self.yield_turn()
             return
         else:
             self._hits += 1
@@ -85,7 +97,8 @@ class HttpEcho(HttpConnection):
             head = request.head if data.startswith(request.head) else data[:content]
             self._log(head, 200, request.content_length, request.echoed)
 
-    def _answer_all(self, data: bytes) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of what a request does
+    def _answer_all(self, data: bytes, position: int = 0) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of
+        # what a request does
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
         worker = self.worker
         request = self._request
@@ -94,60 +107,74 @@ class HttpEcho(HttpConnection):
         served: list[Request] = []
         if log is not None and not self._began:
             self._began = worker.loop.time()
-        position, end = 0, len(data)
-        while position < end:
-            if request is NO_REQUEST or not data.startswith(request.head, position):
-                if data.startswith(b"\r\n", position):  # RFC 9112 section 2.2: an empty line before the request line
-                    position += 2
-                    continue
-                blank = data.find(b"\r\n\r\n", position)
-                if blank < 0:
+        end = len(data)
+        until = min(position + _WINDOW, end)  # then, or after a head that had to be read, the clock is looked at
+        over = 0.0
+        while True:
+            while position < until:
+                if request is NO_REQUEST or not data.startswith(request.head, position):
+                    until = position
+                    if data.startswith(b"\r\n", position):  # RFC 9112 section 2.2: empty lines before the request line
+                        position = messages.skip_empty_lines(data, position)
+                        continue
+                    blank = data.find(b"\r\n\r\n", position)
+                    if blank < 0:
+                        self._flush(out)
+                        self._tell(answered, served)
+                        self._remember(NO_REQUEST)
+                        self._receive = HttpEcho._gather_head
+                        self._gather_head(data[position:])
+                        return
+                    head = data[position : blank + 4]
+                    try:
+                        if len(head) > worker.config.max_header:
+                            raise messages.too_long(head, worker.config.max_header)
+                        request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
+                    except Refusal as refusal:
+                        self._flush(out)
+                        self._tell(answered, served)
+                        self._refuse(refusal, head)
+                        return
+                    self._since = None
+                content = position + request.head_size
+                if request.size >= 0 and position + request.size <= end:
+                    position += request.size
+                    answered += 1
+                    if log is not None:
+                        served.append(request)
+                    out.append(worker.prefix)
+                    out.append(request.answer)
+                    if position > content and not request.silent:
+                        out.append(data[content:position])
+                else:
+                    until = position
+                    if answered:
+                        self._tell(answered, served)
+                        answered = 0
+                    position = self._answer_one(request, data, content, out)
+                    if position < 0:
+                        return
+                if not request.keep_alive:
+                    self._cork()
                     self._flush(out)
                     self._tell(answered, served)
-                    self._remember(NO_REQUEST)
-                    self._receive = HttpEcho._gather_head
-                    self._gather_head(data[position:])
+                    self._last(more=position < end)
                     return
-                head = data[position : blank + 4]
-                try:
-                    if len(head) > worker.config.max_header:
-                        raise messages.too_long(head, worker.config.max_header)
-                    request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
-                except Refusal as refusal:
-                    self._flush(out)
-                    self._tell(answered, served)
-                    self._refuse(refusal, head)
-                    return
-            content = position + request.head_size
-            if request.size >= 0 and position + request.size <= end:
-                position += request.size
-                answered += 1
-                if log is not None:
-                    served.append(request)
-                out.append(worker.prefix)
-                out.append(request.answer)
-                if position > content and not request.silent:
-                    out.append(data[content:position])
-            else:
-                if answered:
-                    self._tell(answered, served)
-                    answered = 0
-                position = self._answer_one(request, data, content, out)
-                if position < 0:
-                    return
-            if not request.keep_alive:
-                self._cork()
-                self._flush(out)
-                self._tell(answered, served)
-                self._last(more=position < end)
-                return
-        if out:  # not only empty lines
-            self._flush(out)
-            if answered:
-                self._tell(answered, served)
-            self._since = None
+            if position >= end:
+                break
+            now = monotonic()
+            over = over or now + TURN_SECONDS
+            if now >= over or self.stopped:
+                break
+            until = min(position + _WINDOW, end)
+        self._flush(out)
+        if answered:
+            self._tell(answered, served)
+        if request is not NO_REQUEST:  # not only empty lines
             self._expect_again(request)
         self._began = 0.0
+        if position < end:
+            self._leave(data, position)
 
     def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
         """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
@@ -164,6 +191,8 @@ class HttpEcho(HttpConnection):
             start, silent = self.start(status) + extra, request.silent
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
             self._done(request, 0, 0 if silent else len(content), status)
+            if len(content) > _COPIED and not silent:  # whether the client takes it has to be known before the next
+                self._flush(out)
             return position
         end = position + request.content_length
         if not asked and not request.chunked and end <= len(data):
@@ -177,14 +206,12 @@ class HttpEcho(HttpConnection):
                 out.append(content)
             self._done(request, len(content), 0 if request.silent else len(content))
             return end
-        self._since = None
         self._remember(NO_REQUEST)
         self._serving = request
         if request.expects and position == len(data):
             out.append(response.CONTINUE)
         if request.controls is not None:
             self._flush(out)
-            out.clear()
             return self._begin_demand(OnDemand(self, request, request.controls), data, position)
         if request.chunked:
             self._decoder = ChunkedDecoder()
@@ -214,10 +241,51 @@ class HttpEcho(HttpConnection):
     def _flush(self, out: list[bytes]) -> None:
         if out:
             self.send(b"".join(out))
+            out.clear()
+
+    # --- turns ---
+
+    def _leave(self, data: bytes, position: int) -> None:
+        """Keep what has been read and not been worked off for the connection's next turn."""
+        self._keep(data, position)
+        self.account()
+        if not self.stopped & BACKLOG:  # else it goes on when the client has taken what it is owed
+            self.yield_turn()
+
+    def _keep(self, data: bytes, position: int) -> None:
+        if position > len(data) // 2:  # else a copy would take longer than what it frees is worth
+            data, position = data[position:], 0
+        self._unread, self._unread_at = data, position
+
+    def take_turn(self) -> None:
+        self.go_on_reading(TURN)
+        if self._unread and not self.stopped & BACKLOG and (self._demand is None or not self._demand.complete):
+            data, self._unread = self._unread, b""
+            self.account()
+            if not self.transport.is_closing():
+                self._receive(self, data, self._unread_at)
+            self._heed_fin()
+
+    def caught_up(self) -> None:
+        if self._unread:
+            self.yield_turn()
+        super().caught_up()
+
+    def account(self) -> None:
+        """Account for what has been read and waits."""
+        demand = self._demand
+        kept = len(self._unread) + (demand.kept() if demand is not None else 0)
+        if kept != self.held:
+            self.hold(kept - self.held)
+
+    def _heed_fin(self) -> None:
+        """The client's FIN, if it has come, is behind what has just been answered."""
+        if self._fin and not self.transport.is_closing():
+            self.eof_received()
 
     # --- a header section that comes in pieces ---
 
-    def _gather_head(self, data: bytes) -> None:
+    def _gather_head(self, data: bytes, _: int = 0) -> None:
         worker = self.worker
         pending = self._pending
         if pending is None:
@@ -229,8 +297,8 @@ class HttpEcho(HttpConnection):
             self._began = worker.loop.time()
         pending += data
         self.hold(len(data))
-        while pending.startswith(b"\r\n"):
-            del pending[:2]
+        if pending.startswith(b"\r\n"):
+            del pending[: messages.skip_empty_lines(pending, 0)]
         if not pending or pending == b"\r":
             self._began = 0.0
             return
@@ -268,7 +336,7 @@ class HttpEcho(HttpConnection):
         if first:
             self._gather_content(first)
 
-    def _gather_content(self, data: bytes) -> None:
+    def _gather_content(self, data: bytes, _: int = 0) -> None:
         request, rest = self._serving, b""
         if len(data) > self._left:
             data, rest = data[: self._left], data[self._left :]
@@ -354,20 +422,20 @@ class HttpEcho(HttpConnection):
             self._serving = NO_REQUEST
             self._last(more=True)
 
-    def _relayed_elsewhere(self, data: bytes) -> None:
+    def _relayed_elsewhere(self, data: bytes, _: int = 0) -> None:
         raise AssertionError("a Relay has the transport")
 
-    def _gathered_elsewhere(self, data: bytes) -> None:
+    def _gathered_elsewhere(self, data: bytes, _: int = 0) -> None:
         raise AssertionError("a Gather has the transport")
 
     # --- chunked content ---
 
-    def _decode_chunks(self, data: bytes) -> None:
+    def _decode_chunks(self, data: bytes, position: int = 0) -> None:
         request, out = self._serving, list[bytes]()
-        end = self._take_chunks(data, 0, out)
+        end = self._take_chunks(data, position, out)
         if end >= 0:
             self._flush(out)
-            self._go_on(request, data[end:])
+            self._go_on(request, data, end)
 
     def _is_taken(self, length: int) -> bool:
         """Whether chunked content of so many bytes is not too long."""
@@ -376,9 +444,9 @@ class HttpEcho(HttpConnection):
 
     def _take_chunks(self, data: bytes, position: int, out: list[bytes]) -> int:
         """Echo the chunked content in data; returns where it ended, or -1: then all is flushed."""
-        request, worker = self._serving, self.worker
+        request, worker, decoder = self._serving, self.worker, self._decoder
         try:
-            content, end = self._decoder.feed(data, position)
+            content, position = decoder.feed(data, position)
             if not self._is_taken(self._left + len(content)):
                 raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
             self._left += len(content)
@@ -389,21 +457,24 @@ class HttpEcho(HttpConnection):
             else:
                 self._refuse(refusal, request.head)
             return -1
-        if not self._started and (content or end >= 0):
-            self._started = end < 0
-            length = len(content) if end >= 0 else None
+        complete = decoder.complete
+        if not self._started and (content or complete):
+            self._started = not complete
+            length = len(content) if complete else None
             out += worker.prefix, _fields(request, length)
         if content and not request.silent:
             out.append(response.chunk(content) if self._started else content)
-        if end < 0:
+        if not complete:
             self._flush(out)
+            if position < len(data):
+                self._leave(data, position)
             return -1
         if self._started and not request.silent:
             out.append(response.LAST_CHUNK)
         self._done(request, self._left, 0 if request.silent else self._left)
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
-        return end
+        return position
 
     # --- what is asked for besides an echo ---
 
@@ -411,49 +482,69 @@ class HttpEcho(HttpConnection):
         """Returns where the next request begins, if this one has been answered, else -1."""
         self._demand = demand
         self._receive = HttpEcho._feed_demand
-        try:
-            if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
-                raise Refusal(503, "too much is kept for other clients")
-            end = demand.start(data, position)
-        except Refusal as refusal:
-            self._refuse(refusal, self._serving.head)
+        if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
+            self._refuse(Refusal(503, "too much is kept for other clients"), self._serving.head)
             return -1
+        end = self._take_for_demand(demand, data, position)
         if end >= 0 and not self._demand_done(demand, data, end):
             return -1
         return end
 
-    def _feed_demand(self, data: bytes) -> None:
-        demand = self._demand
+    def _feed_demand(self, data: bytes, position: int = 0) -> None:
+        demand, request = self._demand, self._serving
         if demand is None:
             return
+        if demand.complete:
+            self._unread = self._unread[self._unread_at :] + data if self._unread else data
+            self._unread_at = 0
+            demand.regulate(self.behind_request())
+            return
+        end = self._take_for_demand(demand, data, position)
+        if end >= 0 and self._demand_done(demand, data, end):
+            self._go_on(request, data, end)
+
+    def _take_for_demand(self, demand: OnDemand, data: bytes, position: int) -> int:
+        """Returns where the request ended in data if it has been answered; else -1, and what came behind it is kept."""
         try:
-            demand.feed(data)
+            position = demand.feed(data, position)
         except Refusal as refusal:
             if demand.started:
                 self._cut_short(refusal.status)
             else:
                 self._refuse(refusal, self._serving.head)
-            return
+            return -1
         if demand.done:
-            self.answered(demand)
+            return position
+        rest = len(data) - position
+        if rest and demand.complete:
+            self._keep(data, position)
+        elif rest:
+            self._leave(data, position)
+        demand.regulate(self.behind_request())
+        return -1
+
+    def behind_request(self) -> int:
+        """Bytes that came behind the request that is being answered on demand."""
+        complete = self._demand is not None and self._demand.complete
+        return len(self._unread) - self._unread_at if self._unread and complete else 0
 
     def answered(self, demand: OnDemand) -> None:
         """A request has been answered on demand, not in the turn in which it came."""
-        request, rest = self._serving, demand.rest()
-        if not self._demand_done(demand, rest, 0):
-            return
-        self._go_on(request, rest)
-        if demand.ended and not self.transport.is_closing():
-            self.eof_received()
+        request, data, position = self._serving, self._unread, self._unread_at if self._unread else 0
+        self._unread = b""
+        if self._demand_done(demand, data, position):
+            self._go_on(request, data, position)
+        self._heed_fin()
 
     def _demand_done(self, demand: OnDemand, data: bytes, end: int) -> bool:
         """Whether the connection goes on with requests; data from end on is what came behind this one."""
         request = self._serving
         demand.stop()
         self._demand = None
+        self.account()
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
-        if demand.upgrades and demand.ended:
+        if demand.upgrades and self._fin:
             self.finish()
             return False
         if demand.upgrades:
@@ -484,19 +575,21 @@ class HttpEcho(HttpConnection):
         self._content_done(request)
         self._serving = NO_REQUEST
         self._receive = HttpEcho._answer_all
-        self._go_on(request, rest)
+        self._go_on(request, rest, 0)
 
     def _content_done(self, request: Request) -> None:
         self._done(request, request.content_length, request.echoed)
 
-    def _go_on(self, request: Request, rest: bytes) -> None:
+    def _go_on(self, request: Request, data: bytes, position: int) -> None:
+        """A request has been answered; data from position on is what came behind it."""
         self._began = 0.0
+        more = position < len(data)
         if not request.keep_alive:
-            self._last(more=bool(rest))
+            self._last(more=more)
             return
         self._expect_again(request)
-        if rest:
-            self._answer_all(rest)
+        if more:
+            self._answer_all(data, position)
 
     def _expect_again(self, request: Request) -> None:
         """The next request may be the same as this one, and be answered at once."""
@@ -528,12 +621,12 @@ class HttpEcho(HttpConnection):
             self._demand.resumed()
 
     def eof_received(self) -> bool:
-        if self._demand is not None:
-            if self._demand.complete:
-                self._demand.ended = True
-                return True
-            if self._demand.started:
-                self._demand.stop()
+        demand = self._demand
+        if self._unread or (demand is not None and demand.complete):
+            self._fin = True
+            return True
+        if demand is not None and demand.started:
+            demand.stop()
         return super().eof_received()
 
     def sweep(self, now: float) -> None:
@@ -546,7 +639,12 @@ class HttpEcho(HttpConnection):
         if self._demand is not None:
             self._demand.stop()
             self._demand = None
+        self._unread = b""
+        self._parts = []
         super()._drop_all()
+
+    def idle(self) -> bool:
+        return not self._unread and super().idle()
 
     def answering(self) -> bool:
         if self._demand is not None:
@@ -580,6 +678,7 @@ class HttpEcho(HttpConnection):
         if self._demand is not None:
             self._demand.stop()
         self._relayer = self._lent = self._demand = None
+        self._unread = b""
         self._parts = []
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from echoserver import counters
 from echoserver.access import client_of
@@ -43,7 +43,7 @@ class HttpConnection(Connection):
     reader: Reader
     """Reads header sections for connections like this one."""
 
-    _receive: Callable[[Any, bytes], None]
+    _receive: Callable[..., None]
     _request: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
     _hits: int
@@ -205,12 +205,12 @@ class HttpConnection(Connection):
         self._remember(NO_REQUEST)
         self._pending = None
         self._since = None
-        self.stamp = self.worker.now
+        self.hold(-self.held)
         if not self.finish():
             return
         self.pause()
 
-    def _drop(self, data: bytes) -> None:
+    def _drop(self, data: bytes, _: int = 0) -> None:
         pass
 
     def end(self) -> None:

@@ -7,9 +7,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from echoserver.access import NO_ANSWER, client_of
+from echoserver.connection import DEMAND
 from echoserver.messages import controls, response
 from echoserver.messages.chunked import ChunkedDecoder
 from echoserver.messages.description import Content, describe, moment
+from echoserver.messages.fifo import Fifo
 from echoserver.messages.pace import TICK, Pace
 from echoserver.messages.pattern import pattern
 from echoserver.messages.request import Request, echo_of_head
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 _PIECE = 64 << 10  # bytes of content that are written at a time
 _TURN = 1 << 20  # bytes that are written before others have their turn
-_PIPELINED = 4 << 10  # bytes of pipelined requests that are answered before others have their turn
 _REST = 64 << 10  # bytes behind the request that are read while its answer is on its way
 _EMPTY = frozenset({204, 205, 304})  # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5
 _SANDBOX = b"Content-Security-Policy: sandbox\r\n"
@@ -35,9 +36,9 @@ class OnDemand:
     """
 
     __slots__ = (
-        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_halted", "_in_turn",
-        "_kept", "_left", "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done",
-        "ended", "plan", "received", "sent", "started", "status", "upgrades",
+        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_kept", "_left", "_length",
+        "_pace", "_request", "_timer", "_when", "closes", "complete", "done", "plan", "received", "sent", "started",
+        "status", "upgrades",
     )  # fmt: skip
 
     closes: bool
@@ -46,8 +47,6 @@ class OnDemand:
     """All of the request has come."""
     done: bool
     """All of the answer has been sent, or there is none."""
-    ended: bool
-    """The client has sent its FIN after the request."""
     received: int
     """Bytes of content so far."""
     sent: int
@@ -58,7 +57,7 @@ class OnDemand:
     """That of the answer, once it has begun."""
     upgrades: bool
     """There is no answer: the connection becomes a WebSocket's."""
-    _kept: bytearray
+    _kept: Fifo
     """Content that waits to be sent."""
     _content: Content | None
     """Content that is to be described."""
@@ -66,12 +65,6 @@ class OnDemand:
     """Bytes of content of the answer; None: they end when the request's do."""
     _due: float
     """When the answer may begin (monotonic())."""
-    _in_turn: bool
-    """It may be answered at once."""
-    _rest: bytearray
-    """What came behind the request."""
-    _halted: bool
-    """Nothing is read, for there is enough to answer."""
 
     def __init__(self, connection: "HttpEcho", request: Request, asked: controls.Controls) -> None:
         self._connection = connection
@@ -82,69 +75,45 @@ class OnDemand:
         self._echo = asked.echo or (controls.BODY if request.content_type else controls.HEAD)
         self._decoder = ChunkedDecoder() if request.chunked else None
         self._left = request.content_length
-        self._kept, self._rest = bytearray(), bytearray()
+        self._kept = Fifo()
         described = self._echo == controls.JSON and asked.size is None and request.content_type
         self._content = Content() if described else None
         self._length: int | None = None
         self._pace: Pace | None = None
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
-        self._chunked = self._halted = False
-        self._in_turn = True
-        self.closes = self.complete = self.done = self.ended = self.started = self.upgrades = False
+        self._chunked = False
+        self.closes = self.complete = self.done = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
 
     # --- the request's content ---
 
-    def start(self, data: bytes, position: int) -> int:
-        """Take the content that begins in data; returns where the request ends in it if it has been answered, else -1.
+    def feed(self, data: bytes, position: int) -> int:
+        """Take content from data, and answer if that was all; returns how far data was taken. Raises Refusal.
 
-        Raises Refusal.
+        Not to its end: the request is complete, or there is more to decode than should be done at a time.
         """
-        self._in_turn = position < _PIPELINED
-        end = self._take(data, position)
-        if end >= 0:
-            self._completed()
-            if self.done:
-                return end
-            self._rest += data[end:]
-        else:
-            self._go_on_if_much()
-        self._account()
-        return -1
-
-    def feed(self, data: bytes) -> None:
-        """Take what comes next. Raises Refusal."""
-        if self.complete:
-            self._rest += data
-        else:
-            end = self._take(data, 0)
-            if end >= 0:
-                self._rest += data[end:]
-                self._completed()
-            else:
-                self._go_on_if_much()
-        if not self.done:
-            self._account()
-
-    def _take(self, data: bytes, position: int) -> int:
-        """Take content; returns where it ended, or -1."""
         if self._decoder is not None:
             content, end = self._decoder.feed(data, position)
+            complete = self._decoder.complete
             most = self._connection.worker.config.max_body
             if 0 < most < self.received + len(content):
                 raise Refusal(413, f"more than {most} bytes of content")
         else:
-            end = position + self._left
+            end = min(position + self._left, len(data))
             content = data[position:end]
             self._left -= len(content)
-            if self._left:
-                end = -1
+            complete = not self._left
         self.received += len(content)
         if self._content is not None:
             self._content.add(content)
         elif self._is_echoed():
-            self._kept += content
+            self._kept.add(content)
+        self.complete = complete
+        if self.started:
+            self._send()
+        elif complete and self._timer is None:
+            self._wait()
         return end
 
     def keeps(self) -> bool:
@@ -155,63 +124,58 @@ class OnDemand:
         unsent = self.plan.abort or self._asked.size is not None or self._request.silent
         return self._echo == controls.BODY and not unsent and self.plan.status not in _EMPTY
 
-    def _go_on_if_much(self) -> None:
-        """Begin to answer before all has come, where that can't be kept."""
-        worker = self._connection.worker
-        if self.started:
-            self._send()
-        elif self._timer is None and self._kept and (len(self._kept) >= worker.share or worker.crowded):
-            if (self.plan.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
-                self._echo = controls.NONE
-                self._kept.clear()
-            else:
-                self._wait()
+    def kept(self) -> int:
+        """Bytes that wait to be sent or described."""
+        return len(self._kept) + (0 if self._content is None else self._content.kept)
 
-    def _account(self) -> None:
-        """What is kept counts as held, and where it is too much, or comes too early, nothing more is read."""
+    def regulate(self, behind: int) -> None:
+        """Account for what is kept, and read on or not; behind: bytes that came behind the request.
+
+        Where it is too much, or comes too early, nothing more is read. Content that can't be kept until all of it has
+        come is answered as it comes: whatever stops the reading goes away by itself.
+        """
         connection = self._connection
-        kept = len(self._kept) + len(self._rest) + (0 if self._content is None else self._content.kept)
-        connection.hold(kept - connection.held)
-        if self._content is not None and connection.worker.owed >= connection.worker.config.buffer_total:
-            connection.hold(-self._content.kept)
+        worker, total = connection.worker, connection.worker.config.buffer_total
+        connection.account()
+        if self._content is not None and worker.owed >= total:
             self._content.forget()
-        worker = connection.worker
+            connection.account()
+        if not self.complete and self._kept and (len(self._kept) >= worker.share or worker.crowded):
+            self._answer_as_it_comes()
         too_much = (
             len(self._kept) >= worker.share
-            or len(self._rest) > (0 if worker.crowded else _REST)
-            or (worker.owed >= worker.config.buffer_total and (self._kept or self._rest))
+            or behind > (0 if worker.crowded else _REST)
+            or (worker.owed >= total and (self._kept or behind))
         )
-        if bool(too_much) != self._halted and not connection.transport.is_closing():
-            self._halted = bool(too_much)
-            if too_much:
-                connection.transport.pause_reading()
-            elif not connection.paused:
-                connection.transport.resume_reading()
+        if too_much:
+            connection.stop_reading(DEMAND)
+        else:
+            connection.go_on_reading(DEMAND)
+
+    def _answer_as_it_comes(self) -> None:
+        """Begin to answer before all has come, if not already."""
+        if self.started or self._timer is not None:
+            return
+        if (self.plan.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
+            self._echo = controls.NONE
+            self._kept.clear()
+        else:
+            self._wait()
+        self._connection.account()
 
     def resumed(self) -> None:
         """The kernel has taken everything."""
-        if self._halted:
-            self._connection.transport.pause_reading()  # which the connection has just ended
         if self.started and self._timer is None:
             self._later()
 
     # --- the answer ---
 
-    def _completed(self) -> None:
-        self.complete = True
-        if self.started:
-            self._send()
-        elif self._timer is None:
-            self._wait()
-
     def _wait(self) -> None:
         if self.plan.delay:
             self._due = monotonic() + self.plan.delay
             self._sleep(self.plan.delay)
-        elif self._in_turn:
-            self._answer()
         else:
-            self._timer = self._connection.worker.loop.call_soon(self._later)
+            self._answer()
 
     def _sleep(self, seconds: float) -> None:
         self._timer = self._connection.worker.loop.call_later(seconds, self._later)
@@ -231,7 +195,7 @@ class OnDemand:
         if self.done:
             self._connection.answered(self)
         else:
-            self._account()
+            self.regulate(self._connection.behind_request())
 
     def _answer(self) -> None:
         """Begin the answer."""
@@ -255,7 +219,7 @@ class OnDemand:
             self._kept.clear()
             connection.send(head)
         elif not asked.rate and self.complete and asked.size is None and len(self._kept) <= _PIECE:
-            content, self._kept = bytes(self._kept), bytearray()
+            content = b"".join(iter(lambda: self._kept.take(_PIECE), b""))
             self.sent = self._length = len(content)
             framed = (response.chunk(content) if content else b"") + response.LAST_CHUNK if self._chunked else content
             self._chunked = False
@@ -285,7 +249,8 @@ class OnDemand:
             self._content = None
         else:
             content_type, made = echo_of_head(request.head)
-        self._kept = bytearray(made)
+        self._kept.clear()
+        self._kept.add(made)
         self._length = len(made)
         return content_type
 
@@ -319,14 +284,12 @@ class OnDemand:
                 if wait:
                     self._sleep(wait)
                     return
-                size = min(size, self._pace.allowed(now), _PIECE)
-                self._pace.spent(size)
-            elif turn <= 0:
+                self._pace.spent(self._send_piece(min(size, self._pace.allowed(now), _PIECE)))
+            elif turn > 0:
+                turn -= self._send_piece(min(size, _PIECE))
+            else:
                 self._timer = connection.worker.loop.call_soon(self._later)
                 return
-            size = min(size, _PIECE)
-            turn -= size
-            self._send_piece(size)
         if self.complete:
             if self._chunked:
                 connection.send(response.LAST_CHUNK)
@@ -337,36 +300,28 @@ class OnDemand:
             return self._length - self.sent
         return len(self._kept)
 
-    def _send_piece(self, size: int) -> None:
+    def _send_piece(self, size: int) -> int:
+        """Send at most so many bytes of the content; returns how many."""
         if self._asked.size is not None:
-            piece = pattern(size, self.sent)
+            piece: bytes | bytearray = pattern(size, self.sent)
         else:
-            piece = bytes(self._kept[:size])
-            del self._kept[:size]
-        self.sent += size
-        self._connection.send(response.chunk(piece) if self._chunked else piece)
+            piece = self._kept.take(size)
+        self.sent += len(piece)
+        self._connection.send(response.chunk(bytes(piece)) if self._chunked else piece)
+        return len(piece)
 
     # --- its end ---
 
     def takes_its_time(self) -> bool:
         """Whether it is not the client that is waited for."""
-        return self.complete or self._halted or self._timer is not None
-
-    def rest(self) -> bytes:
-        """What came behind the request."""
-        return bytes(self._rest)
+        return self.complete or bool(self._connection.stopped & DEMAND) or self._timer is not None
 
     def stop(self) -> None:
         """The connection has no use for it any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._connection.held:
-            self._connection.hold(-self._connection.held)
-        if self._halted and not self._connection.transport.is_closing():
-            self._halted = False
-            if not self._connection.paused:
-                self._connection.transport.resume_reading()
+        self._connection.go_on_reading(DEMAND)
 
 
 def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:

@@ -30,14 +30,16 @@ class Relay(StandIn):
         data = worker.buffer[:nbytes]
         if connection.behind is not None or not connection.DIRECT:
             connection.send(data)
-            return
-        connection.sent += nbytes
-        try:
-            sent = write(self._descriptor, data)
-        except OSError:  # no room, or an error: the transport will meet it too, and end the connection as it does any
-            sent = 0
-        if sent != nbytes:
-            connection.transport.write(bytes(data[sent:]))
+        else:
+            connection.sent += nbytes
+            try:
+                sent = write(self._descriptor, data)
+            except OSError:  # no room, or an error: the transport will meet it too, and end the connection as always
+                sent = 0
+            if sent != nbytes:
+                connection.transport.write(bytes(data[sent:]))
+        if nbytes == len(worker.buffer) or self._full_reads:
+            self.take_share(nbytes, len(worker.buffer))
 
 
 class RelayContent(Relay):

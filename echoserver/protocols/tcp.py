@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from echoserver import counters
-from echoserver.connection import QUIET, Protocol
+from echoserver.connection import FULL_READ, QUIET, Protocol
 from echoserver.protocols.raw import RawConnection
 from echoserver.protocols.relay import Relay
 
@@ -64,13 +64,18 @@ class TcpEcho(RawConnection):
                 self._receive_with(self._counted if counted else self.transport.write)
 
     def _counted(self, data: bytes) -> None:
-        self.received += len(data)
+        size = len(data)
+        self.received += size
         self.transport.write(data)
+        if size >= FULL_READ:
+            self._relay()
 
     def _stamped(self, data: bytes) -> None:
         self.received += len(data)
         self.stamp = self.worker.now
         self.transport.write(data)
+        if len(data) >= FULL_READ:
+            self._relay()
 
     def settle(self) -> None:
         self.sent = self.received  # whatever is read is written

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from echoserver import counters
 from echoserver.access import NO_ANSWER
-from echoserver.connection import FAIR_SHARE, LINGER, QUIET, StandIn
+from echoserver.connection import BACKLOG, FAIR_SHARE, LINGER, QUIET, StandIn
+from echoserver.messages.fifo import Fifo
 from echoserver.messages.pace import TICK, Pace
 from echoserver.protocols.raw import RawConnection
 from echoserver.protocols.tcp import TcpEcho, TlsEcho
@@ -139,18 +140,11 @@ class Faulty(RawConnection):
     # --- reading, and not ---
 
     def pause(self) -> None:
-        if not (self.paused or self._fin or self._over or self.transport.is_closing()):
-            self.paused = True
+        """Stop reading until what waits, also for its time, has become little."""
+        if not (self.stopped & BACKLOG or self._fin or self._over):
             if self.behind is not None:
                 self.worker.counts[_PAUSES] += 1
-            self.transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Read again."""
-        if self.paused:
-            self.paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+            self.stop_reading(BACKLOG)
 
     def caught_up(self) -> None:
         if self.ending:
@@ -203,7 +197,9 @@ class _Reader(StandIn):
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
-        connection.take(connection.worker.buffer[:nbytes])
+        buffer = connection.worker.buffer
+        connection.take(buffer[:nbytes])
+        self.take_share(nbytes, len(buffer))
 
 
 class FaultyEcho(Faulty):
@@ -213,14 +209,14 @@ class FaultyEcho(Faulty):
 
     _marks: list[tuple[float, int]]
     """When bytes of the queue may go, and how many, in order; reads within a millisecond share one."""
-    _queue: bytearray
+    _queue: Fifo
     _ripe: int
     """Bytes at the beginning of the queue whose time has come."""
 
     def __init__(self, worker: "Worker") -> None:
         super().__init__(worker)
         self._marks = []
-        self._queue = bytearray()
+        self._queue = Fifo()
         self._ripe = 0
 
     def arrived(self, data: memoryview | bytes) -> None:
@@ -230,7 +226,7 @@ class FaultyEcho(Faulty):
         if self._over or not data:
             return
         size = len(data)
-        self._queue += data
+        self._queue.add(data)
         self.hold(size)
         delay = self.worker.config.tcp_delay
         if delay:
@@ -270,7 +266,7 @@ class FaultyEcho(Faulty):
             self.conclude()
         elif self.behind is None:
             self._wait(now)
-        if self.paused:
+        if self.stopped & BACKLOG:
             self._read_on()
 
     def _ripen_until(self, now: float) -> None:
@@ -283,8 +279,7 @@ class FaultyEcho(Faulty):
 
     def _send(self, size: int) -> None:
         while size and self.behind is None and not self.transport.is_closing():
-            piece = self._queue[: min(size, _PIECE)]
-            del self._queue[: len(piece)]
+            piece = self._queue.take(min(size, _PIECE))
             size -= len(piece)
             self._ripe -= len(piece)
             self._left -= len(piece)
@@ -308,7 +303,7 @@ class FaultyEcho(Faulty):
         """Read again when there is room for half of what may be kept: not a little at a time."""
         worker, kept = self.worker, self.held + self.owed
         if not kept or (kept <= worker.share // 2 and worker.owed < worker.config.buffer_total):
-            self.go_on()
+            self.go_on_reading(BACKLOG)
 
     def owes(self) -> bool:
         return bool(self._queue)

@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from echoserver.connection import LITTLE
+from echoserver.connection import LITTLE, PACE
 from echoserver.messages.pattern import PATTERN
 from echoserver.protocols.tcp import TcpEcho, TlsEcho
 from echoserver.protocols.tcp_faults import Faulty, TcpFaultyEcho, TlsFaultyEcho
@@ -47,12 +47,12 @@ class Discard(Faulty):
                 self._wait(wait)
 
     def _wait(self, wait: float) -> None:
-        self.pause()
-        if self.paused:
+        if not (self._fin or self._over):
+            self.stop_reading(PACE)
             self.later(wait)
 
     def proceed(self) -> None:
-        self.go_on()
+        self.go_on_reading(PACE)
 
 
 class Chargen(Faulty):

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from echoserver import counters
-from echoserver.connection import LINGER, Connection
+from echoserver.connection import LINGER, TURN_SECONDS, Connection
 from echoserver.protocols.stage import Echo, Stage
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 _READ = 64 << 10
 _RECORD = 16 << 10
 _MOST = 256 << 10  # bytes that are encrypted before they are written
+_AT_ONCE = 4 << 10  # bytes that OpenSSL is given however long it may take over them
+# OpenSSL takes a thousand times as long over key updates as over data, and returns when it has taken all of them: so it
+# is given what has been read in steps, which are shorter where they take long
+_LEAST_STEP, _FIRST_STEP, _MOST_STEP = 512, 4 << 10, 16 << 10
+_RECORDS = 64  # records that are decrypted at a time
+_FULL_READS = 4  # reads in a turn that fill the buffer
 _HANDSHAKE = counters.index("errors", "tls_handshake")
 _PLAIN = counters.index("errors", "plain_http")
 
@@ -31,8 +38,8 @@ class Tls(Stage):
     """The handshake, and afterwards the transport of the protocol that comes next, which takes its place."""
 
     __slots__ = (
-        "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_incoming", "_next", "_outgoing",
-        "_paused", "_protocol", "_ssl",
+        "_behind", "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_full", "_full_reads",
+        "_incoming", "_next", "_outgoing", "_paused", "_protocol", "_rest", "_ssl", "_step", "_unencrypted", "_yielded",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
@@ -44,6 +51,16 @@ class Tls(Stage):
     """The client's close_notify or FIN has been read."""
     _ended: bool
     """The protocol above has been told that nothing more comes."""
+    _rest: bytes
+    """What has been read and OpenSSL has not been given yet."""
+    _behind: bool
+    """The kernel has not taken all that was encrypted."""
+    _full: bool
+    """The protocol above has been told that something waits to be sent."""
+    _unencrypted: list[memoryview]
+    """What is to be sent besides: encrypting it all at once would take long."""
+    _yielded: bool
+    """Other connections have their turn, and nothing is read before this one has its next."""
 
     def __init__(self, worker: "Worker", following: Echo, context: ssl.SSLContext) -> None:
         super().__init__(worker)
@@ -53,12 +70,18 @@ class Tls(Stage):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffered = self._closing = self._dropping = self._ended = self._fin = self._paused = False
+        self._behind = self._full = self._yielded = False
+        self._rest = b""
+        self._unencrypted = []
+        self._full_reads, self._step = 0, _FIRST_STEP
 
     # --- a protocol, to the transport below ---
 
     def connection_lost(self, exc: Exception | None) -> None:
         protocol, self._protocol, self._connection = self._protocol, None, None
         self._closing = True
+        self._rest = b""
+        self._unencrypted.clear()
         if protocol is None:
             super().connection_lost(exc)
         else:
@@ -69,16 +92,38 @@ class Tls(Stage):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.take(self.worker.buffer[:nbytes])
+        if nbytes == len(self.worker.buffer[:_READ]):  # else libuv reads no more of it in this turn
+            self._full_reads += 1
+            if self._full_reads >= _FULL_READS:
+                self._yield_turn()
+        else:
+            self._full_reads = 0
 
     def take(self, data: memoryview | bytes) -> None:
         """What has been read."""
         if self._dropping:
             return
-        self._incoming.write(data)
+        if len(data) <= _AT_ONCE and not self._rest:
+            self._incoming.write(data)
+        else:
+            self._rest += data
         if self._protocol is not None:
             self._deliver()
         elif not self._closing:
             self._shake_hands()
+
+    def _yield_turn(self) -> None:
+        if not self._yielded and self._protocol is not None:
+            self._yielded = True
+            self.transport.pause_reading()
+            self.worker.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._yielded = False
+        self._full_reads = 0
+        if not self._paused:
+            self.transport.resume_reading()
+            self._deliver_rest()
 
     def eof_received(self) -> bool:
         """The client's FIN, also without a close_notify before it: an echo trusts any end."""
@@ -92,16 +137,27 @@ class Tls(Stage):
         return not self._closing
 
     def pause_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.pause_writing()
+        self._behind = True
+        self._tell_whether_full()
 
     def resume_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.resume_writing()
+        self._behind = False
+        self._encrypt_more()
+        self._tell_whether_full()
+
+    def _tell_whether_full(self) -> None:
+        """Tell the protocol above, where that has changed, whether something waits to be sent."""
+        full = self._behind or bool(self._unencrypted)
+        if full != self._full and self._protocol is not None:
+            self._full = full
+            (self._protocol.pause_writing if full else self._protocol.resume_writing)()
 
     # --- the handshake ---
 
     def _shake_hands(self) -> None:
+        if self._rest:
+            self._incoming.write(self._rest)
+            self._rest = b""
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
@@ -147,25 +203,40 @@ class Tls(Stage):
 
     def _deliver(self) -> None:
         worker, transport = self.worker, self.transport
+        over = monotonic() + TURN_SECONDS if self._rest else 0.0
         try:
             while not (self._paused or self._ended or self._closing or self._dropping or transport.is_closing()):
                 filled = 0
-                if self._has_read():  # to ask for a buffer can make a protocol take one
+                if self._rest or self._has_read():  # to ask for a buffer can make a protocol take one
                     buffer = self._protocol.get_buffer(-1) if self._buffered else worker.buffer
-                    filled = self._decrypt(buffer)
-                if not filled:
+                    filled = self._decrypt(buffer, over)
+                if filled and self._buffered:
+                    self._protocol.buffer_updated(filled)
+                elif filled:
+                    self._protocol.data_received(bytes(buffer[:filled]))
+                elif not self._rest:
                     if self._fin:
                         self._end_of_input()
                     break
-                if self._buffered:
-                    self._protocol.buffer_updated(filled)
-                else:
-                    self._protocol.data_received(bytes(buffer[:filled]))
+                if (self._rest or self._has_read()) and self._is_over(over := over or monotonic() + TURN_SECONDS):
+                    self._yield_turn()
+                    break
         except ssl.SSLError:
             self._flush()  # an alert
             self.abort()
             return
         self._answer()
+
+    def _is_over(self, over: float) -> bool:
+        """Whether the turn is, which was to end at a time; by how much it was missed says how long a step may be."""
+        late = monotonic() - over
+        if late < 0:
+            return False
+        if late > 2 * TURN_SECONDS:
+            self._step = max(_LEAST_STEP, self._step // 4)
+        else:
+            self._step = min(_MOST_STEP, self._step * 2)
+        return True
 
     def _answer(self) -> None:
         """Send what OpenSSL has to say to key updates: a client may ask for many, and never read."""
@@ -178,18 +249,24 @@ class Tls(Stage):
         """Whether anything of what has been read is left, encrypted or not: SSLWantReadError takes longer to say so."""
         return self._incoming.pending > 0 or self._ssl.pending() > 0
 
-    def _decrypt(self, buffer: memoryview) -> int:
-        """Fill a buffer with what has come, as much as there is room for; returns how much it is."""
-        read, filled, size = self._ssl.read, 0, len(buffer)
-        try:
-            while filled < size and (not filled or self._has_read()):
+    def _decrypt(self, buffer: memoryview, over: float) -> int:
+        """Fill a buffer with what has come, as much as there is room for, or time; returns how much it is."""
+        read, filled, size, records = self._ssl.read, 0, len(buffer), 0
+        while filled < size and records < _RECORDS and (not filled or self._rest or self._has_read()):
+            records += 1
+            try:
                 count: int = read(size - filled, buffer[filled:] if filled else buffer)  # type: ignore[assignment]
-                if not count:  # close_notify
-                    self._fin = True
+            except ssl.SSLWantReadError:
+                if not self._rest or monotonic() >= over:
                     break
-                filled += count
-        except ssl.SSLWantReadError:
-            pass
+                self._incoming.write(self._rest[: self._step])
+                self._rest = self._rest[self._step :]
+                continue
+            if not count:  # close_notify
+                self._fin = True
+                self._rest = b""
+                break
+            filled += count
         return filled
 
     def _end_of_input(self) -> None:
@@ -212,8 +289,8 @@ class Tls(Stage):
         return protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; nothing of data is kept."""
-        if len(data) > _RECORD:
+        """Encrypt and send; of up to 256 KiB nothing is kept, of more a view."""
+        if len(data) > _RECORD or self._unencrypted:
             self.writelines((data,))
         elif data and not self._closing:
             try:
@@ -227,23 +304,39 @@ class Tls(Stage):
         """The same for several pieces."""
         if self._closing:
             return
-        encrypted, size = [], 0
+        waiting = bool(self._unencrypted)
+        self._unencrypted += [memoryview(part) for part in parts if part]
+        if not waiting:
+            self._encrypt()
+            self._tell_whether_full()
+
+    def _encrypt(self) -> None:
+        """Encrypt and send what waits, as much as is done at a time; what is left has its turn later."""
+        encrypted, size, waiting = [], 0, self._unencrypted
         try:
-            for part in parts:
-                rest = memoryview(part)
-                while rest:
-                    written = self._ssl.write(rest[:_RECORD])
-                    rest = rest[written:]
-                    encrypted.append(self._outgoing.read())
-                    size += written
-                    if size >= _MOST:
-                        self.transport.write(b"".join(encrypted))
-                        encrypted, size = [], 0
+            while waiting and size < _MOST:
+                written = self._ssl.write(waiting[0][:_RECORD])
+                encrypted.append(self._outgoing.read())
+                size += written
+                if written < len(waiting[0]):
+                    waiting[0] = waiting[0][written:]
+                else:
+                    waiting.pop(0)
         except ssl.SSLError:
+            waiting.clear()
             self.abort()
             return
-        if encrypted:
-            self.transport.write(b"".join(encrypted))
+        self.transport.write(b"".join(encrypted))
+        if waiting and not self._behind:  # else it goes on when the kernel has taken that
+            self.worker.loop.call_soon(self._encrypt_in_turn)
+
+    def _encrypt_in_turn(self) -> None:
+        self._encrypt_more()
+        self._tell_whether_full()
+
+    def _encrypt_more(self) -> None:
+        if self._unencrypted and not self._behind and not self._closing:
+            self._encrypt()
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self._closing:
@@ -286,8 +379,9 @@ class Tls(Stage):
     def resume_reading(self) -> None:
         """Deliver again, beginning with what has been read already."""
         self._paused = False
-        self.transport.resume_reading()
-        self.worker.loop.call_soon(self._deliver_rest)
+        if not self._yielded:
+            self.transport.resume_reading()
+            self.worker.loop.call_soon(self._deliver_rest)
 
     def _deliver_rest(self) -> None:
         if self._protocol is not None:
@@ -298,8 +392,8 @@ class Tls(Stage):
         self.transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes, encrypted, that wait to be sent."""
-        return self.transport.get_write_buffer_size()
+        """Bytes that wait to be sent, encrypted or not."""
+        return self.transport.get_write_buffer_size() + sum(map(len, self._unencrypted))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """ssl_object, or what the transport below says."""

@@ -7,6 +7,7 @@ REFLECTORS = frozenset({7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 427,
 """Source ports below 1024 of services that answer what they are sent: an echo to them could go on for ever."""
 
 _PER_TURN = 64  # datagrams a turn of the loop: others have work too
+_BYTES_PER_TURN = 256 << 10  # likewise, where they are large
 _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 
 
@@ -45,9 +46,12 @@ class UdpEcho:
 
     def readable(self) -> None:
         """Echo what has arrived; to be called by the loop."""
+        enough = self.received + _BYTES_PER_TURN
         try:
             for _ in range(_PER_TURN):
                 self._answer()
+                if self.received >= enough:
+                    break
         except OSError:  # nothing more to read, no room to send, an address that can't be answered
             pass
 

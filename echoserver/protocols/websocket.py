@@ -1,30 +1,31 @@
 """WebSocket echo (RFC 6455, RFC 7692): a message comes back as one frame of the same type, compressed if it was.
 
-The core of `websockets` (17.4) negotiates, inflates, deflates and answers control frames. A frame that it would do
-nothing for but unmask it, which takes it ten times as long as that takes, never gets there; and none does before it is
-whole: what has come of one is kept here, where it is counted.
+The core of `websockets` (17.4) negotiates and answers control frames. Frames with data never get there: it takes each
+in one go, ten times as long as unmasking it takes, and a message that inflates to 16 MiB would stop all others for
+0.1 s. Here they are taken as they come and a step at a time, and what is kept of them is counted.
 """
 
 import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.frames import Frame
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request as Handshake
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from echoserver import counters
-from echoserver.connection import LINGER, QUIET, Connection, Protocol
+from echoserver.connection import BACKLOG, FULL_READ, LINGER, QUIET, TURN, TURN_SECONDS, Connection, Protocol
 from echoserver.logs import log
 from echoserver.messages import frames
-from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, TEXT, Unacceptable, Whole
+from echoserver.messages.deflate import Deflater, Inflater
+from echoserver.messages.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
 from echoserver.messages.request import Request
 from echoserver.messages.response import Refusal
 from echoserver.protocols.frugal import Frugal
@@ -37,8 +38,8 @@ _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
 _SLICED = 4096  # bytes that are sliced faster than viewed
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
-_TURN = 1 << 20  # bytes inflated in a turn of the loop, after which other connections have theirs
-_FRAME = 1 << 10  # bytes that a frame which the library takes counts for
+_WINDOW = 4 << 10  # bytes of frames that are answered without a look at the clock
+_MOST_DEFLATED = 1 << 20  # bytes of a message that goes back compressed: a MiB takes 40 ms
 
 _SWITCHED = counters.index("requests", "1xx")
 _IDLE, _PING = (counters.index("timeouts", each) for each in ("idle", "ping"))
@@ -82,9 +83,8 @@ class _Core(ServerProtocol):
 def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
     """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
     worker = http.worker
-    most = worker.config.max_message
     # open: else it would read the request itself
-    core = _Core(extensions=_DEFLATE, state=OPEN, max_size=most + _allowance(most), logger=_SILENT)
+    core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
     for name, value in _FIELDS.findall(request.head):
         fields[name.decode("latin-1")] = value.strip(b" \t").decode("latin-1")
@@ -97,8 +97,8 @@ def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
 
 
 def _allowance(most: int) -> int:
-    """Bytes over --max-message that a frame may have: what can't be compressed gets longer (by 1 % with the least
-    memLevel of zlib), and the library counts control frames too."""
+    """Bytes over --max-message that a compressed message may have: what can't be compressed gets longer (by 1 % with
+    the least memLevel of zlib)."""
     return 125 + (most >> 6)
 
 
@@ -113,36 +113,41 @@ class WebSocketEcho(Connection):
     """One client's messages, answered in order, over TLS or not.
 
     What of a read is not answered in this turn of the loop stays in _unread, and nothing is read: until other
-    connections have had their turn, or until the client has taken what it is owed (paused).
+    connections have had their turn (TURN), or until the client has taken what it is owed (BACKLOG).
     """
 
     __slots__ = (
-        "_answer", "_began", "_checked", "_core", "_deflate", "_draining", "_echoed", "_first", "_head",
-        "_header_size", "_later", "_lent", "_lingering", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
-        "_since", "_size", "_tail", "_unread", "_whole", "_work",
+        "_answer", "_began", "_core", "_deflater", "_draining", "_echoed", "_final", "_first", "_head", "_inflater",
+        "_left", "_lent", "_lingering", "_mask", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
+        "_since", "_tail", "_unread", "_unread_at", "_whole",
     )  # fmt: skip
 
     PROTOCOL = Protocol("websocket")
     _simple: bool
     """The connection is open, and no message is in progress: a frame may be a whole one."""
     _message: bytearray | None
-    """What has come of a fragmented message."""
+    """What has come of a message in fragments, or a compressed one: unmasked, inflated, checked as text."""
     _first: int
     """The first byte of its first frame."""
     _tail: bytes
     """The beginning of a character, in which the text that has been checked so far ends."""
-    _pending: bytearray | None
-    """The beginning of a frame of _size bytes, its header's _header_size included; _size 0: not all of that is here."""
+    _left: int
+    """Bytes that are to come of the payload of its frame; 0: between two frames."""
+    _mask: bytes
+    """That of this frame, as it begins at the next byte of the payload."""
+    _final: bool
+    """This frame is its last."""
+    _inflater: Inflater | None
+    """None: permessage-deflate was not negotiated."""
+    _deflater: Deflater | None
+    _pending: bytes
+    """The beginning of a frame: less than its header, or than all of a control frame."""
     _whole: Whole | None
-    """What has come of a frame that is a whole message."""
+    """What has come of a frame that is a whole message, and not compressed."""
     _lent: memoryview | None
     """A buffer of the worker's pool that the transport still has to send some of."""
-    _checked: int
-    """Bytes of the payload of the frame in _pending that have been checked as text."""
-    _work: int
-    """What has been done in this turn: bytes inflated, or as many as would have taken as long."""
-    _later: bool
-    """The loop will go on with _unread."""
+    _unread: bytes
+    """What has been read and, from _unread_at on, not been answered."""
     _over: bool
     """What the client still sends is dropped."""
     _lingering: bool
@@ -159,16 +164,20 @@ class WebSocketEcho(Connection):
     def __init__(self, worker: "Worker", head: bytes, core: _Core, answer: bytes) -> None:
         super().__init__(worker)
         self._core = core
-        self._deflate = bool(core.extensions)
+        self._inflater = self._deflater = None
+        for extension in core.extensions:
+            if isinstance(extension, PerMessageDeflate):
+                self._inflater, self._deflater = Inflater(extension), Deflater(extension)
+        core.extensions = []
         self._answer = answer
         self._head = head if worker.log is not None else b""
         self._began = worker.loop.time()
         self._most = worker.config.max_message
         self._simple = True
-        self._message = self._pending = self._whole = self._lent = None
-        self._tail = self._unread = b""
-        self._checked = self._echoed = self._first = self._header_size = self._size = self._work = 0
-        self._later = self._lingering = self._over = False
+        self._message = self._whole = self._lent = None
+        self._tail = self._unread = self._pending = self._mask = b""
+        self._echoed = self._first = self._left = self._unread_at = 0
+        self._final = self._lingering = self._over = False
         self._since = None
         self._pinged = self._draining = 0.0
 
@@ -195,7 +204,7 @@ class WebSocketEcho(Connection):
         size = len(data)
         self.received += size
         # a short message and nothing else: most are
-        if self._simple and 6 <= size < 132 and data[1] == size + 122 and self._pending is None:
+        if self._simple and 6 <= size < 132 and data[1] == size + 122 and not self._pending:
             first = data[0]
             if first in _WHOLE:
                 payload = _unmask(data[6:], data[2:6])
@@ -204,37 +213,61 @@ class WebSocketEcho(Connection):
                     self.send(_SHORT[size - 6][first] + payload)
                     return
         self._take(data)
+        if size >= FULL_READ:
+            self.yield_turn()
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, position: int = 0) -> None:
         """Answer all whole messages in data, with one write where that is not much, and keep the rest."""
-        if self._pending is not None and not self._size:
-            data = bytes(self._pending) + data
-            self._pending = None
+        if self._pending:
+            data, position = self._pending + data[position:], 0
+            self._pending = b""
         out: Out = []
-        self._work = 0
         try:
-            position = self._answer_all(data, out)
+            position = self._answer_all(data, position, out)
         except Unacceptable as error:
             self._flush(out)
             self._fail(error)
             return
         self._flush(out)
-        if 0 <= position < len(data):
-            self._unread = data[position:]
-            if not self.paused:
-                self.transport.pause_reading()
-                self._go_on_later()
+        if self._over:
+            return
+        if position < len(data) or self._is_working():
+            self._unread, self._unread_at = data, position
+            if not self.stopped & BACKLOG:
+                self.yield_turn()
         if self.held or self._unread or not self._has_nothing():
             self._account()
 
-    def _answer_all(self, data: bytes, out: Out) -> int:
-        """Take frames; returns where one begins for which there is no time now, or -1. Raises Unacceptable."""
-        position, end, most = 0, len(data), self._most
-        if self._whole is not None:
-            position = self._complete_whole(self._whole, data, out)
-        elif self._pending is not None:
-            position = self._complete(self._pending, data, out)
-        while 0 <= position < end and not self.paused:
+    def _answer_all(self, data: bytes, position: int, out: Out) -> int:
+        """Take frames for a turn; returns how far. Raises Unacceptable."""
+        end, over = len(data), 0.0
+        while True:
+            if self._deflater is not None and self._deflater.pending:
+                self._deflate(self._deflater, out)
+            elif self._inflater is not None and self._inflater.pending:
+                self._inflate(self._inflater, out)
+            elif self._left:
+                position = self._take_payload(data, position, out)
+            elif self._whole is not None:
+                position = self._complete_whole(self._whole, data, position, out)
+            else:
+                position = self._take_frames(data, position, min(position + _WINDOW, end), out)
+            if self._over or (position >= end and not self._is_working()):
+                return end
+            now = monotonic()
+            over = over or now + TURN_SECONDS
+            if now >= over or self.stopped:
+                return position
+
+    def _is_working(self) -> bool:
+        """Whether a message is inflated or deflated."""
+        inflater, deflater = self._inflater, self._deflater
+        return (inflater is not None and inflater.pending) or (deflater is not None and deflater.pending)
+
+    def _take_frames(self, data: bytes, position: int, until: int, out: Out) -> int:
+        """Take whole messages, as many as begin before until, or one frame of any other kind; returns how far."""
+        end, most = len(data), self._most
+        while position < until:
             if self._simple and end - position > 5:
                 first, length, start = data[position], data[position + 1] - frames.MASKED, position + 6
                 if length == 126:
@@ -255,42 +288,96 @@ class WebSocketEcho(Connection):
                     if length > _COPIED:
                         self._flush(out)
                     continue
-            if self._over:
-                return -1
-            if self._work >= _TURN:
-                break
-            position = self._take_frame(data, position, out)
+            return self._take_frame(data, position, out)
         return position
 
     def _take_frame(self, data: bytes, position: int, out: Out) -> int:
-        """Take a frame of any kind; returns where the next one begins, -1 where there is none. Raises Unacceptable."""
+        """Take a frame of any kind, as far as it has come; returns how far. Raises Unacceptable."""
         within = self._message is not None
-        measured = frames.measure(data, position, deflate=self._deflate, within=within)
+        measured = frames.measure(data, position, deflate=self._inflater is not None, within=within)
         if measured is None:
-            self._pending = bytearray(data[position:])
-            self._size = 0
-            return -1
-        self._header_size, length = measured
-        if data[position] & frames.OPCODE < CLOSE:
-            compressed = (self._first if within else data[position]) & COMPRESSED
+            self._pending = data[position:]
+            return len(data)
+        header_size, length = measured
+        first, start = data[position], position + header_size
+        control = first & frames.OPCODE >= CLOSE
+        if not control:
+            compressed = (self._first if within else first) & COMPRESSED
             self._check_size(length - _allowance(self._most) if compressed else length)
-        end = position + self._header_size + length
-        if end <= len(data):
-            return end if self._take_whole(data[position:end], out) else -1
-        start = position + self._header_size
-        if start > len(data):
-            self._pending = bytearray(data[position:])
-            self._size = 0
-            return -1
-        if self._simple and data[position] in _WHOLE:
+        if start + (length if control else 0) > len(data):
+            self._pending = data[position:]
+            return len(data)
+        mask = data[start - 4 : start]
+        if control:
+            self._take_control(data[position : start + length], out)
+            return start + length
+        if self._simple and first in _WHOLE:
             self._simple = False
-            self._whole = Whole(data[position], length, data[start - 4 : start], self._buffer_for(length))
+            self._whole = Whole(first, length, mask, self._buffer_for(length))
             self._whole.add(memoryview(data)[start:])
-            return -1
-        self._pending = bytearray(memoryview(data)[position:])
-        self._size = end - position
-        self._check_pending(self._pending)
-        return -1
+            return len(data)
+        if not within:
+            self._message, self._first, self._tail = bytearray(), first, b""
+            self._simple = False
+            if first & COMPRESSED and self._inflater is not None:
+                self._inflater.begin()
+        self._left, self._mask, self._final = length, mask, bool(first & FINAL)
+        return self._take_payload(data, start, out)
+
+    def _take_payload(self, data: bytes, position: int, out: Out) -> int:
+        """Take what has come of a frame's payload; returns how far. Raises Unacceptable."""
+        size = min(self._left, len(data) - position)
+        payload = _unmask(memoryview(data)[position : position + size], self._mask)
+        self._mask = frames.rotated(self._mask, size)
+        self._left -= size
+        last = self._final and not self._left
+        if self._first & COMPRESSED and self._inflater is not None:
+            self._inflater.add(payload, last=last)
+        else:
+            self._add(payload, last=last)
+            if last:
+                self._complete(out)
+        return position + size
+
+    def _add(self, payload: bytes, *, last: bool) -> None:
+        """Bytes of the message in progress. Raises Unacceptable."""
+        if self._message is None:  # the connection is over
+            return
+        self._check_size(len(payload))
+        if self._first & frames.OPCODE == TEXT:
+            self._tail = frames.check_text(self._tail, payload, final=last)
+        self._message += payload
+
+    def _inflate(self, inflater: Inflater, out: Out) -> None:
+        payload = inflater.step()
+        self._add(payload, last=inflater.complete)
+        if inflater.complete:
+            self._complete(out)
+
+    def _deflate(self, deflater: Deflater, out: Out) -> None:
+        payload = deflater.step()
+        if payload is not None:
+            out.append(frames.header(self._first | FINAL, len(payload)))
+            self._append(payload, out)
+
+    def _complete(self, out: Out) -> None:
+        """All of the message in progress has come: echo it, unless we have said that we close."""
+        message, self._message = self._message, None
+        if message is None or self._core.state is not OPEN:
+            return
+        self._simple = True
+        self._echoed += len(message)
+        # RFC 7692 section 6 leaves it to each message
+        if self._first & COMPRESSED and self._deflater is not None and len(message) <= _MOST_DEFLATED:
+            self._deflater.begin(message)
+        else:
+            out.append(frames.header((self._first | FINAL) & ~COMPRESSED, len(message)))
+            self._append(message, out)
+
+    def _append(self, payload: bytes | bytearray, out: Out) -> None:
+        out.append(payload)
+        if len(payload) > _COPIED:
+            self._flush(out)
 
     def _buffer_for(self, length: int) -> memoryview | None:
         """A place to make a large answer in. Raises Unacceptable."""
@@ -301,12 +388,12 @@ class WebSocketEcho(Connection):
         except OSError:
             raise Unacceptable(frames.TRY_AGAIN_LATER, "there is no room for so long a message") from None
 
-    def _complete_whole(self, whole: Whole, data: bytes, out: Out) -> int:
-        """Take what belongs to a whole message that has begun to come before; returns as _take_frame()."""
-        size = min(whole.left, len(data))
-        whole.add(memoryview(data)[:size])
+    def _complete_whole(self, whole: Whole, data: bytes, position: int, out: Out) -> int:
+        """Take what belongs to a whole message that has begun to come before; returns how far. Raises Unacceptable."""
+        end = min(position + whole.left, len(data))
+        whole.add(memoryview(data)[position:end])
         if whole.left:
-            return -1
+            return end
         self._whole = None
         if self._core.state is OPEN:
             self._simple = True
@@ -319,7 +406,7 @@ class WebSocketEcho(Connection):
                     self.worker.pool.give(whole.buffer)
                 else:
                     self._lent = whole.buffer
-        return size
+        return end
 
     def resume_writing(self) -> None:
         if self._lent is not None:
@@ -327,87 +414,19 @@ class WebSocketEcho(Connection):
             self._lent = None
         super().resume_writing()
 
-    def _complete(self, pending: bytearray, data: bytes, out: Out) -> int:
-        """The same for a frame that has begun to come before."""
-        rest = self._size - len(pending)
-        if len(data) < rest:
-            pending += data
-            self._check_pending(pending)
-            return -1
-        pending += data if len(data) == rest else memoryview(data)[:rest]
-        self._pending = None
-        return rest if self._take_whole(pending, out) else -1
-
     def _check_size(self, more: int) -> None:
         size = more if self._message is None else len(self._message) + more
         if size > self._most:
             raise Unacceptable(frames.TOO_BIG, f"a message has {self._most} bytes at most")
 
-    def _check_pending(self, pending: bytearray) -> None:
-        """Text is checked as it comes, also that of a frame that is not whole."""
-        start = pending[0] if pending[0] & frames.OPCODE else self._first
-        begin = self._header_size + self._checked
-        if start & frames.OPCODE != TEXT or start & COMPRESSED or pending[0] & CLOSE or len(pending) <= begin:
-            return
-        mask = frames.rotated(bytes(pending[self._header_size - 4 : self._header_size]), self._checked)
-        self._tail = frames.check_text(self._tail, _unmask(memoryview(pending)[begin:], mask), final=False)
-        self._checked = len(pending) - self._header_size
-
     # --- what is answered ---
 
-    def _take_whole(self, frame: bytes | bytearray, out: Out) -> bool:
-        """Answer a frame; returns whether others may follow. Raises Unacceptable."""
-        first, core = frame[0], self._core
-        self._work += _FRAME
-        if first & frames.OPCODE == CLOSE:
-            core.current_size = None  # to the library a close within a message is an error; see RFC 6455 section 5.4
+    def _take_control(self, frame: bytes, out: Out) -> None:
+        """Answer a control frame."""
+        core = self._core
         core.receive_data(frame)
-        for event in core.events_received():
-            if isinstance(event, Frame) and event.opcode < CLOSE:
-                self._take_fragment(event, first, out)
-        return self._answer_of(core, out)
-
-    def _take_fragment(self, fragment: Frame, first: int, out: Out) -> None:
-        """A frame with data, which may be all of a message, as the library has it: unmasked and inflated."""
-        data = bytes(fragment.data)
-        if first & frames.OPCODE != CONTINUATION:
-            self._first = first
-        start = self._first
-        if start & COMPRESSED:
-            self._work += len(data)
-        self._check_size(len(data))
-        self._check_rest(start, data, final=fragment.fin)
-        message: bytes | bytearray = data
-        if self._message is not None:
-            self._message += data
-            message = self._message
-        elif not fragment.fin:
-            self._message = bytearray(data)
-            self._simple = False
-        if fragment.fin:
-            self._message = None
-            if self._core.state is OPEN:
-                self._simple = True
-                self._echo(start | FINAL, message, out)
-
-    def _check_rest(self, start: int, payload: bytes, *, final: bool) -> None:
-        """Check of a payload, if it is text, what has not been checked yet."""
-        if start & frames.OPCODE == TEXT:
-            rest = payload[self._checked :] if self._checked else payload
-            self._tail = frames.check_text(self._tail, rest, final=final)
-        self._checked = 0
-
-    def _echo(self, first: int, message: bytes | bytearray, out: Out) -> None:
-        self._echoed += len(message)
-        if first & COMPRESSED and len(message) <= _TURN:  # RFC 7692 section 6 leaves it to each message
-            core = self._core
-            (core.send_text if first & frames.OPCODE == TEXT else core.send_binary)(message)
-            out += core.data_to_send()
-        else:
-            out.append(frames.header(first & ~COMPRESSED, len(message)))
-            out.append(message)
-        if len(out[-1]) > _COPIED:
-            self._flush(out)
+        core.events_received()
+        self._answer_of(core, out)
 
     def _answer_of(self, core: _Core, out: Out) -> bool:
         """Take over what the library has to say; returns whether the connection goes on."""
@@ -444,34 +463,28 @@ class WebSocketEcho(Connection):
 
     def _account(self) -> None:
         """Account for what waits for its rest, or for its turn."""
-        kept = len(self._pending or b"") + len(self._message or b"")
+        kept = len(self._pending) + len(self._message or b"")
         if self._whole is not None:
             kept += self._whole.size
+        if self._inflater is not None and self._deflater is not None:
+            kept += self._inflater.kept + self._deflater.kept
         if (change := kept + len(self._unread) - self.held) != 0:
             self.hold(change)
         worker = self.worker
         if kept > _SPARED and worker.owed >= worker.config.buffer_total:
             self._fail(Unacceptable(frames.TRY_AGAIN_LATER, "too much is kept for other clients"))
 
-    def _go_on_later(self) -> None:
-        if not self._later:
-            self._later = True
-            self.worker.loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        """Take what has been read already."""
-        self._later = False
-        if self._unread and not self.paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+    def take_turn(self) -> None:
+        self.go_on_reading(TURN)
+        if (self._unread or self._is_working()) and not self.stopped & BACKLOG and not self.transport.is_closing():
+            self.stamp = self.worker.now
             data, self._unread = self._unread, b""
-            self._take(data)
+            self._take(data, self._unread_at)
 
     def caught_up(self) -> None:
-        if self.paused and self._unread:
-            self.paused = False
-            self._go_on_later()
-        else:
-            super().caught_up()
+        if self._unread or self._is_working():
+            self.yield_turn()
+        super().caught_up()
 
     # --- how it ends ---
 
@@ -494,8 +507,9 @@ class WebSocketEcho(Connection):
     def _drop_all(self) -> None:
         """Nothing is answered any more."""
         self._over, self._simple = True, False
-        self._pending = self._message = self._whole = None
-        self._unread = b""
+        self._message = self._whole = self._inflater = self._deflater = None
+        self._unread = self._pending = b""
+        self._left = 0
         self._since = self.worker.now
         if self.held:
             self.hold(-self.held)
@@ -523,8 +537,9 @@ class WebSocketEcho(Connection):
         owed = self.owed
         super().connection_lost(exc)
         self._over, self._simple = True, False
-        self._pending = self._message = self._whole = None
-        self._unread = b""
+        self._message = self._whole = self._inflater = self._deflater = None
+        self._unread = self._pending = b""
+        self._left = 0
         self._core.parser.close()  # a generator that knows its core: a cycle
         if self.worker.log is not None:
             sent = max(0, self._echoed - owed)
@@ -565,7 +580,7 @@ class WebSocketEcho(Connection):
 
     def _has_nothing(self) -> bool:
         """Between two messages."""
-        return self._message is None and self._pending is None and self._whole is None
+        return self._message is None and not self._pending and self._whole is None and not self._is_working()
 
     def drain(self) -> None:
         """It goes on until it is quiet, and one that never is for a while."""

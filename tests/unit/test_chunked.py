@@ -28,12 +28,24 @@ def decode(pieces: Iterable[bytes]) -> tuple[bytes, int]:
     """The content of what comes in pieces, and where in all of it the message ended: -1 if it did not."""
     decoder, content, position = ChunkedDecoder(), b"", 0
     for piece in pieces:
-        part, end = decoder.feed(piece)
+        part, end = feed(decoder, piece)
         content += part
-        if end >= 0:
+        if decoder.complete:
             return content, position + end
+        assert end == len(piece)
         position += len(piece)
     return content, -1
+
+
+def feed(decoder: ChunkedDecoder, data: bytes, position: int = 0) -> tuple[bytes, int]:
+    """Feed in as many steps as it takes; returns the content, and how far data was taken."""
+    content = b""
+    while True:
+        part, position = decoder.feed(data, position)
+        content += part
+        if decoder.complete or position == len(data):
+            return content, position
+        assert part, "a step without progress"
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -84,7 +96,8 @@ def test_what_is_before_it_is_not_looked_at(data: bytes, content: bytes) -> None
     for cut in range(1, len(data)):
         decoder = ChunkedDecoder()
         first, end = decoder.feed(b"???" + data[:cut], 3)
-        assert end == -1
+        assert end == 3 + cut
+        assert not decoder.complete
         second, end = decoder.feed(b"????" + data[cut:] + b"0", 4)
         assert (first + second, end) == (content, 4 + len(data) - cut)
 
@@ -101,6 +114,16 @@ def test_content_is_given_as_it_comes() -> None:
     decoder = ChunkedDecoder()
     given_so_far = [decoder.feed(piece)[0] for piece in (b"5\r\nhe", b"l", b"lo", b"\r\n3\r", b"\nabc\r\n0\r\n")]
     assert given_so_far == [b"he", b"l", b"lo", b"", b"abc"]
+
+
+def test_many_small_chunks_are_decoded_in_steps() -> None:
+    decoder, data = ChunkedDecoder(), b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n"
+    content, end = decoder.feed(data)
+    assert 0 < len(content) <= 256
+    assert end < 6 * 256
+    assert not decoder.complete
+    assert feed(decoder, data, end) == (b"x" * (1000 - len(content)), len(data))
+    assert decoder.complete
 
 
 BAD = {
@@ -325,7 +348,7 @@ def test_what_is_accepted_llhttp_accepts_as_the_same_content(data: bytes) -> Non
 def test_one_chunk_is_what_the_decoder_says(data: bytes, before: bytes) -> None:
     found = one_chunk(before + data, len(before))
     if found is not None:
-        assert ChunkedDecoder().feed(before + data, len(before)) == found
+        assert feed(ChunkedDecoder(), before + data, len(before)) == found
 
 
 @pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET / HTTP/1.1\r\n"])
@@ -352,11 +375,11 @@ def test_arbitrary_bytes_are_content_or_refused(data: bytes, choose: st.DataObje
     decoder = ChunkedDecoder()
     try:
         for piece in choose.draw(pieces_of(data)):
-            content, end = decoder.feed(piece)
+            content, end = feed(decoder, piece)
             assert len(content) <= len(piece)
-            assert -1 <= end <= len(piece)
+            assert 0 <= end <= len(piece)
             assert len(decoder._rest) <= MAX_LINE + 2
-            if end >= 0:
+            if decoder.complete:
                 return
     except Refusal as error:
         status = error.status

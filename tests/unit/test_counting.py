@@ -58,8 +58,8 @@ class Client(FakeTransport):
         self.connection = protocol
         super().__init__(protocol, room)
 
-    def feed(self, data: bytes) -> bytes:
-        rest = super().feed(data)
+    def feed(self, data: bytes, *, turns: bool = True) -> bytes:
+        rest = super().feed(data, turns=turns)
         self.read += len(data) - len(rest)
         return rest
 
@@ -93,6 +93,7 @@ class Scraper:
 
 def scrape(worker: Worker) -> WorkerCounts:
     """All counters, as a scrape brings them up to now."""
+    worker._scrape_credit = 1.0  # however often we ask
     worker.page(b"/metrics")
     (found,) = cast(Scraper, worker._common.exposition).workers
     return found

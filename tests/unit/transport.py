@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
-from echoserver.connection import Connection
+from echoserver.connection import TURN, Connection
 
 Data = bytes | bytearray | memoryview
 
@@ -45,8 +45,11 @@ class FakeTransport(asyncio.Transport):
 
     # --- what the client and the kernel do ---
 
-    def feed(self, data: bytes) -> bytes:
-        """Data has arrived; returns what of it is not read, for reading is paused or the connection closed."""
+    def feed(self, data: bytes, *, turns: bool = True) -> bytes:
+        """Data has arrived; returns what of it is not read, for reading is paused or the connection closed.
+
+        As many turns of the loop pass as the connection asks for; turns=False: none.
+        """
         while data and self.reading and not self.closing:
             protocol: Any = self._protocol
             if isinstance(protocol, asyncio.BufferedProtocol):
@@ -60,7 +63,26 @@ class FakeTransport(asyncio.Transport):
                 protocol.data_received(data[:size])
             data = data[size:]
             self._settle()
+            if turns:
+                self._pass_turns()
         return data
+
+    def _pass_turns(self) -> None:
+        while self._current.stopped & TURN and not self.lost:
+            self.pass_turn()
+
+    def pass_turn(self) -> None:
+        """The loop's next turn."""
+        loop = self._connection.worker.loop
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        self._settle()
+
+    @property
+    def _current(self) -> Connection:
+        """The connection that has the transport, whatever stands in for it."""
+        protocol: Any = self._protocol
+        return protocol if isinstance(protocol, Connection) else protocol._connection
 
     def feed_each(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
@@ -82,8 +104,8 @@ class FakeTransport(asyncio.Transport):
             self._writing_paused = False
             protocol: Any = self._protocol
             protocol.resume_writing()
-        self._connection.worker.loop.run_until_complete(asyncio.sleep(0))  # what they put off
-        self._settle()
+        self.pass_turn()  # what they put off
+        self._pass_turns()
 
     @property
     def open(self) -> bool:

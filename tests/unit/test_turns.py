@@ -1,0 +1,193 @@
+"""A turn of the loop: what one connection may do in it is bounded, and the rest is done later, in order.
+
+TURN_SECONDS is 0 here: a connection is stopped wherever it looks at the clock. What is done between two looks is what
+these tests count.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from echoserver import config, counters
+from echoserver.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
+from echoserver.messages import metrics
+from echoserver.protocols.http import HttpEcho
+from echoserver.protocols.tcp import TcpEcho
+from echoserver.worker import Common, Worker
+from tests.servers import request
+from tests.unit.transport import FakeTransport
+
+GET = request("GET / HTTP/1.1")
+LAST = request("GET /last HTTP/1.1")
+READ = 256 << 10
+CHUNKED = request("POST / HTTP/1.1", "Transfer-Encoding: chunked")
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("http", "websocket", "tls"):
+        monkeypatch.setattr(f"echoserver.protocols.{module}.TURN_SECONDS", 0.0)
+
+
+def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
+    common = Common(counters.Board(1), exposition=metrics.Exposition({}))
+    return Worker(config.parse(texts), loop, common=common)
+
+
+def current(client: FakeTransport) -> Connection:
+    return client._current
+
+
+def paths(count: int) -> bytes:
+    return b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(count))
+
+
+ATTACKS = {
+    "the same request": (GET * (READ // len(GET)), READ // len(GET)),
+    "other paths": (paths(7000), 7000),
+    "POSTs of 64 B": (request("POST / HTTP/1.1", "Content-Length: 64", content=bytes(64)) * 2000, 2000),
+    "HEAD": (request("HEAD / HTTP/1.1") * 6000, 6000),
+    "/.echo": (request("GET /.echo HTTP/1.1") * 5000, 5000),
+    "/metrics": (request("GET /metrics HTTP/1.1") * 300, 300),
+    "answers on demand": (request("GET /?status=404 HTTP/1.1") * 5000, 5000),
+    "descriptions": (request("GET /?echo=json HTTP/1.1") * 1000, 1000),
+    "chunks of one byte": (CHUNKED + b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n", 1),
+    "chunks with extensions": (CHUNKED + b"1;a=b\r\nx\r\n" * 20_000 + b"0\r\n\r\n", 1),
+    "chunks that are answered on demand": (
+        request("POST /?status=201 HTTP/1.1", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n", 1,
+    ),
+    "chunked content of many requests": ((CHUNKED + b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n") * 3000, 3000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "answers"), ATTACKS.values(), ids=ATTACKS)
+def test_turns_what_was_read_at_once_is_answered_in_many(
+    loop: asyncio.AbstractEventLoop, sent: bytes, answers: int
+) -> None:
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        rest, turns = client.feed(sent + LAST, turns=False), 0
+        assert not client.reading
+        assert not client.sent.endswith(LAST)
+        while rest or not client.reading:
+            rest = client.feed(rest, turns=False)
+            before = len(client.sent)
+            client.pass_turn()
+            turns += 1
+            assert len(client.sent) - before < 1 << 20
+        assert turns > 10
+        assert client.sent.count(b"HTTP/1.1 ") == answers + 1
+        assert client.sent.endswith(LAST)
+        assert current(client).held == 0
+
+
+def test_turns_empty_lines_take_no_time(loop: asyncio.AbstractEventLoop) -> None:
+    """RFC 9112 section 2.2. However many they are, also with half of one before them."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        for lines in (b"\r\n" * (READ // 2), b"\r", b"\n" + b"\r\n" * (READ // 2 - 1) + b"\r", b"\n" + LAST):
+            assert client.feed(lines) == b""
+        assert client.sent.endswith(LAST)
+
+
+@pytest.mark.parametrize("sent", [GET * 5000, paths(5000)], ids=["the same request", "other paths"])
+def test_turns_a_full_read_ends_one(
+    loop: asyncio.AbstractEventLoop, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast it was answered: libuv would read again at once, up to 32 times."""
+    monkeypatch.setattr("echoserver.protocols.http.TURN_SECONDS", 60.0)
+    sent *= 1 + FULL_READ // len(sent)
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        rest = client.feed(sent * 2, turns=False)
+        assert rest
+        assert current(client).stopped == TURN
+        client.pass_turn()
+        assert client.reading
+
+
+def test_turns_a_relay_gives_way_after_a_mebibyte(loop: asyncio.AbstractEventLoop) -> None:
+    with FakeTransport(TcpEcho(make(loop))) as client:
+        client.feed(bytes(64 << 10))
+        rest = client.feed(bytes(5 << 20), turns=False)
+        assert len(rest) == 4 << 20
+        assert current(client).stopped == TURN
+        client.pass_turn()
+        assert client.feed(rest) == b""
+        assert len(client.sent) == (5 << 20) + (64 << 10)
+
+
+def test_turns_a_client_that_reads_nothing_is_answered_up_to_the_limit(loop: asyncio.AbstractEventLoop) -> None:
+    """The page is a thousand times as long as its request: what waits is bounded all the same."""
+    worker = make(loop, buffer_limit="1MiB")
+    with FakeTransport(HttpEcho(worker), room=0) as client:
+        rest = client.feed(request("GET /.echo HTTP/1.1") * 8000)
+        assert current(client).stopped == BACKLOG
+        assert worker.owed < (1 << 20) + 2 * READ
+        while rest or not client.reading:
+            client.take(4 << 20)
+            rest = client.feed(rest)
+        client.take(256 << 20)
+        assert client.sent.count(b"HTTP/1.1 200") == 8000
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_turns_the_fin_is_heeded_when_all_before_it_is_answered(loop: asyncio.AbstractEventLoop, whole: bool) -> None:
+    """It may come while a request waits for its answer; what is behind that one is then read, but not answered."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(request("GET /?delay=1ms HTTP/1.1") + paths(500) + (b"" if whole else b"GET / HT"))
+        client.eof()
+        assert not client.closing
+        while client.open:
+            client.pass_turn()
+        assert client.sent.count(b"HTTP/1.1 200") == 501
+        assert client.sent.count(b"HTTP/1.1 400") == (0 if whole else 1)
+
+
+# --- the gate: several reasons not to read ---
+
+
+def test_the_gate_opens_when_no_reason_is_left(loop: asyncio.AbstractEventLoop) -> None:
+    """FakeTransport fails where reading is stopped or started twice."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        connection = current(client)
+        for why in (BACKLOG, TURN, DEMAND, PACE, TURN):
+            connection.stop_reading(why)
+            assert not client.reading
+        for why in (TURN, DEMAND, BACKLOG, BACKLOG):
+            connection.go_on_reading(why)
+            assert not client.reading
+        connection.go_on_reading(PACE)
+        assert client.reading
+        connection.go_on_reading(PACE)
+        assert client.reading
+
+
+def test_buffer_total_content_for_an_answer_on_demand_is_read_on(loop: asyncio.AbstractEventLoop) -> None:
+    """What tips the worker over half of the total is answered as it comes, and nobody else has to make room."""
+    worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
+    content = bytes(range(256)) * 3000
+    with FakeTransport(HttpEcho(worker)) as client:
+        rest = client.feed(request("POST /?delay=1ms HTTP/1.1", f"Content-Length: {len(content)}", content=content))
+        while rest or not client.sent.endswith(content[-256:]):
+            client.pass_turn()
+            rest = client.feed(rest)
+        assert client.sent.partition(b"\r\n\r\n")[2] == content
+        assert client.reading
+    assert worker.owed == 0
+
+
+@pytest.mark.parametrize("target", ["/", "/?delay=10s", "/?echo=json"])
+def test_408_gives_back_what_was_held(loop: asyncio.AbstractEventLoop, target: str) -> None:
+    worker = make(loop, idle_timeout="1s")
+    with FakeTransport(HttpEcho(worker)) as client:
+        client.feed(request(f"POST {target} HTTP/1.1", "Content-Length: 1000000", content=bytes(900_000)))
+        current(client).sweep(worker.now + 2)
+        assert client.sent.startswith(b"HTTP/1.1 408 ")
+        assert current(client).held == 0
+        assert worker.owed == 0

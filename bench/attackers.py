@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from bench.attacks import ATTACKS, Attack, Parts
 
@@ -94,7 +95,8 @@ def key_updates(connection: socket.socket) -> Iterator[memoryview]:
             for _ in range(_RECORDS):
                 library.SSL_key_update(session, 0)
                 library.SSL_do_handshake(session)
-            yield memoryview(buffer.raw[: library.BIO_read(out, buffer, len(buffer))])
+            size = library.BIO_read(out, buffer, len(buffer))
+            yield memoryview(buffer.raw[:size])
 
     return updates()
 
@@ -305,9 +307,11 @@ def attackers(
 
 def main(words: Sequence[str]) -> None:
     """Attack until the end of standard input."""
-    attack, count, port = ATTACKS[words[0]], int(words[1]), int(words[2])
+    attack, count, port, niceness = ATTACKS[words[0]], *map(int, words[1:])
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, int(words[3]))
+        os.setsid()
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        Path("/proc/self/autogroup").write_text(str(niceness))  # that of the session, see sched(7)
     counts, poll = Counts(), selectors.DefaultSelector()
     waiting = [] if attack.connections else attackers(attack, count, port, counts, poll)
     for each in waiting:

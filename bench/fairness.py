@@ -196,15 +196,16 @@ def figure(counts: dict[str, Any], attacked: dict[str, Any], grown: int) -> Roun
 
 # --- what is shown ------------------------------------------------------------------------------------------------
 
-_HEADINGS = ("median / p99 / worst, ms", "attackers", "memory, MiB")
+_HEADINGS = ("median / p99 / worst, ms", "requests", "attackers", "memory, MiB")
 
 
 def line(name: str, of_load: dict[str, Any]) -> str:
     """A load, as it is shown when it is done."""
     parts = []
     for arm, its in of_load["arms"].items():
-        latency, attackers, memory = _cells(its)
-        parts.append(f"{arm} {latency}" + f" ms, {attackers or '-'}, +{memory} MiB" * bool(its["median"]))
+        latency, requests, attackers, memory = _cells(its)
+        rest = f" ms, {requests} requests, {attackers or 'no attackers'}, +{memory} MiB"
+        parts.append(f"{arm} {latency}{rest if its['median'] else ''}")
     return f"{name:15} {'; '.join(parts)}"
 
 
@@ -217,7 +218,7 @@ def markdown(result: Result) -> str:
     for load, of_load in result["loads"].items():
         row = [f"`{load}`", of_load["title"]]
         for name in names:
-            row += _cells(of_load["arms"][name]) if name in of_load["arms"] else ("", "", "")
+            row += _cells(of_load["arms"][name]) if name in of_load["arms"] else [""] * len(_HEADINGS)
         rows.append(row)
     method, versions = result["method"], result["versions"]
     about = [f"{method['attackers']} greedy connection{'s' * (method['attackers'] > 1)}"]
@@ -226,13 +227,14 @@ def markdown(result: Result) -> str:
     return "\n".join([", ".join(about) + ".", "", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def _cells(arm: Arm) -> tuple[str, str, str]:
-    """Round trips, what the attackers did, and memory; or why there is none of it."""
+def _cells(arm: Arm) -> tuple[str, str, str, str]:
+    """Round trips, how many of those that were due, what the attackers did, and memory; or why there is none of it."""
     median = arm["median"]
     if not median:
-        return arm["rounds"][-1]["thrown_away"], "", ""
+        return arm["rounds"][-1]["thrown_away"], "", "", ""
     latency = " / ".join(_short(median["ms"][name]) for name in _NAMES)
-    return latency, _attackers(median), f"{median['grown_bytes'] / _MIB:.1f}"
+    requests = f"{median['requests']:,.0f} of {median['due']:,.0f}"
+    return latency, requests, _attackers(median), f"{median['grown_bytes'] / _MIB:.1f}"
 
 
 def _short(milliseconds: float) -> str:
@@ -240,7 +242,7 @@ def _short(milliseconds: float) -> str:
 
 
 def _attackers(median: Round) -> str:
-    """What the server took of them; where they only read, what they got; and that they were sent away."""
+    """What the server took of them; where they only read, what they got; and how often it ended a connection."""
     if median["answered_per_s"]:
         return f"{median['answered_per_s']:,.0f} answers/s"
     if not median["sent_per_s"] and not median["received_per_s"]:

@@ -104,6 +104,9 @@ class Server(Running):
                 niceness=niceness, env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         super().__init__(name, where, self._process.pid)
+        if niceness:  # each session is a group of its own, whose niceness counts among groups (sched(7), autogroup)
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
 
     def __enter__(self) -> Self:
         try:

@@ -42,7 +42,8 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Method:
-    """attackers: so many at a time. loop: that of echoserver. quick: the figures are not worth keeping."""
+    """attackers: so many at a time. loop: that of echoserver. quick: the figures are not worth keeping, so nobody else
+    on the machine has to wait for them."""
 
     attackers: int = 1
     seconds: float = 3.0
@@ -112,7 +113,9 @@ def _take(attack: Attack, arm: str, method: Method, say: Say) -> Round:
             words = arms.ARMS[arm].command(ports["http"], "http", folder)
         try:
             with (
-                Server(arm, words, ports["http"], server_cpus, folder, niceness=_FAVOURED) as server,
+                Server(
+                    arm, words, ports["http"], server_cpus, folder, niceness=0 if method.quick else _FAVOURED
+                ) as server,
                 _honest_client(attack, server, client_cpus, folder) as client,
             ):
                 return _beside(attack, ports[attack.port], server, client, method)
@@ -149,7 +152,7 @@ def _honest_client(attack: Attack, server: Server, cpus: set[int], folder: Path)
 def _beside(attack: Attack, port: str, server: Server, client: subprocess.Popen[str], method: Method) -> Round:
     """The honest client's figures, and the attackers'. Raises ThrownAway."""
     count = 0 if attack.name == QUIET else method.attackers
-    niceness = _FAVOURED if _goes_first(client.pid) else _GIVES_WAY
+    niceness = _GIVES_WAY if method.quick or not _goes_first(client.pid) else _FAVOURED
     words = [sys.executable, "-m", "bench.attackers", attack.name, str(count), port, str(niceness)]
     with clients.started(words, compare.cpus()[1], cwd=running.ROOT) as attackers:
         server.forget_peak()

@@ -532,13 +532,20 @@ USAGE = {
     ("compare", "--peers", "nginx,apache"): "--peers: 'apache' is not a peer: expected some of limit,echoserver,nginx",
     ("compare", "--rounds", "0"): "--rounds: '0' is not a count: expected a whole number from 1",
     ("compare", "--starts", "1.5"): "--starts: '1.5' is not a count: expected a whole number from 1",
+    ("fairness", "post"): "LOAD: 'post' is not a load: expected one of quiet, empty-lines, get, ",
+    (
+        "fairness",
+        "--peers",
+        "socat",
+    ): "--peers: 'socat' is no other HTTP server: expected some of limit,nginx,fasthttp,",
+    ("fairness", "--attackers", "0"): "--attackers: '0' is not a count: expected a whole number from 1",
     ("gate", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of tcp64, tcp4k, ",
     ("gate", "--seconds", "-1"): "--seconds: '-1' is not a count: expected a whole number from 1",
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
     ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",
     ("images", "--runs", "0"): "--runs: '0' is not a count: expected a whole number from 1",
-    ("race",): "compare | costs | images | report | gate: invalid choice: 'race'",
-    (): "the following arguments are required: compare | costs | images | report | gate",
+    ("race",): "compare | costs | fairness | images | report | gate: invalid choice: 'race'",
+    (): "the following arguments are required: compare | costs | fairness | images | report | gate",
 }
 
 

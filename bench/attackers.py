@@ -22,8 +22,8 @@ from pathlib import Path
 from bench.attacks import ATTACKS, Attack, Parts
 
 _PATIENCE = 10.0
-_SENDS = 64  # of one connection in a turn
-_RECORDS = 4096  # that are encrypted at a time
+_TURN = 0.005  # seconds that one connection sends before it looks at the others, and at what comes back
+_RECORDS = 256  # that are encrypted at a time
 _PREPARED = 16 << 20  # bytes of TLS that all connections together have before the beginning
 _RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: none is left in TIME_WAIT
 _BEGINNING = 16  # bytes of the first answer that are kept
@@ -182,14 +182,14 @@ class Stream:
             raise ConnectionError(f"a handshake is answered with {head[:40]!r}")
 
     def prepare(self, size: int) -> None:
-        """Encrypt so many bytes now: later the server would wait for it."""
+        """Encrypt so many bytes now, or what can be in a second: later the server would wait for it."""
         if self._attack.port not in ("https", "tls"):
             return
-        ready, prepared = [], 0
+        ready, prepared, until = [], 0, time.monotonic() + 1
         for each in self._data:
             ready.append(each)
             prepared += len(each)
-            if prepared >= size:
+            if prepared >= size or time.monotonic() > until:
                 break
         self._data = itertools.chain(ready, self._data)
 
@@ -213,7 +213,8 @@ class Stream:
         return None
 
     def _send(self) -> None:
-        for _ in range(_SENDS):
+        until = time.monotonic() + _TURN
+        while time.monotonic() < until:
             if self._at == len(self._piece):
                 self._piece, self._at = next(self._data), 0
             count = self._socket.send(self._piece[self._at : self._at + self._step])

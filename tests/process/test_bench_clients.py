@@ -578,7 +578,7 @@ def test_a_request_is_sent_when_it_is_due(native_client: str, tmp_path: Path) ->
 
 def test_a_round_trip_each(native_client: str, addresses: dict[str, str], tmp_path: Path) -> None:
     """What is due is so many in the time; what is late makes them fewer, and never more."""
-    for options, due in ((("-i", "5"), 20), (("-i", "10", "-c", "3"), 30)):
+    for options, due in ((("-i", "5"), 10), (("-i", "10", "-c", "3"), 15)):
         done = run(native_client, "-h", *options, where=addresses["http"], sent=POST, folder=tmp_path)
         (figures,) = counted(done)
         assert figures["due"] == due

@@ -119,6 +119,13 @@ def test_cpu_time_is_that_of_all_its_processes(tmp_path: Path) -> None:
         assert it.resident_bytes() > 2 << 20
 
 
+def test_the_most_memory_since_it_was_forgotten(tmp_path: Path) -> None:
+    with server(tmp_path, "it = bytearray(64 << 20)\ndel it\n" + LISTEN + WAIT) as it:
+        assert it.peak_bytes() >= 64 << 20
+        it.forget_peak()
+        assert it.resident_bytes() <= it.peak_bytes() < 64 << 20
+
+
 def ticks(pid: int) -> int:
     """User and system time that a process has used (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -1,12 +1,13 @@
-"""``python -m bench``: compare, costs, images, report, gate."""
+"""``python -m bench``: compare, costs, fairness, images, report, gate."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import arms, compare, costs, engines, figures, gate, images, loads
+from bench import arms, attacks, compare, costs, engines, fairness, figures, gate, images, loads
 from bench.arms import Missing
 from bench.engines import EngineFailed
 from bench.figures import NoFigures, Result
@@ -15,10 +16,12 @@ from bench.running import ServerFailed
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 LATEST = Path(".benchmarks") / "compare.json"
 LATEST_COSTS = Path(".benchmarks") / "costs.json"
+LATEST_FAIRNESS = Path(".benchmarks") / "fairness.json"
 LATEST_IMAGES = Path(".benchmarks") / "images.json"
 
 _EPILOG = """
-exit codes: 0 done; 1 a load got slower (gate), echoserver has no figure (compare); 2 bad usage; 3 something is missing
+exit codes: 0 done; 1 a load got slower (gate), echoserver has no figure (compare, fairness); 2 bad usage; 3 something
+is missing
 """
 
 
@@ -40,6 +43,21 @@ def _gate_load(name: str) -> str:
     if loads.LOADS[_load(name)].group not in ("tcp", "http", "ws", "rate"):
         raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
     return name
+
+
+def _attack(name: str) -> str:
+    if name not in attacks.ATTACKS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not a load: expected one of {', '.join(attacks.ATTACKS)}")
+    return name
+
+
+def _http_peers(text: str) -> list[str]:
+    names = _peers(text)
+    expected = [name for name, arm in arms.ARMS.items() if "http" in arm.speaks and name != compare.OURS]
+    for name in names:
+        if name not in expected:
+            raise argparse.ArgumentTypeError(f"{name!r} is no other HTTP server: expected some of {','.join(expected)}")
+    return names
 
 
 def _target(name: str) -> str:
@@ -65,7 +83,10 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bench", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="compare | costs | images | report | gate", parser_class=_Parser
+        dest="command",
+        required=True,
+        metavar="compare | costs | fairness | images | report | gate",
+        parser_class=_Parser,
     )
 
     comparing = commands.add_parser("compare", help="measure servers side by side", allow_abbrev=False)
@@ -93,6 +114,34 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=LATEST_COSTS, metavar="FILE", help=f"the result (default: {LATEST_COSTS})"
     )
     _add_method(costing)
+
+    fair = commands.add_parser(
+        "fairness", help="measure an honest client's round trips beside greedy connections", allow_abbrev=False,
+        description=fairness.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    fair.add_argument(
+        "loads", nargs="*", type=_attack, metavar="LOAD", help=f"all, or some of: {', '.join(attacks.ATTACKS)}"
+    )
+    fair.add_argument(
+        "--attackers", type=_positive, default=1, metavar="N", help="greedy connections (default: %(default)s)"
+    )
+    fair.add_argument(
+        "--peers", type=_http_peers, default=list(fairness.PEERS), metavar="NAME,...",
+        help=f"servers besides echoserver, where they can (default: {','.join(fairness.PEERS)})",
+    )  # fmt: skip
+    fair.add_argument("--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="echoserver's")
+    fair.add_argument("--rounds", type=_positive, default=1, metavar="N", help="of each (default: %(default)s)")
+    fair.add_argument(
+        "--seconds", type=_positive, default=3, metavar="N", help="seconds a round (default: %(default)s)"
+    )
+    fair.add_argument(
+        "--quick", action="store_true", help="a few loads and one short round of each: shows that all works"
+    )
+    fair.add_argument(
+        "--output", type=Path, default=LATEST_FAIRNESS, metavar="FILE",
+        help=f"the result (default: {LATEST_FAIRNESS})",
+    )  # fmt: skip
+    fair.add_argument("--markdown", type=Path, metavar="FILE", help="the same as a table")
 
     imaging = commands.add_parser(
         "images",
@@ -164,9 +213,11 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises SystemExit(2) for bad usage."""
     asked = _parser().parse_args(arguments)
-    command = {"compare": _compare, "costs": _costs, "images": _images, "report": _report, "gate": _gate}[asked.command]
+    command = {
+        "compare": _compare, "costs": _costs, "fairness": _fairness, "images": _images, "report": _report, "gate": _gate
+    }  # fmt: skip
     try:
-        return command(asked)
+        return command[asked.command](asked)
     except (Missing, NoFigures, EngineFailed, ServerFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
@@ -231,6 +282,26 @@ def _costs(asked: argparse.Namespace) -> int:
     print(f"written: {asked.output}")
     if any(not arm["median"] for name in names for arm in result["loads"][name]["arms"].values()):
         print("bench: not everything has a figure", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _fairness(asked: argparse.Namespace) -> int:
+    names = asked.loads or (attacks.QUICK if asked.quick else list(attacks.ATTACKS))
+    rounds, seconds = (1, 0.3) if asked.quick else (asked.rounds, asked.seconds)
+    method = fairness.Method(asked.attackers, seconds, rounds, asked.loop, quick=asked.quick)
+    result = fairness.measure(
+        [attacks.ATTACKS[name] for name in names], asked.peers, method, functools.partial(print, flush=True),
+        lambda so_far: figures.save(so_far, asked.output),
+    )  # fmt: skip
+    for name, why in result["skipped"].items():
+        print(f"skipped: {name}: {why}")
+    print(f"written: {asked.output}")
+    if asked.markdown:
+        asked.markdown.write_text(fairness.markdown(result), encoding="utf-8")
+        print(f"written: {asked.markdown}")
+    if without := [name for name in names if not result["loads"][name]["arms"][compare.OURS]["median"]]:
+        print(f"bench: echoserver has no figure for {', '.join(without)}", file=sys.stderr)
         return FAILED
     return OK
 

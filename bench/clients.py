@@ -106,9 +106,9 @@ def _run_wrk(words: list[str], load: Load, server: Running, answer_size: int, cp
 
 
 def _run_native(words: list[str], load: Load, server: Running, seconds: float, cpus: set[int]) -> Round:
-    with _started(words, cpus) as process:
+    with started(words, cpus) as process:
         before = server.cpu_seconds()
-        counts = json.loads(_ask(process, f"{seconds}\n"))
+        counts = json.loads(ask(process, f"{seconds}\n"))
         spent = server.cpu_seconds() - before
     return _round(counts["requests"], counts["seconds"], spent, counts["client_cpu"], counts["latency_us"])
 
@@ -123,19 +123,20 @@ def _round(requests: int, seconds: float, spent: float, client_cpu: float, laten
 
 
 @contextlib.contextmanager
-def _started(words: list[str], cpus: set[int]) -> Any:
-    """The native client, connected and ready; ended when the context ends. Raises ThrownAway."""
+def started(words: list[str], cpus: set[int], **options: Any) -> Any:
+    """A client that talks as the native one does, connected and ready; ended when the context ends. options: those of
+    Popen. Raises ThrownAway."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with running.pinned(words, cpus, text=True, **pipes) as process:
+    with running.pinned(words, cpus, text=True, **pipes, **options) as process:
         try:
-            _ask(process, "")
+            ask(process, "")
             yield process
         except BaseException:
             process.kill()
             raise
 
 
-def _ask(process: subprocess.Popen[str], line: str) -> str:
+def ask(process: subprocess.Popen[str], line: str) -> str:
     """Write a line, and read one. Raises ThrownAway where the client has given up."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -155,9 +156,9 @@ def resident_bytes(load: Load, server: Running, connections: int, cpus: set[int]
         return server.resident_bytes()
     file = folder / f"{load.name}.request"
     file.write_bytes(load.sent)
-    with _started(native_words(load, server.where, file, connections), cpus) as process:
+    with started(native_words(load, server.where, file, connections), cpus) as process:
         held = server.resident_bytes()
-        _ask(process, "0\n")  # one more exchange on each: a server that has closed some holds less
+        ask(process, "0\n")  # one more exchange on each: a server that has closed some holds less
         return held
 
 

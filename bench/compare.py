@@ -82,7 +82,7 @@ def compare(
     """
     result = begin(loads, method)
     with running.folder() as name:
-        found = _found([arms.ARMS[each] for each in names], result, Path(name))
+        found = installed([arms.ARMS[each] for each in names], result, Path(name))
     measure(loads, found, method, watcher, result, keep=keep)
     return result
 
@@ -117,8 +117,8 @@ def measure(
             keep(result)
 
 
-def _found(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
-    """Those that are installed; the others are named in the result."""
+def installed(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
+    """Those arms that are there; the others are named in the result. Raises Missing where it is the limit server."""
     found = []
     for arm in wanted:
         try:

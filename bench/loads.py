@@ -69,10 +69,11 @@ def pattern(size: int) -> bytes:
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
-def frame(content: bytes) -> bytes:
-    """A binary message of a WebSocket client in one frame, masked (RFC 6455, section 5.2)."""
+def frame(content: bytes, first: int = 0x82) -> bytes:
+    """A frame of a WebSocket client, masked (RFC 6455, section 5.2); first: its first byte, by default that of a binary
+    message in one frame."""
     size = len(content)
-    head = b"\x82" + (
+    head = bytes([first]) + (
         bytes([0x80 | size]) if size < 126
         else b"\xfe" + struct.pack("!H", size) if size < 1 << 16
         else b"\xff" + struct.pack("!Q", size)

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 _NOT_INHERITED = re.compile("PORT|WEB_CONCURRENCY|(ECHOSERVER|GRANIAN|UVICORN)_.*")  # all arms have their defaults
 _PATIENCE = 20.0  # seconds that a server has to begin to listen
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 
 
 class ServerFailed(Exception):
@@ -73,19 +74,39 @@ class Running:
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
         return total
 
+    def forget_peak(self) -> None:
+        """From now on peak_bytes() begins anew (proc_pid_clear_refs(5))."""
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """The most that was resident of each of its processes, together."""
+        total = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                total += sum(int(each) for each in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)) << 10
+        return total
+
 
 class Server(Running):
-    """A server that we start; use it as a context manager."""
+    """A server that we start; use it as a context manager. niceness: as that of pinned()."""
 
-    def __init__(self, name: str, words: list[str], where: str, cpus: set[int], folder: Path) -> None:
+    def __init__(
+        self, name: str, words: list[str], where: str, cpus: set[int], folder: Path, *, niceness: int = 0
+    ) -> None:
         self._log = folder / f"{name}.log"
         inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
         with open(self._log, "wb") as log:
             self._process = pinned(
                 words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder,
-                env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
+                niceness=niceness, env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         super().__init__(name, where, self._process.pid)
+        if niceness:  # each session is a group of its own, whose niceness counts among groups (sched(7), autogroup)
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
 
     def __enter__(self) -> Self:
         try:
@@ -121,14 +142,22 @@ class Server(Running):
                 self._process.wait(0.2 if number == signal.SIGTERM else None)
 
 
-def pinned(words: list[str], cpus: set[int], **options: Any) -> subprocess.Popen[Any]:
-    """Start a program that runs on these CPUs from its first instruction on; options: those of Popen."""
+def pinned(words: list[str], cpus: set[int], *, niceness: int = 0, **options: Any) -> subprocess.Popen[Any]:
+    """Start a program that runs on these CPUs from its first instruction on; options: those of Popen.
+
+    niceness: less than 0 puts it before all others, where we may.
+    """
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)  # of this thread: it is inherited (and a preexec_fn may hang where there are others)
+    with contextlib.suppress(PermissionError):
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)  # so is this, on Linux
     try:
         return subprocess.Popen(words, **options)
     finally:
         os.sched_setaffinity(0, mine)
+        if niceness < 0:
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
 def free_port() -> str:

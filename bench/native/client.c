@@ -1,7 +1,7 @@
 /* The client of the bench where wrk is none: raw echo, WebSocket, unix sockets, connections that are mostly idle, a
- * fixed rate.
+ * fixed rate, or what a polite client sees.
  *
- *   client [-h | -w] [-c CONNECTIONS] [-a ACTIVE] [-r RATE] ADDRESS FILE
+ *   client [-h | -w] [-c CONNECTIONS] [-a ACTIVE] [-r RATE | -i MILLISECONDS] [-p PREAMBLE] ADDRESS FILE
  *
  * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw); or with -h, FILE being an
  * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small); or with -w, FILE
@@ -16,6 +16,11 @@
  * connection is free, and its latency counts from when it was due, also where it had to wait for a free connection. So
  * a server that stalls is charged for all that would have come meanwhile (no coordinated omission). The client never
  * sleeps then: it wants a core of its own.
+ *
+ * With -i each active connection sends every so many milliseconds, or as soon as it has its answer where that took
+ * longer, and sleeps meanwhile: it may share its core. Each latency is a round trip, from when its request was sent to
+ * the end of its answer; what is under way at the end is awaited and counts too, for it may be the longest. -p: bytes
+ * that each connection begins with, for servers that want a PROXY preamble.
  *
  * Exits with 1 and a line where an echo is wrong, short or cut off. */
 #define _GNU_SOURCE
@@ -46,7 +51,7 @@ struct connection {
     char head[HEAD];
 };
 
-static char *request, *content;
+static char *request, *content, *preamble = "";
 static long size, content_size;
 static int http, websocket, ep, count = 1;
 static struct connection *all;
@@ -77,9 +82,13 @@ static void record(long long since) {
 
 static double percentile(double percent) {
     unsigned long want = done * percent / 100, seen = 0;
+    double most = longest / 1000.0;
     for (long i = 0; i < FINE + COARSE; i++)
-        if ((seen += histogram[i]) > want) return i < FINE ? i + 0.5 : (i - FINE) * 1000.0 + 500;
-    return longest / 1000.0;
+        if ((seen += histogram[i]) > want) {
+            double middle = i < FINE ? i + 0.5 : (i - FINE) * 1000.0 + 500;
+            return middle < most ? middle : most;
+        }
+    return most;
 }
 
 static void send_some(struct connection *c) {
@@ -222,6 +231,7 @@ static int connect_to(const char *address) {
     if (unix_socket ? connect(s, (void *)&path, sizeof path) : connect(s, (void *)&at, sizeof at)) fail("cannot connect");
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    if (*preamble && write(s, preamble, strlen(preamble)) < 0) fail("a write failed");
     if (websocket) shake_hands(s);
     fcntl(s, F_SETFL, O_NONBLOCK);
     return s;
@@ -251,6 +261,59 @@ static double cpu(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void report(unsigned long due, double seconds, double spent) {
+    printf("{\"requests\": %lu, \"due\": %lu, \"seconds\": %.6f, \"client_cpu\": %.6f, \"latency_us\": {\"50\": %.1f, "
+           "\"75\": %.1f, \"90\": %.1f, \"99\": %.1f, \"99.9\": %.1f, \"max\": %.1f}}\n", done, due, seconds, spent,
+           percentile(50), percentile(75), percentile(90), percentile(99), percentile(99.9), longest / 1e3);
+}
+
+/* Awaits what is under way: the next round begins clean. */
+static void finish(int active, int counts) {
+    long long since = now();
+    for (int busy = 1; busy;) {
+        busy = 0;
+        for (int i = 0; i < active; i++) {
+            if (!all[i].busy) continue;
+            if (!receive(&all[i])) send_some(&all[i]), busy = 1;
+            else if (counts) record(all[i].since);
+        }
+        if (busy && now() - since > 10000000000LL) wrong("no answer within 10 s");
+        if (busy && counts) usleep(50); /* it shares its core */
+    }
+    receive_all();
+}
+
+static void run_paced(double seconds, int active, double milliseconds) {
+    struct epoll_event ready[512];
+    long long interval = milliseconds * 1e6, *next = malloc(active * sizeof *next);
+    memset(histogram, 0, sizeof histogram);
+    done = longest = 0;
+    double spent = cpu();
+    long long start = now(), end = start + seconds * 1e9, last_progress = start;
+    for (int i = 0; i < active; i++) next[i] = start + i * interval / active;
+    for (long long at = start; at < end; at = now()) {
+        long long soonest = end;
+        for (int i = 0; i < active; i++) {
+            if (all[i].busy) continue;
+            if (next[i] <= at) {
+                begin(&all[i], now());
+                next[i] = next[i] + interval > at ? next[i] + interval : at;
+            } else if (next[i] < soonest) soonest = next[i];
+        }
+        int n = epoll_wait(ep, ready, 512, (soonest - at + 999999) / 1000000);
+        if (n) last_progress = now();
+        else if (now() - last_progress > 10000000000LL) wrong("no answer within 10 s");
+        for (int i = 0; i < n; i++) {
+            struct connection *c = &all[ready[i].data.u32];
+            if (c->busy) send_some(c);
+            if (receive(c)) record(c->since);
+        }
+    }
+    finish(active, 1);
+    report(seconds * 1000 / milliseconds * active, (now() - start) / 1e9, cpu() - spent);
+    free(next);
 }
 
 static void run(double seconds, int active, double rate) {
@@ -286,16 +349,8 @@ static void run(double seconds, int active, double rate) {
         }
     }
     spent = cpu() - spent;
-    for (int busy = 1; busy;) { /* what is under way is not counted, but awaited: the next round begins clean */
-        busy = 0;
-        for (int i = 0; i < active; i++)
-            if (all[i].busy && !receive(&all[i])) send_some(&all[i]), busy = 1;
-        if (busy && now() - last_progress > 10000000000LL) wrong("no answer within 10 s");
-    }
-    receive_all();
-    printf("{\"requests\": %lu, \"due\": %lu, \"seconds\": %.6f, \"client_cpu\": %.6f, \"latency_us\": {\"50\": %.1f, "
-           "\"75\": %.1f, \"90\": %.1f, \"99\": %.1f, \"99.9\": %.1f, \"max\": %.1f}}\n", done, due, (at - start) / 1e9,
-           spent, percentile(50), percentile(75), percentile(90), percentile(99), percentile(99.9), longest / 1e3);
+    finish(active, 0); /* it is not counted */
+    report(due, (at - start) / 1e9, spent);
     free(idle);
 }
 
@@ -309,17 +364,19 @@ static void unmask(void) {
 
 int main(int argc, char **argv) {
     int active = 0, option;
-    double rate = 0, seconds;
-    while ((option = getopt(argc, argv, "hwc:a:r:")) > 0) {
+    double rate = 0, interval = 0, seconds;
+    while ((option = getopt(argc, argv, "hwc:a:r:i:p:")) > 0) {
         if (option == 'h') http = 1;
         else if (option == 'w') websocket = 1;
         else if (option == 'c') count = atoi(optarg);
         else if (option == 'a') active = atoi(optarg);
         else if (option == 'r') rate = atof(optarg);
+        else if (option == 'i') interval = atof(optarg);
+        else if (option == 'p') preamble = optarg;
         else return 2;
     }
-    if (argc - optind != 2 || count < 1 || (http && websocket))
-        return fputs("usage: client [-h | -w] [-c N] [-a N] [-r RATE] ADDRESS FILE\n", stderr), 2;
+    if (argc - optind != 2 || count < 1 || (http && websocket) || (rate && interval))
+        return fputs("usage: client [-h | -w] [-c N] [-a N] [-r RATE | -i MS] [-p PREAMBLE] ADDRESS FILE\n", stderr), 2;
     if (active < 1 || active > count) active = count;
     FILE *file = fopen(argv[optind + 1], "r");
     if (!file || fseek(file, 0, SEEK_END)) return perror("client"), 1;
@@ -340,7 +397,7 @@ int main(int argc, char **argv) {
     open_all(argv[optind]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");
-    while (scanf("%lf", &seconds) == 1) run(seconds, active, rate);
+    while (scanf("%lf", &seconds) == 1) interval ? run_paced(seconds, active, interval) : run(seconds, active, rate);
     for (int i = 0; i < count; i++) close(all[i].fd);
     return 0;
 }

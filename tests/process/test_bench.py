@@ -119,6 +119,13 @@ def test_cpu_time_is_that_of_all_its_processes(tmp_path: Path) -> None:
         assert it.resident_bytes() > 2 << 20
 
 
+def test_the_most_memory_since_it_was_forgotten(tmp_path: Path) -> None:
+    with server(tmp_path, "it = bytearray(64 << 20)\ndel it\n" + LISTEN + WAIT) as it:
+        assert it.peak_bytes() >= 64 << 20
+        it.forget_peak()
+        assert it.resident_bytes() <= it.peak_bytes() < 64 << 20
+
+
 def ticks(pid: int) -> int:
     """User and system time that a process has used (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -532,13 +539,20 @@ USAGE = {
     ("compare", "--peers", "nginx,apache"): "--peers: 'apache' is not a peer: expected some of limit,echoserver,nginx",
     ("compare", "--rounds", "0"): "--rounds: '0' is not a count: expected a whole number from 1",
     ("compare", "--starts", "1.5"): "--starts: '1.5' is not a count: expected a whole number from 1",
+    ("fairness", "post"): "LOAD: 'post' is not a load: expected one of quiet, empty-lines, get, ",
+    (
+        "fairness",
+        "--peers",
+        "socat",
+    ): "--peers: 'socat' is no other HTTP server: expected some of limit,nginx,fasthttp,",
+    ("fairness", "--attackers", "0"): "--attackers: '0' is not a count: expected a whole number from 1",
     ("gate", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of tcp64, tcp4k, ",
     ("gate", "--seconds", "-1"): "--seconds: '-1' is not a count: expected a whole number from 1",
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
     ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",
     ("images", "--runs", "0"): "--runs: '0' is not a count: expected a whole number from 1",
-    ("race",): "compare | costs | images | report | gate: invalid choice: 'race'",
-    (): "the following arguments are required: compare | costs | images | report | gate",
+    ("race",): "compare | costs | fairness | images | report | gate: invalid choice: 'race'",
+    (): "the following arguments are required: compare | costs | fairness | images | report | gate",
 }
 
 

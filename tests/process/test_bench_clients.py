@@ -453,7 +453,7 @@ def test_an_echo_that_comes_twice(native_client: str, tmp_path: Path) -> None:
     assert re.fullmatch(r"client: bytes that nobody asked for after \d+ echoes\n", done.stderr)
 
 
-@pytest.mark.parametrize("options", [(), ("-r", "100")], ids=["closed loop", "fixed rate"])
+@pytest.mark.parametrize("options", [(), ("-r", "100"), ("-i", "10")], ids=["closed loop", "fixed rate", "paced"])
 def test_bytes_on_a_connection_that_is_idle(native_client: str, options: tuple[str, ...], tmp_path: Path) -> None:
     """The last one's, which has had its one answer."""
     connections = itertools.count(1)
@@ -467,7 +467,7 @@ def test_bytes_on_a_connection_that_is_idle(native_client: str, options: tuple[s
     assert re.fullmatch(r"client: bytes that nobody asked for after \d+ echoes\n", done.stderr)
 
 
-@pytest.mark.parametrize("options", [(), ("-r", "100")], ids=["closed loop", "fixed rate"])
+@pytest.mark.parametrize("options", [(), ("-r", "100"), ("-i", "10")], ids=["closed loop", "fixed rate", "paced"])
 def test_an_idle_connection_that_is_closed(native_client: str, options: tuple[str, ...], tmp_path: Path) -> None:
     """Otherwise a server that drops what is idle would be the one that needs the least for it."""
     opened: list[socket.socket] = []
@@ -509,7 +509,15 @@ def test_nobody_listens(native_client: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("1",), ("-x", "1", "f"), ("-c", "0", "1", "f"), ("1", "2", "3"), ("-h", "-w", "1", "f")],
+    [
+        (),
+        ("1",),
+        ("-x", "1", "f"),
+        ("-c", "0", "1", "f"),
+        ("1", "2", "3"),
+        ("-h", "-w", "1", "f"),
+        ("-r", "1", "-i", "1", "1", "f"),
+    ],
     ids=" ".join,
 )
 def test_usage(native_client: str, words: tuple[str, ...]) -> None:
@@ -563,6 +571,43 @@ def test_a_request_is_sent_when_it_is_due(native_client: str, tmp_path: Path) ->
     rounds = counted(done)
     assert [each["requests"] for each in rounds] == [1, 1, 1]
     assert min(each["latency_us"]["max"] for each in rounds) < 250_000
+
+
+# --- the native client: paced -----------------------------------------------------------------------------------------
+
+
+def test_a_round_trip_each(native_client: str, addresses: dict[str, str], tmp_path: Path) -> None:
+    """What is due is so many in the time; what is late makes them fewer, and never more."""
+    for options, due in ((("-i", "5"), 10), (("-i", "10", "-c", "3"), 15)):
+        done = run(native_client, "-h", *options, where=addresses["http"], sent=POST, folder=tmp_path)
+        (figures,) = counted(done)
+        assert figures["due"] == due
+        assert 0 < figures["requests"] <= due + 3
+
+
+def test_a_stall_is_one_long_round_trip(native_client: str, tmp_path: Path) -> None:
+    with Scripted(tmp_path / "s", 64, stalling(0.4)) as server:
+        done = run(native_client, "-i", "5", where=server.where, sent=CONTENT, folder=tmp_path, seconds=("0.6",))
+    (figures,) = counted(done)
+    assert figures["latency_us"]["max"] >= 400_000
+    assert figures["requests"] <= 45, "those that were due meanwhile are left out"
+
+
+def test_what_is_under_way_at_the_end_counts(native_client: str, tmp_path: Path) -> None:
+    with Scripted(tmp_path / "s", 64, stalling(0.4)) as server:
+        done = run(native_client, "-i", "5", where=server.where, sent=CONTENT, folder=tmp_path, seconds=("0.1",))
+    (figures,) = counted(done)
+    assert figures["requests"] == 1
+    assert figures["latency_us"]["max"] >= 400_000
+
+
+def test_a_preamble(native_client: str, tmp_path: Path) -> None:
+    with Server("--proxy-protocol", "on") as server:
+        done = run(
+            native_client, "-h", "-c", "2", "-i", "5", "-p", "PROXY UNKNOWN\r\n",
+            where=str(server.http), sent=POST, folder=tmp_path,
+        )  # fmt: skip
+    counted(done)
 
 
 @pytest.fixture(scope="module", autouse=True)

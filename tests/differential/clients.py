@@ -14,6 +14,7 @@ from tests.differential.promises import Answer
 
 _PATIENCE = 15.0  # seconds without a step forward, after which a conversation is given up
 _QUIET = 0.05  # seconds that a client that reads late waits while nothing more is taken
+_LINGERS = 1.0  # seconds that the server reads on after an error, at least
 _AT_ONCE = 32
 _SHOWN = 300  # bytes of a piece, or an answer, that a report shows
 
@@ -91,6 +92,10 @@ class _Responses:
         self._reader = None
         return reader.trailing_data[0]
 
+    def begun(self) -> bool:
+        """Whether there is a beginning of a response that is not complete."""
+        return self._reader is not None and self.head is not None
+
     def closing(self) -> bool:
         """Whether the last response said that it was the last."""
         return bool(self.whole) and (b"connection", b"close") in self.whole[-1][1]
@@ -106,7 +111,7 @@ class _Client:
         self.step = 0
         self.unsent = memoryview(b"")
         self.wake = 0.0
-        self.stamp = time.monotonic()
+        self.began = self.stamp = time.monotonic()
         self.sent_all = self.ended = self.reset = self.half_closed = False
         self.reads = not what.late
         self.got = bytearray()
@@ -147,7 +152,10 @@ class _Client:
             step = self.what.steps[self.step]
             if isinstance(step, Await):
                 answers, interim = len(self.responses.whole), self.responses.interim
-                if answers < step.answers or (answers == step.answers and interim < step.interim):
+                if self.responses.closing():  # a client that is told so sends nothing more
+                    break
+                short = answers < step.answers or (answers == step.answers and interim < step.interim)
+                if short and now - self.stamp < step.patience:
                     return False, False
             elif isinstance(step, Sleep):
                 if not self.wake:
@@ -201,6 +209,7 @@ class _Client:
     def verdict(self) -> str:
         """What was wrong: "" for nothing."""
         responses, due = self.responses, self.due
+        begun = responses.begun()
         if responses.wrong:
             return responses.wrong
         if self.what.ending == CUT and self.sent_all:
@@ -213,11 +222,13 @@ class _Client:
         if responses.behind:
             return "bytes behind the last answer"
         if left and left[0].reset:
-            return "" if self.reset and responses.head is None else "no reset where one was asked for"
+            return "" if self.reset and not begun else "no reset where one was asked for"
         if left and any(each.reset for each in left) and self.reset:
             return ""  # which has destroyed those before it
         if left:
             return self._unfinished(left[0])
+        if self.reset and due and due[-1].error and time.monotonic() - self.began > _LINGERS:
+            return ""
         if self.reset:
             behind = "; bytes were behind it" if due and due[-1].behind else ""
             return f"a reset after the last answer{behind}"
@@ -226,7 +237,7 @@ class _Client:
     def _unfinished(self, due: Answer) -> str:
         responses = self.responses
         how = "reset" if self.reset else "closed"
-        begun = self.got and responses.head is not None and responses._reader is not None
+        begun = responses.begun()
         if begun and due.cut is not None and responses.head is not None:
             if responses.head.status_code >= 300 and due.error and responses.head.status_code in due.statuses:
                 return "an error that breaks off"
@@ -250,7 +261,7 @@ def report(kind: str, client: _Client) -> str:
         lines.append(f"  {'send ' + _shown(step.data) if isinstance(step, Send) else step}{mark}")
     lines += [f"  due: {'/'.join(map(str, sorted(each.statuses)))}{' and close' * bool(each.closes)} {_shown(each.content)}" for each in client.due]
     lines += [f"  came: {status} {_shown(content)} {fields}" for status, fields, content in client.responses.whole]
-    if client.responses.head is not None and client.responses._reader is not None:
+    if client.responses.begun() and client.responses.head is not None:
         lines.append(f"  then: {client.responses.head.status_code} {_shown(b''.join(client.responses.content))}")
     lines.append(f"  the server's FIN: {client.ended}, reset: {client.reset}, left over: {_shown(client.responses.behind)}")
     return "\n".join(lines)

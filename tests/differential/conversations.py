@@ -58,10 +58,14 @@ class Sleep(NamedTuple):
 
 
 class Await(NamedTuple):
-    """Go on when so many answers are complete, and so many interim ones (100) have come."""
+    """Go on when so many answers are complete, and so many interim ones (100) have come.
+
+    patience: seconds after which to go on without, where what was sent may not be what it seems.
+    """
 
     answers: int
     interim: int = 0
+    patience: float = 60.0
 
 
 Step = Send | Sleep | Await
@@ -86,10 +90,11 @@ class Conversation(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """A request as it was thought of: pause: where in data a client waits for 100 (0: it does not)."""
+    """A request as it was thought of: pause: where in data a client waits for 100 (0: it does not). odd: or it is none."""
 
     data: bytes
     pause: int = 0
+    odd: bool = False
 
 
 Random = random.Random
@@ -283,14 +288,14 @@ def _requests(rng: Random, settings: Settings) -> list[_Wanted]:
         chance = rng.random()
         if wanted and rng.random() < alike and len(wanted[-1].data) < 200 * KIB:
             before = wanted[-1]
-            wanted.append(before if rng.random() < 0.6 else _Wanted(_another(rng, before.data)))
+            wanted.append(before if rng.random() < 0.6 else _Wanted(_another(rng, before.data), odd=before.odd))
         elif chance < 0.06:
-            wanted.append(_Wanted(rng.choice(_MALFORMED)(rng, settings)))
+            wanted.append(_Wanted(rng.choice(_MALFORMED)(rng, settings), odd=True))
         else:
             made = _a_request(rng, settings)
-            wanted.append(_Wanted(_changed(rng, made.data)) if chance < 0.09 else made)
+            wanted.append(_Wanted(_changed(rng, made.data), odd=True) if chance < 0.09 else made)
         if chance > 0.98:
-            wanted[-1] = _Wanted(b"\r\n" * rng.randint(1, 3) + wanted[-1].data)
+            wanted[-1] = _Wanted(b"\r\n" * rng.randint(1, 3) + wanted[-1].data, odd=wanted[-1].odd)
     return wanted
 
 
@@ -329,11 +334,12 @@ def conversation(seed: int, index: int, settings: Settings) -> Conversation:
             data = data[: rng.randrange(1, len(data) + 1)]
         steps = _pieces(rng, data, sleeps)
     else:  # one after the other
-        interim = 0
+        interim, odd = 0, False
         for number, each in enumerate(wanted):
             data = each.data
             if number:
-                steps.append(Await(number))
+                steps.append(Await(number, patience=0.2 if odd else 60.0))
+            odd = odd or each.odd
             if each.pause:
                 interim += 1
                 steps += _pieces(rng, data[: each.pause], sleeps)

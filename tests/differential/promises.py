@@ -176,7 +176,7 @@ def wishes_of(message: Message) -> Wishes:
         seen.add(name)
         wishes.any = True
         _wish(wishes, name, _decoded(value))
-    if _prefers_json(message) and not message.declared:
+    if _prefers_json(message) and not message.declared and page_of(message) is None:
         wishes.any = True
         wishes.echo = wishes.echo or b"json"
     if wishes.chunked and message.version == b"1.0":

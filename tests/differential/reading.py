@@ -86,7 +86,7 @@ def _is_folded(head: bytes) -> bool:
 
 def _is_no_host(head: bytes) -> bool:
     """RFC 9112 section 3.2: an invalid value of Host is a 400; h11 does not look at it."""
-    host = rb"(?:\[[0-9a-fA-F:.]+\]|(?:[!$&-.0-;=A-Z_a-z~]|%[0-9a-fA-F]{2})*?)(?::[0-9]*)?"
+    host = rb"(?:\[[0-9a-fA-F:.]+\]|(?:[!$&-.0-9;=A-Z_a-z~]|%[0-9a-fA-F]{2})*?)(?::[0-9]*)?"
     return any(not re.fullmatch(host, value) for value in _named(head, b"host"))
 
 
@@ -104,6 +104,12 @@ def _has_lengths(head: bytes) -> bool:
 def _is_immense(head: bytes) -> bool:
     """llhttp counts content with 64 bits."""
     return any(re.fullmatch(rb"[0-9]+", value) and int(value) >= 1 << 64 for value in _named(head, b"content-length"))
+
+
+def _is_another_coding(head: bytes) -> bool:
+    """RFC 9112 section 6.1; h11 says so too, where it does not stumble before."""
+    codings = _named(head, b"transfer-encoding")
+    return bool(codings) and b",".join(codings).lower() != b"chunked"
 
 
 def _has_both(head: bytes) -> bool:
@@ -148,7 +154,7 @@ def _is_traced_content(head: bytes) -> bool:
 
 STRICTER: dict[Callable[[bytes], bool], int] = {
     _is_control: 400, _is_bare_lf: 400, _is_folded: 400, _is_no_host: 400, _has_no_host: 400, _has_lengths: 400,
-    _is_immense: 400, _has_both: 400, _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
+    _is_immense: 400, _has_both: 400, _is_another_coding: 501, _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
     _is_no_target: 400, _expects_more: 417, _is_traced_content: 400,
 }  # fmt: skip
 """What we refuse and h11 does not, or for another reason, and with which status."""

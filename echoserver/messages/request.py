@@ -178,10 +178,12 @@ def _prefers_json(lines: list[bytes] | None) -> bool:
         weight = _WEIGHT.search(parameters)
         weights.setdefault(media_type.strip(b" \t"), float(weight[1]) if weight else 1.0)
     json = weights.get(b"application/json", 0.0)
+    if not json:
+        return False
     text = next((weights[each] for each in (b"text/plain", b"text/*", b"*/*") if each in weights), 0.0)
     named = list(weights)
     first = b"text/plain" not in weights or named.index(b"application/json") < named.index(b"text/plain")
-    return json > text or (0 < json == text and first)
+    return json > text or (json == text and first)
 
 
 class Request:

@@ -643,6 +643,7 @@ def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
         (b"text/plain;q=0.5;a=b, application/json;q=0.6", True),
         (b"*/*", False),
         (b"text/html,application/xhtml+xml,*/*;q=0.8", False),
+        (b"text/plain, text/json", False),
         (b"application/json-seq", False),
         (b"application/jsonp", False),
         (b"*/*, application/json;q=0.9", False),

@@ -114,6 +114,7 @@ class _Client:
         self.began = self.stamp = time.monotonic()
         self.sent_all = self.ended = self.reset = self.half_closed = False
         self.reads = not what.late
+        self.ready = False
         self.got = bytearray()
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -175,9 +176,10 @@ class _Client:
                 self.unsent = self.unsent[taken:]
                 if self.unsent:
                     return True, False
-                self.wake = 0.0
-                self.step += 1
-                return False, False  # the next piece is for the next turn
+                if not self.what.hasty:
+                    self.wake = 0.0
+                    self.step += 1
+                    return False, False  # the next piece is for the next turn
             self.wake = 0.0
             self.step += 1
         self.sent_all = self.reads = True
@@ -255,7 +257,7 @@ def _shown(data: bytes) -> str:
 
 def report(kind: str, client: _Client) -> str:
     """A conversation for a person to read."""
-    lines = [f"conversation {client.what.index}: {kind}", f"  {client.what.ending}, late: {client.what.late}, buffer: {client.what.buffer}"]
+    lines = [f"conversation {client.what.index}: {kind}", f"  {client.what.ending}, late: {client.what.late}, hasty: {client.what.hasty}, buffer: {client.what.buffer}"]
     for number, step in enumerate(client.what.steps):
         mark = "" if number < client.step else " (not done)"
         lines.append(f"  {'send ' + _shown(step.data) if isinstance(step, Send) else step}{mark}")
@@ -294,15 +296,13 @@ def _turn(selector: selectors.BaseSelector, active: dict[_Client, int]) -> Itera
     now = time.monotonic()
     patient = True
     for client, events in list(active.items()):
-        room, over = client.go_on()
-        if not client.reads and now - client.stamp > _QUIET and room:
+        room, over = client.go_on() if not events & selectors.EVENT_WRITE or client.ready else (True, False)
+        if room and not client.reads and now - client.stamp > _QUIET:
             client.reads = True
-        wanted = (selectors.EVENT_READ if client.reads else 0) | (selectors.EVENT_WRITE if room else 0)
-        if not over and client.reads:
+        if not over and client.ready and client.reads:
             over = client.read()
-        if not over and now - client.stamp > _PATIENCE:
-            over = True
-        if over:
+        client.ready = False
+        if over or now - client.stamp > _PATIENCE:
             if events:
                 selector.unregister(client.socket)
             del active[client]
@@ -310,16 +310,17 @@ def _turn(selector: selectors.BaseSelector, active: dict[_Client, int]) -> Itera
             if kind := client.verdict():
                 yield kind, client
             patient = False
-        elif wanted != events:
+            continue
+        wanted = (selectors.EVENT_READ if client.reads else 0) | (selectors.EVENT_WRITE if room else 0)
+        if wanted != events:
             if not events:
-                selector.register(client.socket, wanted)
+                selector.register(client.socket, wanted, client)
             elif not wanted:
                 selector.unregister(client.socket)
             else:
-                selector.modify(client.socket, wanted)
+                selector.modify(client.socket, wanted, client)
             active[client] = wanted
-        busy = client.step < len(client.what.steps) and not room and isinstance(client.what.steps[client.step], Send)
-        if busy:
+        if not room and client.step < len(client.what.steps) and isinstance(client.what.steps[client.step], Send):
             patient = False
-    if patient:
-        selector.select(0.0005)
+    for key, _ in selector.select(0.0005 if patient else 0):
+        key.data.ready = True

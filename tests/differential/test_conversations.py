@@ -34,11 +34,15 @@ def test_conversations_go_as_promised(
     numbers = range(number) if only is None else itertools.repeat(only, request.config.getoption("--conversations") or 1)
     kinds = collections.Counter[str]()
     examples: list[str] = []
-    with Server("--loop", loop, *settings.options) as server:
+    with Server("--loop", loop, *settings.options, allow_errors=True) as server:
         for kind, client in clients.converse(settings, server.http, seed, iter(numbers)):
             kinds[kind] += 1
             if kinds[kind] <= _EXAMPLES:
                 examples.append(clients.report(kind, client))
+    try:
+        server.check_lines()
+    except AssertionError as error:
+        kinds[str(error)] += 1
     counted = "\n".join(f"{count:6d}  {kind}" for kind, count in kinds.most_common())
     again = f"--seed {seed} --conversation NUMBER"
     if kinds:

@@ -323,7 +323,7 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
     if found.expectations and not old:
         if b",".join(found.expectations).lower() != b"100-continue":
             raise Refusal(417, "an expectation other than 100-continue")
-        request.expects = True
+        request.expects = found.chunked or found.content_length > 0
     if closing or found.close or (old and not found.keep_alive):
         request.keep_alive = False
         request.connection = b"close"

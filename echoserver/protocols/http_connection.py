@@ -1,7 +1,9 @@
 """What every HTTP connection has besides its requests: errors, deadlines, an end, and an account of what was done."""
 
 import asyncio
+import fcntl
 import socket
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ _ERRORS = {
 }  # fmt: skip
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
 _HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
+_NOTHING = bytes(4)  # the answer of FIONREAD, an int, where there is nothing to read
 _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
 
 
@@ -156,7 +159,7 @@ class HttpConnection(Connection):
 
     def _cork(self) -> None:
         """Have the kernel hold back the last answer for the FIN that follows at once: one packet instead of two."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or not self.DIRECT:  # TLS ends with bytes of its own
             return
         try:  # noqa: SIM105 - suppress() takes as long as the system call
             self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
@@ -215,11 +218,42 @@ class HttpConnection(Connection):
 
     def end(self) -> None:
         """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
-        if self._lingering:
+        if self.transport.is_closing():  # its descriptor may be another's soon
+            return
+        if self._lingering or (self._receive is HttpConnection._drop and self._is_unread()):
+            self._lingering = True
             self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
         else:
+            self._push()
             self.transport.close()
+
+    def _is_unread(self) -> bool:
+        """Whether the client has sent more, which has not been read: a close would answer it with a reset."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            return fcntl.ioctl(descriptor, termios.FIONREAD, _NOTHING) != _NOTHING
+        except OSError:  # the connection is gone
+            return False
+
+    def _push(self) -> None:
+        """Have the kernel send what it holds back, with our FIN.
+
+        asyncio and uvloop (0.23.0) close the socket a turn later. What comes until then makes the kernel send a reset
+        instead, and forget all that it has not sent.
+        """
+        if not self.DIRECT:
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        except OSError:
+            return
+        try:  # noqa: SIM105 - suppress() takes as long as the system call
+            borrowed.shutdown(socket.SHUT_WR)
+        except OSError:  # the client has reset the connection
+            pass
+        borrowed.detach()
 
     def pause_writing(self) -> None:
         self._remember(NO_REQUEST)

@@ -62,6 +62,10 @@ class FakeTransport(asyncio.Transport):
             self._settle()
         return data
 
+    def arrive(self, data: bytes) -> None:
+        """Data has arrived that the loop has not read yet."""
+        self._client.send(data)
+
     def feed_each(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             self.feed(piece)
@@ -102,8 +106,8 @@ class FakeTransport(asyncio.Transport):
     def _read_socket(self) -> None:
         """What protocols have written to the socket itself comes between what they wrote here."""
         try:
-            while not self.lost:
-                self.sent += self._client.recv(1 << 20)
+            while not self.lost and (data := self._client.recv(1 << 20)):
+                self.sent += data
         except BlockingIOError:
             pass
 

@@ -23,7 +23,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ECHOSERVER_WSTEST names",
     )
     parser.addoption(
-        "--conversations", type=int, metavar="N", help="so many random HTTP conversations on each loop, under each settings"
+        "--conversations",
+        type=int,
+        metavar="N",
+        help="so many random HTTP conversations with a server on each loop, with each settings",
     )
     parser.addoption("--seed", type=int, help="which ones; without it, others each time")
     parser.addoption("--conversation", type=int, metavar="NUMBER", help="only this one, as a report has named it")

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import h11
 
 from tests.differential import promises, reading
-from tests.differential.conversations import AFTER, CUT, FIN, SLAM, Await, Conversation, Send, Settings, Sleep, conversation
+from tests.differential.conversations import (
+    CUT,
+    FIN,
+    SLAM,
+    Await,
+    Conversation,
+    Send,
+    Settings,
+    Sleep,
+    conversation,
+)
 from tests.differential.promises import Answer
 
 _PATIENCE = 15.0  # seconds without a step forward, after which a conversation is given up
@@ -19,6 +29,13 @@ _AT_ONCE = 32
 _SHOWN = 300  # bytes of a piece, or an answer, that a report shows
 
 _NO_LINGER = struct.pack("@ii", 1, 0)
+
+
+def _spin(seconds: float) -> None:
+    """Wait for less than sleep() can."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 class _Responses:
@@ -121,7 +138,7 @@ class _Client:
         if what.buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, what.buffer)
         self.socket.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
-        self.socket.bind((f"127.0.0.{2 + what.index % 250}", 0))  # so that ports in TIME_WAIT do not run out
+        self.socket.bind((f"127.0.0.{2 + what.number % 250}", 0))  # so that ports in TIME_WAIT do not run out
         self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
 
@@ -176,7 +193,9 @@ class _Client:
                 self.unsent = self.unsent[taken:]
                 if self.unsent:
                     return True, False
-                if not self.what.hasty:
+                if self.what.hasty:
+                    _spin(self.what.gap)
+                else:
                     self.wake = 0.0
                     self.step += 1
                     return False, False  # the next piece is for the next turn
@@ -195,7 +214,9 @@ class _Client:
         if ending == CUT:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             return True
-        answered = len(self.responses.whole) >= sum(not (each.error and each.about and not each.about.complete) for each in self.due)
+        answered = len(self.responses.whole) >= sum(
+            not (each.error and each.about and not each.about.complete) for each in self.due
+        )
         if ending == SLAM and answered and len(self.responses.whole) == len(self.due):
             return True
         if not self.half_closed and (ending == FIN or answered):
@@ -229,43 +250,58 @@ class _Client:
             return ""  # which has destroyed those before it
         if left:
             return self._unfinished(left[0])
-        if self.reset and due and due[-1].error and time.monotonic() - self.began > _LINGERS:
-            return ""
-        if self.reset:
-            behind = "; bytes were behind it" if due and due[-1].behind else ""
-            return f"a reset after the last answer{behind}"
+        if self.reset and not self._has_lingered():
+            return f"a reset after the last answer{'; bytes were behind it' if due and due[-1].behind else ''}"
         return ""
 
+    def _has_lingered(self) -> bool:
+        """Whether the server may have stopped to read what comes behind its last answer: a busy client is slow."""
+        return bool(self.due) and self.due[-1].behind and time.monotonic() - self.began > _LINGERS
+
     def _unfinished(self, due: Answer) -> str:
+        """What is wrong with an answer that is not complete, and all there is."""
         responses = self.responses
         how = "reset" if self.reset else "closed"
-        begun = responses.begun()
-        if begun and due.cut is not None and responses.head is not None:
-            if responses.head.status_code >= 300 and due.error and responses.head.status_code in due.statuses:
-                return "an error that breaks off"
-            return "" if due.cut.startswith(b"".join(responses.content)) and not self.reset else "a beginning of something else"
-        what = "was complete" if begun else "had begun"
-        return f"the connection was {how} before the response {what}"
+        if not responses.begun() or responses.head is None:
+            return f"the connection was {how} before the response had begun"
+        if due.cut is None:
+            return f"the connection was {how} before the response was complete"
+        if responses.head.status_code in due.statuses:
+            return "an error that breaks off"
+        if not due.cut.startswith(b"".join(responses.content)):
+            return "a beginning of something else"
+        return "a reset where an answer breaks off" if self.reset and not self._has_lingered() else ""
 
 
 Mismatch = tuple[str, _Client]
 
 
 def _shown(data: bytes) -> str:
-    return repr(data if len(data) <= _SHOWN else data[:_SHOWN]) + (f" ... {len(data)} bytes" if len(data) > _SHOWN else "")
+    return repr(data if len(data) <= _SHOWN else data[:_SHOWN]) + (
+        f" ... {len(data)} bytes" if len(data) > _SHOWN else ""
+    )
 
 
 def report(kind: str, client: _Client) -> str:
     """A conversation for a person to read."""
-    lines = [f"conversation {client.what.index}: {kind}", f"  {client.what.ending}, late: {client.what.late}, hasty: {client.what.hasty}, buffer: {client.what.buffer}"]
+    lines = [
+        f"conversation {client.what.number}: {kind}",
+        f"  {client.what.ending}, "
+        + ", ".join(f"{each}: {getattr(client.what, each)}" for each in ("late", "hasty", "gap", "buffer")),
+    ]
     for number, step in enumerate(client.what.steps):
         mark = "" if number < client.step else " (not done)"
         lines.append(f"  {'send ' + _shown(step.data) if isinstance(step, Send) else step}{mark}")
-    lines += [f"  due: {'/'.join(map(str, sorted(each.statuses)))}{' and close' * bool(each.closes)} {_shown(each.content)}" for each in client.due]
+    lines += [
+        f"  due: {'/'.join(map(str, sorted(each.statuses)))}{' and close' * bool(each.closes)} {_shown(each.content)}"
+        for each in client.due
+    ]
     lines += [f"  came: {status} {_shown(content)} {fields}" for status, fields, content in client.responses.whole]
     if client.responses.begun() and client.responses.head is not None:
         lines.append(f"  then: {client.responses.head.status_code} {_shown(b''.join(client.responses.content))}")
-    lines.append(f"  the server's FIN: {client.ended}, reset: {client.reset}, left over: {_shown(client.responses.behind)}")
+    lines.append(
+        f"  the server's FIN: {client.ended}, reset: {client.reset}, left over: {_shown(client.responses.behind)}"
+    )
     return "\n".join(lines)
 
 

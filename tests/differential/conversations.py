@@ -42,7 +42,8 @@ SETTINGS = {
         Settings(
             "small messages",
             (*_SLOW, "--max-body", "32KiB", "--max-header", "2KiB", "--idle-timeout", "60s"),
-            max_body=32 * KIB, max_header=2 * KIB, long_contents=(32 * KIB, 32 * KIB + 1, 64 * KIB), very_long=100 * KIB,
+            max_body=32 * KIB, max_header=2 * KIB, very_long=100 * KIB,
+            long_contents=(32 * KIB, 32 * KIB + 1, 64 * KIB),
         ),
     )
 }  # fmt: skip
@@ -78,14 +79,16 @@ FIN, AFTER, SLAM, CUT = "FIN", "FIN after all answers", "close after all answers
 
 
 class Conversation(NamedTuple):
-    """steps: what the client does. late: it reads when all is sent, or nothing more is taken. hasty: pieces follow each
-    other at once. buffer: SO_RCVBUF, 0 for the system's."""
+    """number: which it is. steps: what the client does. late: it reads when all is sent, or nothing more is taken.
+    hasty: pieces follow each other at once, or after gap seconds. buffer: SO_RCVBUF, 0 for the system's.
+    """
 
-    index: int
+    number: int
     steps: list[Step]
     ending: str
     late: bool
     hasty: bool
+    gap: float
     buffer: int
 
     @property
@@ -94,7 +97,7 @@ class Conversation(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """A request as it was thought of: pause: where in data a client waits for 100 (0: it does not). odd: or it is none."""
+    """A request as it was thought of. pause: where in data a client waits for 100, 0: nowhere. odd: it may be none."""
 
     data: bytes
     pause: int = 0
@@ -106,7 +109,10 @@ Random = random.Random
 
 # --- requests ---
 
-METHODS = ("GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get", "!#$%&'*+-.^_`|~09az")
+METHODS = (
+    "GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get",
+    "!#$%&'*+-.^_`|~09az",
+)  # fmt: skip
 TARGETS = (
     "/", "/", "/a/../b//c", "/%00%ff?", "/a?b=c&d", "/x?y#z", "*", "http://example.com/", "http://example.com:80/a?b",
     "/healthz/", "/~%7Euser/a.b;c=d,e", "/?", "//a", "/a?status", "/HEALTHZ", "ftp://x/y",
@@ -114,31 +120,34 @@ TARGETS = (
 PAGES = ("/healthz", "/readyz", "/.echo", "/metrics", "/healthz?x", "/readyz?delay=1ms")
 HOSTS = ("Host: a", "host:a", "HOST: \t example.com:8080 \t", "Host: [::1]:80", "hOsT: 127.0.0.1", "Host:")
 FIELDS = (
-    "Accept: */*", "accept:text/html, */*;q=0.1", "X-Empty:", "X-Blank: \t ", "x-a:1", "X-A: 2", "User-Agent: a/1 (b; c) d",
-    "Cookie: a=b; c=d", "Authorization: Basic c2VjcmV0", "Proxy-Authorization: x", "X-Latin: \xe4\x80\xff", "Referer: http://a/",
-    "Accept: application/json;q=0.1:, */*", "Accept: application/json", "Accept: text/plain, application/json;q=0.5",
-    "Upgrade: h2c", "Upgrade: foo/2, websocket", "TE: trailers", "Trailer: X-T", "Keep-Alive: timeout=5", "Cookie2: x",
-    "X-Quotes: \"a, b\"", "Connection: x-a", "Connection:", "Proxy-Connection: close", "Content-Encoding: gzip",
-    "Content-Language: de", "Content-MD5: x", "Expect:",
+    "Accept: */*", "accept:text/html, */*;q=0.1", "X-Empty:", "X-Blank: \t ", "x-a:1", "X-A: 2",
+    "User-Agent: a/1 (b; c) d", "Cookie: a=b; c=d", "Authorization: Basic c2VjcmV0", "Proxy-Authorization: x",
+    "X-Latin: \xe4\x80\xff", "Referer: http://a/", "Accept: application/json;q=0.1:, */*", "Accept: application/json",
+    "Accept: text/plain, application/json;q=0.5", "Upgrade: h2c", "Upgrade: foo/2, websocket", "TE: trailers",
+    "Trailer: X-T", "Keep-Alive: timeout=5", "Cookie2: x", "X-Quotes: \"a, b\"", "Connection: x-a", "Connection:",
+    "Proxy-Connection: close", "Content-Encoding: gzip", "Content-Language: de", "Content-MD5: x", "Expect:",
 )  # fmt: skip
-TYPES = ("Content-Type: text/html", "content-type:a/b; c=\"d\"", "CONTENT-TYPE: \t x/y \t", "Content-Type:")
+TYPES = ("Content-Type: text/html", 'content-type:a/b; c="d"', "CONTENT-TYPE: \t x/y \t", "Content-Type:")
 CONTROLS = (
-    "echo=json", "echo=head", "echo=body", "echo=none", "status=200", "status=404", "status=503:100", "status=500:50", "status=204",
-    "status=205", "status=304", "status=599", "status=301", "delay=1ms", "delay=1ms-3ms", "delay=2ms:50", "delay=0",
-    "size=0", "size=1", "size=1000", "size=70KiB", "header=X-Added:1", "header=Server:other", "header=content-type:x/y", "header=x-b:",
-    "header=X-Served-By:me", "rate=10MB", "rate=1GiB", "chunked", "close", "close=0", "close=100", "abort=0", "other=1", "status%3d=1",
-    "Status=404", "echo2=json",
+    "echo=json", "echo=head", "echo=body", "echo=none", "status=200", "status=404", "status=503:100", "status=500:50",
+    "status=204", "status=205", "status=304", "status=599", "status=301", "delay=1ms", "delay=1ms-3ms",
+    "delay=2ms:50", "delay=0", "size=0", "size=1", "size=1000", "size=70KiB", "header=X-Added:1",
+    "header=Server:other", "header=content-type:x/y", "header=x-b:", "header=X-Served-By:me", "rate=10MB",
+    "rate=1GiB", "chunked", "close", "close=0", "close=100", "abort=0", "other=1", "status%3d=1", "Status=404",
+    "echo2=json",
 )  # fmt: skip
 BAD_CONTROLS = (
-    "status=600", "status=99", "status=abc", "status", "echo=xml", "echo=", "delay=1d", "delay=2h", "delay=-1", "size=-1", "size=2TiB",
-    "size=5GiB", "rate=0", "rate=x", "chunked=1", "close=101", "abort=x", "header=X", "header=Content-Length:1", "header=:x",
-    "header=Access-Control-Allow-Origin:*", "status=200:60,404:60", "delay=5ms-1ms", "echo=json&echo=json", "status=200&status=404",
+    "status=600", "status=99", "status=abc", "status", "echo=xml", "echo=", "delay=1d", "delay=2h", "delay=-1",
+    "size=-1", "size=2TiB", "size=5GiB", "rate=0", "rate=x", "chunked=1", "close=101", "abort=x", "header=X",
+    "header=Content-Length:1", "header=:x", "header=Access-Control-Allow-Origin:*", "status=200:60,404:60",
+    "delay=5ms-1ms", "echo=json&echo=json", "status=200&status=404",
 )  # fmt: skip
 
 
 def _content(rng: Random, settings: Settings) -> bytes:
+    long = rng.choice(settings.long_contents)
     size = rng.choices(
-        (0, 1, rng.randrange(2, 300), rng.randrange(300, 5000), rng.randrange(5000, 30_000), rng.choice(settings.long_contents)),
+        (0, 1, rng.randrange(2, 300), rng.randrange(300, 5000), rng.randrange(5000, 30_000), long),
         (8, 8, 40, 24, 8, 5),
     )[0]  # fmt: skip
     if size >= 30_000 and rng.random() < 0.03:
@@ -162,21 +171,30 @@ def _chunked(rng: Random, content: bytes) -> bytes:
         position += size
     out.append(f"{rng.choice(('0', '0', '0', '000'))}{_extension(rng)}\r\n".encode("latin-1"))
     if rng.random() < 0.1:
-        out.append("".join(rng.choice(("X-T: 1\r\n", "x:\r\n", "Content-Length: 5\r\n", "Host: \xe4\r\n")) for _ in range(rng.randint(1, 3))).encode("latin-1"))
+        out.append(
+            "".join(
+                rng.choice(("X-T: 1\r\n", "x:\r\n", "Content-Length: 5\r\n", "Host: \xe4\r\n"))
+                for _ in range(rng.randint(1, 3))
+            ).encode("latin-1")
+        )
     out.append(b"\r\n")
     return b"".join(out)
 
 
 def _extension(rng: Random) -> str:
-    return rng.choice((";a", ";a=b", " ;a", ";a=\"b;c\"", ";\xe4", "\t;x=1;y", ";")) if rng.random() < 0.07 else ""
+    return rng.choice((";a", ";a=b", " ;a", ';a="b;c"', ";\xe4", "\t;x=1;y", ";")) if rng.random() < 0.07 else ""
 
 
 def _fields(rng: Random, version: str) -> list[str]:
     fields = rng.sample(FIELDS, rng.choices((0, 1, 2, 4, 8), (40, 25, 15, 15, 5))[0])
     chance = rng.random()
-    if chance < 0.04:
-        fields.append(rng.choice(("Connection: close", "connection:Close", "Connection: x, close ,y", "Connection: close, keep-alive")))
-    elif chance < (0.7 if version == "1.0" else 0.08):
+    if chance < 0.06:
+        fields.append(
+            rng.choice(
+                ("Connection: close", "connection:Close", "Connection: x, close ,y", "Connection: close, keep-alive")
+            )
+        )
+    elif chance < (0.7 if version == "1.0" else 0.1):
         fields.append(rng.choice(("Connection: keep-alive", "Connection: Keep-Alive", "connection: a,keep-alive")))
     if version != "1.0" or rng.random() < 0.5:
         fields.insert(rng.randint(0, len(fields)), rng.choice(HOSTS))
@@ -213,10 +231,23 @@ def _a_request(rng: Random, settings: Settings) -> _Wanted:
         if rng.random() < 0.7:
             fields.insert(rng.randint(0, len(fields)), rng.choice(TYPES))
         if version != "1.0" and rng.random() < 0.35:
-            fields.insert(rng.randint(0, len(fields)), rng.choice(("Transfer-Encoding: chunked", "transfer-encoding:Chunked", "TRANSFER-ENCODING: chunked ")))
+            fields.insert(
+                rng.randint(0, len(fields)),
+                rng.choice(("Transfer-Encoding: chunked", "transfer-encoding:Chunked", "TRANSFER-ENCODING: chunked ")),
+            )
             content = _chunked(rng, payload)
         else:
-            fields.insert(rng.randint(0, len(fields)), rng.choice((f"Content-Length: {len(payload)}", f"content-length:{len(payload)}", f"Content-Length: \t{len(payload)} ", f"Content-Length: 0{len(payload)}")))
+            fields.insert(
+                rng.randint(0, len(fields)),
+                rng.choice(
+                    (
+                        f"Content-Length: {len(payload)}",
+                        f"content-length:{len(payload)}",
+                        f"Content-Length: \t{len(payload)} ",
+                        f"Content-Length: 0{len(payload)}",
+                    )
+                ),
+            )
             content = payload
         if rng.random() < 0.1:
             fields.append(rng.choice(("Expect: 100-continue", "expect:100-Continue")))
@@ -232,35 +263,82 @@ def _with(line: str, *fields: str, content: bytes = b"", host: str = "Host: a") 
     return _head(line, [host, *fields] if host else [*fields]) + content
 
 
+_BAD_FIELDS = (
+    "no colon", "A : b", ": b", "A\t: b", "\xe4: b", "A(: b", "A", "A\x00: b",
+)  # fmt: skip
+_BAD_LINES = (
+    "GET  / HTTP/1.1", "GET\t/\tHTTP/1.1", "GET / http/1.1", " GET / HTTP/1.1", "GET / HTTP/1.1 ", "GET /", "GET",
+    "/ HTTP/1.1", "GET / HTTP/1.10", "GET / HTTP/11", "GET / HTTP/1,1", "GET / FTP/1.1", "G@T / HTTP/1.1",
+    "GET /a b HTTP/1.1", "GET /\xe4 HTTP/1.1", "GET /\x7f HTTP/1.1", "GET a HTTP/1.1", "GET ** HTTP/1.1",
+    "GET :// HTTP/1.1", "GET ?a HTTP/1.1",
+)  # fmt: skip
+_BAD_HOSTS = (
+    "Host: a b", "Host: a/b", "Host: a:b", "Host: a,b:c", "Host: [::1", "Host: \xe4", "Host: a@b", "Host: %zz",
+    "Host: a:1:2",
+)  # fmt: skip
+_BAD_LENGTHS = (
+    "+5", "-5", "5, 5", "5,5", "5x", "0x5", "", " ", "5 5", "5.0", "9" * 25, "18446744073709551616", "\xb2",
+)  # fmt: skip
+_BAD_CODINGS = (
+    "Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked, chunked",
+    "Transfer-Encoding: chunked;a", "Transfer-Encoding:", "Transfer-Encoding: identity",
+    "Transfer-Encoding: xchunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+)  # fmt: skip
+_BAD_EXPECTATIONS = (
+    "Expect: 200-ok", "Expect: 100-continue, x", "Expect: 100-continue\r\nExpect: 100-continue", "Expect: ",
+)  # fmt: skip
+_BAD_BEGINNINGS = (
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\r\n\r\n\x00", b"hello\r\n", b"\n", b"\r",
+    b"\rGET / HTTP/1.1\r\n\r\n", b"<html>\r\n\r\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+)  # fmt: skip
+_BAD_CHUNKS = (
+    b"x\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"5\nhello\n0\n\n", b"\r\n", b"0x5\r\nhello\r\n",
+    b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b" 5\r\nhello\r\n0\r\n\r\n",
+    b"5,\r\nhello\r\n0\r\n\r\n", b"5;\x01\r\nhello\r\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"f" * 17 + b"\r\n", b"0" * 16 + b"5\r\nhello\r\n0\r\n\r\n", b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
+)  # fmt: skip
+_BAD_TRAILERS = (
+    b"x\r\n\r\n", b"A : b\r\n\r\n", b"A: b\n\r\n\r\n", b"A: b\r\n c\r\n\r\n", b"\n",
+    b"A: " + b"x" * 5000 + b"\r\n\r\n", b"A: \x01\r\n\r\n", b"A: b\r\n" * 700 + b"\r\n",
+)  # fmt: skip
+_BAD_HANDSHAKES = (
+    (), ("Sec-WebSocket-Version: 13",), ("Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13"),
+    ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 12"),
+)  # fmt: skip
+
+_BOTH = ("Transfer-Encoding: chunked", "Content-Length: 5")
+_FIVE = b"5\r\nhello\r\n0\r\n\r\n"
+_AROUND = (60, 32, 31, 30, 29, 28, 0, -3000)  # bytes from the longest header section
+
 _MALFORMED: tuple[Callable[[Random, Settings], bytes], ...] = (
     lambda rng, _: _with("GET / HTTP/1.1", "A: b").replace(b"\r\n", b"\n", rng.randint(1, 4)),
     lambda rng, _: _with("GET / HTTP/1.1", "A: b", rng.choice((" c", "\tc: d", " "))),
     lambda rng, _: _head("GET / HTTP/1.1", [" A: b", "Host: a"]),
-    lambda rng, _: _with("GET / HTTP/1.1", rng.choice(("no colon", "A : b", ": b", "A\t: b", "\xe4: b", "A(: b", "A", "A\x00: b"))),
+    lambda rng, _: _with("GET / HTTP/1.1", rng.choice(_BAD_FIELDS)),
     lambda rng, _: _with("GET / HTTP/1.1", f"A: b{chr(rng.choice((*range(9), *range(11, 13), *range(14, 32), 127)))}c"),
     lambda rng, _: _with("GET / HTTP/1.1", rng.choice(("A: b\rc", "A: \r", "A\r: b"))),
-    lambda rng, _: _with(rng.choice(("GET  / HTTP/1.1", "GET\t/\tHTTP/1.1", "GET / http/1.1", " GET / HTTP/1.1", "GET / HTTP/1.1 ", "GET /", "GET", "/ HTTP/1.1", "GET / HTTP/1.10", "GET / HTTP/11", "GET / HTTP/1,1", "GET / FTP/1.1", "G@T / HTTP/1.1", "GET /a b HTTP/1.1", "GET /\xe4 HTTP/1.1", "GET /\x7f HTTP/1.1", "GET a HTTP/1.1", "GET ** HTTP/1.1", "GET :// HTTP/1.1", "GET ?a HTTP/1.1"))),
+    lambda rng, _: _with(rng.choice(_BAD_LINES)),
     lambda rng, _: _with(f"GET / HTTP/{rng.choice(('2.0', '0.9', '3.0', '9.9', '0.0'))}"),
     lambda rng, _: _with("GET / HTTP/1.1", host=""),
     lambda rng, _: _with("GET / HTTP/1.2", host=""),
     lambda rng, _: _with("GET / HTTP/1.1", rng.choice(("Host: a", "host:b", "HOST:"))),
     lambda rng, _: _with("GET / HTTP/1.0", "Host: b"),
-    lambda rng, _: _with("GET / HTTP/1.1", host=rng.choice(("Host: a b", "Host: a/b", "Host: a:b", "Host: a,b:c", "Host: [::1", "Host: \xe4", "Host: a@b", "Host: %zz", "Host: a:1:2"))),
-    lambda rng, _: _with("POST / HTTP/1.1", "Content-Length: " + rng.choice(("+5", "-5", "5, 5", "5,5", "5x", "0x5", "", " ", "5 5", "5.0", "9" * 25, "18446744073709551616", "\xb2")), content=b"hello"),
-    lambda rng, _: _with("POST / HTTP/1.1", "Content-Length: 5", rng.choice(("Content-Length: 5", "content-length: 6")), content=b"hello"),
-    lambda rng, _: _with("POST / HTTP/1.1", rng.choice(("Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked, chunked", "Transfer-Encoding: chunked;a", "Transfer-Encoding:", "Transfer-Encoding: identity", "Transfer-Encoding: xchunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")), content=b"5\r\nhello\r\n0\r\n\r\n"),
-    lambda rng, _: _with("POST / HTTP/1.1", *rng.sample(("Transfer-Encoding: chunked", "Content-Length: 5"), 2), content=b"5\r\nhello\r\n0\r\n\r\n"),
-    lambda rng, _: _with("POST / HTTP/1.0", "Transfer-Encoding: chunked", content=b"5\r\nhello\r\n0\r\n\r\n"),
-    lambda rng, _: _with("POST / HTTP/1.1", "Content-Length: 5", rng.choice(("Expect: 200-ok", "Expect: 100-continue, x", "Expect: 100-continue\r\nExpect: 100-continue", "Expect: ")), content=b"hello"),
+    lambda rng, _: _with("GET / HTTP/1.1", host=rng.choice(_BAD_HOSTS)),
+    lambda rng, _: _with("POST / HTTP/1.1", "Content-Length: " + rng.choice(_BAD_LENGTHS), content=b"hello"),
+    lambda rng, _: _with("POST / HTTP/1.1", _BOTH[1], f"content-length: {rng.choice('56')}", content=b"hello"),
+    lambda rng, _: _with("POST / HTTP/1.1", rng.choice(_BAD_CODINGS), content=_FIVE),
+    lambda rng, _: _with("POST / HTTP/1.1", *rng.sample(_BOTH, 2), content=_FIVE),
+    lambda rng, _: _with("POST / HTTP/1.0", "Transfer-Encoding: chunked", content=_FIVE),
+    lambda rng, _: _with("POST / HTTP/1.1", "Content-Length: 5", rng.choice(_BAD_EXPECTATIONS), content=b"hello"),
     lambda rng, _: _with(rng.choice(("CONNECT a:443 HTTP/1.1", "CONNECT / HTTP/1.1", "CONNECT http://a/ HTTP/1.1"))),
-    lambda rng, _: rng.choice((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\r\n\r\n\x00", b"hello\r\n", b"\n", b"\r", b"\rGET / HTTP/1.1\r\n\r\n", b"<html>\r\n\r\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")),
+    lambda rng, _: rng.choice(_BAD_BEGINNINGS),
     lambda rng, s: _with(f"GET /{'x' * (s.max_header + rng.choice((-60, -30, 0, 3000)))} HTTP/1.1"),
-    lambda rng, s: _with("GET / HTTP/1.1", f"A: {'x' * (s.max_header - rng.choice((60, 32, 31, 30, 29, 28, 0, -3000)))}"),
+    lambda rng, s: _with("GET / HTTP/1.1", f"A: {'x' * (s.max_header - rng.choice(_AROUND))}"),
     lambda rng, _: _with("GET / HTTP/1.1", *("A: b" for _ in range(rng.choice((98, 99, 100, 200))))),
-    lambda rng, _: _with("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=rng.choice((b"x\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"5\nhello\n0\n\n", b"\r\n", b"0x5\r\nhello\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b" 5\r\nhello\r\n0\r\n\r\n", b"5,\r\nhello\r\n0\r\n\r\n", b"5;\x01\r\nhello\r\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"f" * 17 + b"\r\n", b"0" * 16 + b"5\r\nhello\r\n0\r\n\r\n", b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n"))),
-    lambda rng, _: _with("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=b"5\r\nhello\r\n0\r\n" + rng.choice((b"x\r\n\r\n", b"A : b\r\n\r\n", b"A: b\n\r\n\r\n", b"A: b\r\n c\r\n\r\n", b"\n", b"A: " + b"x" * 5000 + b"\r\n\r\n", b"A: \x01\r\n\r\n", b"A: b\r\n" * 700 + b"\r\n"))),
+    lambda rng, _: _with("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=rng.choice(_BAD_CHUNKS)),
+    lambda rng, _: _with("POST / HTTP/1.1", _BOTH[0], content=_FIVE[:-2] + rng.choice(_BAD_TRAILERS)),
     lambda rng, _: _with("TRACE / HTTP/1.1", f"Content-Length: {rng.choice((0, 5))}", content=b"hello"),
-    lambda rng, _: _with("GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", *rng.choice(((), ("Sec-WebSocket-Version: 13",), ("Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13"), ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 12")))),
+    lambda rng, _: _with("GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", *rng.choice(_BAD_HANDSHAKES)),
 )  # fmt: skip
 
 
@@ -269,7 +347,9 @@ def _changed(rng: Random, data: bytes) -> bytes:
     end = data.find(b"\r\n\r\n") + 4
     place = rng.randrange(end)
     new = bytes([rng.choice((rng.randrange(256), *b"\r\n \t:,;?/\x00"))])
-    return rng.choice((data[:place] + new + data[place + 1 :], data[:place] + data[place + 1 :], data[:place] + new + data[place:]))
+    return rng.choice(
+        (data[:place] + new + data[place + 1 :], data[:place] + data[place + 1 :], data[:place] + new + data[place:])
+    )
 
 
 # --- conversations ---
@@ -358,5 +438,6 @@ def conversation(seed: int, index: int, settings: Settings) -> Conversation:
     waits = any(isinstance(step, Await) for step in steps)
     return Conversation(
         index, steps, ending,
-        late=not waits and rng.random() < 0.15, hasty=rng.random() < 0.6, buffer=rng.choice((2048, 8192)) if rng.random() < 0.15 else 0,
+        late=not waits and rng.random() < 0.15, hasty=rng.random() < 0.6,
+        gap=rng.choice((0.0, 0.0, 20e-6, 60e-6, 150e-6)), buffer=rng.choice((2048, 8192)) if rng.random() < 0.15 else 0,
     )  # fmt: skip

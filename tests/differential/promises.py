@@ -14,7 +14,12 @@ TEXT, OCTETS, JSON = b"text/plain", b"application/octet-stream", b"application/j
 _ERROR_TYPE = b"text/plain; charset=utf-8"
 _EMPTY = frozenset({204, 205, 304})
 _SECRET = (b"authorization", b"proxy-authorization", b"cookie")
-_PAGES = {b"/healthz": (_ERROR_TYPE, b"ok\n"), b"/readyz": (_ERROR_TYPE, b"ready\n"), b"/.echo": None, b"/metrics": None}
+_PAGES = {
+    b"/healthz": (_ERROR_TYPE, b"ok\n"),
+    b"/readyz": (_ERROR_TYPE, b"ready\n"),
+    b"/.echo": None,
+    b"/metrics": None,
+}
 _MORE = 300  # bytes of a response's head and of framing that are sent besides content
 
 Check = Callable[[bytes], str]
@@ -101,8 +106,13 @@ def _size(value: bytes) -> int:
 
 def _shares(value: bytes, form: bytes) -> list[tuple[bytes, float]]:
     items = value.split(b",")
-    found = [(each, _percent(percent) if colon else 100.0) for each, colon, percent in (item.partition(b":") for item in items)]
-    if not all(re.fullmatch(form, each) for each, _ in found) or (len(items) > 1 and not all(b":" in item for item in items)):
+    found = [
+        (each, _percent(percent) if colon else 100.0)
+        for each, colon, percent in (item.partition(b":") for item in items)
+    ]
+    if not all(re.fullmatch(form, each) for each, _ in found) or (
+        len(items) > 1 and not all(b":" in item for item in items)
+    ):
         raise Refused
     if sum(percent for _, percent in found) > 100:
         raise Refused
@@ -153,10 +163,23 @@ def _seconds(text: bytes) -> float:
 def _field(value: bytes) -> tuple[bytes, bytes]:
     name, colon, text = value.partition(b":")
     text = text.strip(b" \t")
-    if not colon or not re.fullmatch(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name) or not re.fullmatch(rb"[\t -~\x80-\xff]*", text):
+    if (
+        not colon
+        or not re.fullmatch(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name)
+        or not re.fullmatch(rb"[\t -~\x80-\xff]*", text)
+    ):
         raise Refused
     lower = name.lower()
-    if lower in {b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}:
+    if lower in {
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }:
         raise Refused
     if re.fullmatch(rb"access-control-.*|clear-site-data|service-worker-allowed|strict-transport-security", lower):
         raise Refused
@@ -206,7 +229,11 @@ def _prefers_json(message: Message) -> bool:
 
 def page_of(message: Message) -> bytes | None:
     """Which of the server's own pages a request is for."""
-    return message.target if message.target in _PAGES and message.method in (b"GET", b"HEAD") and not message.declared else None
+    return (
+        message.target
+        if message.target in _PAGES and message.method in (b"GET", b"HEAD") and not message.declared
+        else None
+    )
 
 
 def _head_echo(message: Message) -> tuple[bytes, bytes]:
@@ -321,7 +348,9 @@ def _answer(message: Message, settings: Settings, before: int) -> Answer:
     answer.closes = wishes.close or not message.persistent
     answer.keep_alive = message.version == b"1.0" and not answer.closes
     answer.reset = wishes.abort
-    answer.interim = bool(message.values(b"expect")) and message.version != b"1.0" and (message.chunked or message.length > 0)
+    answer.interim = (
+        bool(message.values(b"expect")) and message.version != b"1.0" and (message.chunked or message.length > 0)
+    )
     if settings.pressed and (wishes.any or len(message.head) > 4096):
         answer.statuses |= {503}  # --buffer-total is used up
     return answer
@@ -344,7 +373,9 @@ def _plain(message: Message) -> Answer:
             return Answer(content_type=None, check=lambda content: "" if content else "an empty page")
         return Answer(content_type=served[0], content=served[1])
     if message.declared:
-        return Answer(content_type=_content_type(message), content=message.content, chunked=None if message.chunked else False)
+        return Answer(
+            content_type=_content_type(message), content=message.content, chunked=None if message.chunked else False
+        )
     content_type, content = _head_echo(message)
     return Answer(content_type=content_type, content=content)
 
@@ -423,7 +454,11 @@ def _wrong_fields(answer: Answer, status: int, fields: list[tuple[bytes, bytes]]
     values = dict(fields)
     if status in _EMPTY:
         return ""
-    if answer.content_type is not None and b"content-type" not in answer.replaced and values.get(b"content-type") != answer.content_type:
+    if (
+        answer.content_type is not None
+        and b"content-type" not in answer.replaced
+        and values.get(b"content-type") != answer.content_type
+    ):
         return f"type {values.get(b'content-type', b'')[:30]!r} where {answer.content_type[:30]!r} was due"
     if answer.chunked is not None and not answer.silent and (b"transfer-encoding" in values) != answer.chunked:
         return "chunked coding is missing" if answer.chunked else "chunked coding where Content-Length was due"
@@ -437,7 +472,12 @@ def _wrong_content(answer: Answer, status: int, values: dict[bytes, bytes], cont
         if content:
             return "content in an answer to HEAD"
         length = answer.length if answer.length is not None else len(answer.content) if answer.check is None else None
-        if length is not None and not error and b"content-length" in values and int(values[b"content-length"]) != length:
+        if (
+            length is not None
+            and not error
+            and b"content-length" in values
+            and int(values[b"content-length"]) != length
+        ):
             return "another Content-Length than GET would have"
         return ""
     if error:

@@ -154,7 +154,8 @@ def _is_traced_content(head: bytes) -> bool:
 
 STRICTER: dict[Callable[[bytes], bool], int] = {
     _is_control: 400, _is_bare_lf: 400, _is_folded: 400, _is_no_host: 400, _has_no_host: 400, _has_lengths: 400,
-    _is_immense: 400, _has_both: 400, _is_another_coding: 501, _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
+    _is_immense: 400, _has_both: 400, _is_another_coding: 501,
+    _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
     _is_no_target: 400, _expects_more: 417, _is_traced_content: 400,
 }  # fmt: skip
 """What we refuse and h11 does not, or for another reason, and with which status."""
@@ -187,7 +188,7 @@ def _scan(data: bytes, position: int) -> tuple[bytes, int, int]:
     control characters in an extension or trailer, no folded trailers, no line that ends in LF; and lines, sizes and
     trailer sections have a limit.
     """
-    out = []
+    out: list[bytes] = []
     while True:
         end = data.find(b"\r\n", position)
         line = data[position : end if end >= 0 else len(data)]
@@ -215,7 +216,9 @@ def _scan_trailers(data: bytes, position: int) -> tuple[int, int]:
     while True:
         end = data.find(b"\r\n", position)
         line = data[position : end if end >= 0 else len(data)]
-        if (end + 2 if end >= 0 and line else position + len(line.removesuffix(b"\r"))) - start > _TRAILERS - 2 * (end < 0):
+        if (end + 2 if end >= 0 and line else position + len(line.removesuffix(b"\r"))) - start > _TRAILERS - 2 * (
+            end < 0
+        ):
             return -1, 431
         if end < 0:
             return -1, 400 if b"\n" in line else 0
@@ -302,7 +305,11 @@ def _read_content(reader: h11.Connection, message: Message, rest: bytes, setting
         message.complete = end >= 0
         if status:
             message.refused, message.started = frozenset({status}), True
-        elif message.complete and ended and (theirs != message.content or end != len(rest) - len(reader.trailing_data[0])):
+        elif (
+            message.complete
+            and ended
+            and (theirs != message.content or end != len(rest) - len(reader.trailing_data[0]))
+        ):
             raise Disagreement(f"content of {message.head!r}")
         elif message.complete and not ended and not re.search(rb"[0-9a-fA-F][ \t]+;", rest[start:end]):
             raise Disagreement(f"h11 does not take this: {rest[start:end][:300]!r}")

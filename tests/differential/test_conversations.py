@@ -27,11 +27,11 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_conversations_go_as_promised(
-    request: pytest.FixtureRequest, loop: str, settings: Settings, seed: int
-) -> None:
+def test_conversations_go_as_promised(request: pytest.FixtureRequest, loop: str, settings: Settings, seed: int) -> None:
     number, only = request.config.getoption("--conversations") or _ORDINARY, request.config.getoption("--conversation")
-    numbers = range(number) if only is None else itertools.repeat(only, request.config.getoption("--conversations") or 1)
+    numbers = (
+        range(number) if only is None else itertools.repeat(only, request.config.getoption("--conversations") or 1)
+    )
     kinds = collections.Counter[str]()
     examples: list[str] = []
     with Server("--loop", loop, *settings.options, allow_errors=True) as server:
@@ -46,4 +46,6 @@ def test_conversations_go_as_promised(
     counted = "\n".join(f"{count:6d}  {kind}" for kind, count in kinds.most_common())
     again = f"--seed {seed} --conversation NUMBER"
     if kinds:
-        pytest.fail("\n".join((f"{kinds.total()} mismatches, repeat one with {again}", counted, *examples)), pytrace=False)
+        pytest.fail(
+            "\n".join((f"{kinds.total()} mismatches, repeat one with {again}", counted, *examples)), pytrace=False
+        )

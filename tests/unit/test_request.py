@@ -110,7 +110,10 @@ GOOD: dict[str, tuple[bytes, Means]] = {
         dataclasses.replace(CHUNKED, expects=True),
     ),
     "expectation without content": (head(b"GET / HTTP/1.1", b"Expect: 100-continue"), Means()),
-    "expectation, and content of no bytes": (head(b"GET / HTTP/1.1", b"Content-Length: 0", b"Expect: 100-continue"), content(0)),
+    "expectation, and content of no bytes": (
+        head(b"GET / HTTP/1.1", b"Content-Length: 0", b"Expect: 100-continue"),
+        content(0),
+    ),
     "upgrade": (head(b"GET / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade"), Means()),
     "upgrade with content": (
         head(b"POST / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade", b"Content-Length: 3"),

@@ -250,9 +250,18 @@ class _Client:
             return ""  # which has destroyed those before it
         if left:
             return self._unfinished(left[0])
-        if self.reset and not self._has_lingered():
+        if self.reset and not self._has_lingered() and not self._sends_on():
             return f"a reset after the last answer{'; bytes were behind it' if due and due[-1].behind else ''}"
         return ""
+
+    def _sends_on(self) -> bool:
+        """Whether a client sends more after a request that it said was its last, or asked to be.
+
+        Only after errors does the server wait for that. Else it closes when the answer and its FIN are on their way,
+        and what comes later is reset: that no answer is lost is all that is promised.
+        """
+        last = self.due[-1] if self.due else None
+        return last is not None and last.behind and bool(last.closes) and not last.error
 
     def _has_lingered(self) -> bool:
         """Whether the server may have stopped to read what comes behind its last answer: a busy client is slow."""

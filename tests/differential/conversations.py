@@ -27,21 +27,22 @@ class Settings(NamedTuple):
     very_long: int = 17 << 20
 
 
-_SLOW = ("--header-timeout", "60s")
-"""Clients on a busy machine are slow, and have many connections."""
+MAX_DELAY, MAX_SIZE = 5, 1 << 20  # seconds, bytes: one byte makes a minute of a millisecond
+_ALWAYS = ("--header-timeout", "60s", "--max-delay", f"{MAX_DELAY}s", "--max-size", f"{MAX_SIZE}")
+"""What all servers are started with. Clients on a busy machine are slow."""
 
 SETTINGS = {
     each.name: each
     for each in (
-        Settings("default", _SLOW),
+        Settings("default", _ALWAYS),
         Settings(
             "small buffers",
-            (*_SLOW, "--buffer-limit", "64KiB", "--buffer-total", "256KiB"),
+            (*_ALWAYS, "--buffer-limit", "64KiB", "--buffer-total", "256KiB"),
             buffer_limit=64 * KIB, pressed=True, very_long=300 * KIB,
         ),
         Settings(
             "small messages",
-            (*_SLOW, "--max-body", "32KiB", "--max-header", "2KiB", "--idle-timeout", "60s"),
+            (*_ALWAYS, "--max-body", "32KiB", "--max-header", "2KiB", "--idle-timeout", "60s"),
             max_body=32 * KIB, max_header=2 * KIB, very_long=100 * KIB,
             long_contents=(32 * KIB, 32 * KIB + 1, 64 * KIB),
         ),

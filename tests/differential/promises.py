@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 
-from tests.differential.conversations import Settings
+from tests.differential.conversations import MAX_DELAY, MAX_SIZE, Settings
 from tests.differential.reading import Message
 
 TEXT, OCTETS, JSON = b"text/plain", b"application/octet-stream", b"application/json"
@@ -132,11 +132,11 @@ def _wish(wishes: Wishes, name: bytes, value: bytes) -> None:
     elif name == b"delay":
         for each, _ in _shares(value, _TIME + rb"(?:-" + _TIME + rb")?"):
             low, dash, high = each.partition(b"-")
-            if (dash and _seconds(high) < _seconds(low)) or _seconds(high or low) > 60:
+            if (dash and _seconds(high) < _seconds(low)) or _seconds(high or low) > MAX_DELAY:
                 raise Refused
     elif name == b"size":
         wishes.size = _size(value)
-        if wishes.size > 1 << 30:
+        if wishes.size > MAX_SIZE:
             raise Refused
     elif name == b"rate":
         if not _size(value):

@@ -244,7 +244,8 @@ def read(data: bytes, settings: Settings) -> Iterator[Message]:
             return
         blank = rest.find(b"\r\n\r\n")
         if blank < 0:
-            yield Message(rest, complete=False, refused=frozenset(_unread(rest, settings)))
+            # it may be refused at its first bytes: then all others came behind it
+            yield Message(rest, complete=False, refused=frozenset(_unread(rest, settings)), behind=True)
             return
         head = rest[: blank + 4]
         message = Message(head)

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import socket
+import sys
 import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ _ERRORS = {
 }  # fmt: skip
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
 _HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
+_AT_ONCE = 8 << 10  # bytes that go with our FIN, and before any reset: fewer than a new connection's ten segments
 _NOTHING = bytes(4)  # the answer of FIONREAD, an int, where there is nothing to read
 _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
 
@@ -220,7 +222,7 @@ class HttpConnection(Connection):
         """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
         if self.transport.is_closing():  # its descriptor may be another's soon
             return
-        if self._lingering or (self._receive is HttpConnection._drop and self._is_unread()):
+        if self._lingering or (self._receive is HttpConnection._drop and self._may_be_reset()):
             self._lingering = True
             self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
@@ -228,11 +230,13 @@ class HttpConnection(Connection):
             self._push()
             self.transport.close()
 
-    def _is_unread(self) -> bool:
-        """Whether the client has sent more, which has not been read: a close would answer it with a reset."""
+    def _may_be_reset(self) -> bool:
+        """Whether a close could destroy the answer by a reset: for what has come, or comes while much is to be sent."""
         descriptor = self.transport.get_extra_info("socket").fileno()
         try:
-            return fcntl.ioctl(descriptor, termios.FIONREAD, _NOTHING) != _NOTHING
+            if fcntl.ioctl(descriptor, termios.FIONREAD, _NOTHING) != _NOTHING:
+                return True
+            return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, _NOTHING), sys.byteorder) > _AT_ONCE
         except OSError:  # the connection is gone
             return False
 

@@ -417,7 +417,8 @@ def conversation(seed: int, index: int, settings: Settings) -> Conversation:
         data = b"".join(each.data for each in wanted)
         if rng.random() < 0.12:
             data = data[: rng.randrange(1, len(data) + 1)]
-        steps = _pieces(rng, data, sleeps)
+        # what comes behind the last request may come when the server closes
+        steps = _pieces(rng, data, sleeps) if rng.random() < 0.7 else [Send(each.data) for each in wanted]
     else:  # one after the other
         interim, odd = 0, False
         for number, each in enumerate(wanted):
@@ -440,5 +441,5 @@ def conversation(seed: int, index: int, settings: Settings) -> Conversation:
     return Conversation(
         index, steps, ending,
         late=not waits and rng.random() < 0.15, hasty=rng.random() < 0.6,
-        gap=rng.choice((0.0, 0.0, 20e-6, 60e-6, 150e-6)), buffer=rng.choice((2048, 8192)) if rng.random() < 0.15 else 0,
+        gap=rng.choice((0.0, 20e-6, 60e-6, 150e-6)), buffer=rng.choice((2048, 8192)) if rng.random() < 0.15 else 0,
     )  # fmt: skip

@@ -701,6 +701,17 @@ def test_what_comes_behind_the_last_request_destroys_no_answer(server: Server, l
             assert client.answer().status == 200
 
 
+def test_what_comes_while_the_last_answer_is_taken_does_not_cut_it(server: Server) -> None:
+    content = random.Random(1).randbytes(300_000)
+    with HttpClient(server.connect()) as client:
+        post = request("POST / HTTP/1.1", f"Content-Length: {len(content)}", "Connection: close", content=content)
+        client.send(post)
+        let_read(server)
+        let_read(server)
+        client.send(GET)
+        assert_echo(client.answer(), content)
+
+
 def test_a_reset_leaves_no_trace(server: Server) -> None:
     """Whatever the connection was doing: afterwards the server still serves, and at its end has said nothing."""
     post = request("POST / HTTP/1.1", "Content-Length: 30000000")

@@ -256,7 +256,7 @@ def read(data: bytes, settings: Settings) -> Iterator[Message]:
             refused |= _ask_for_head(reader, message)
         if refused:
             message.refused = frozenset(refused)
-            message.behind = len(rest) > len(head)
+            message.behind = True  # torn, it may be refused at its first bytes
             yield message
             return
         end = _read_content(reader, message, rest, settings)

@@ -22,6 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="put WebSocket through the Autobahn test suite, which takes minutes; its program is wstest, or what "
         "ECHOSERVER_WSTEST names",
     )
+    parser.addoption(
+        "--conversations",
+        type=int,
+        metavar="N",
+        help="so many random HTTP conversations with a server on each loop, with each settings",
+    )
+    parser.addoption("--seed", type=int, help="which ones; without it, others each time")
+    parser.addoption("--conversation", type=int, metavar="NUMBER", help="only this one, as a report has named it")
 
 
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])

@@ -179,10 +179,12 @@ def _prefers_json(lines: list[bytes] | None) -> bool:
         weight = _WEIGHT.search(parameters)
         weights.setdefault(media_type.strip(b" \t"), float(weight[1]) if weight else 1.0)
     json = weights.get(b"application/json", 0.0)
+    if not json:
+        return False
     text = next((weights[each] for each in (b"text/plain", b"text/*", b"*/*") if each in weights), 0.0)
     named = list(weights)
     first = b"text/plain" not in weights or named.index(b"application/json") < named.index(b"text/plain")
-    return json > text or (0 < json == text and first)
+    return json > text or (json == text and first)
 
 
 class Request:
@@ -322,7 +324,7 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
     if found.expectations and not old:
         if b",".join(found.expectations).lower() != b"100-continue":
             raise Refusal(417, "an expectation other than 100-continue")
-        request.expects = True
+        request.expects = found.chunked or found.content_length > 0
     if closing or found.close or (old and not found.keep_alive):
         request.keep_alive = False
         request.connection = b"close"

@@ -1,7 +1,10 @@
 """What every HTTP connection has besides its requests: errors, deadlines, an end, and an account of what was done."""
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,8 @@ _ERRORS = {
 }  # fmt: skip
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
 _HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
+_AT_ONCE = 8 << 10  # bytes that go with our FIN, and before any reset: fewer than a new connection's ten segments
+_NOTHING = bytes(4)  # the answer of FIONREAD, an int, where there is nothing to read
 _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
 
 
@@ -156,7 +161,7 @@ class HttpConnection(Connection):
 
     def _cork(self) -> None:
         """Have the kernel hold back the last answer for the FIN that follows at once: one packet instead of two."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or not self.DIRECT:  # TLS ends with bytes of its own
             return
         try:  # noqa: SIM105 - suppress() takes as long as the system call
             self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
@@ -215,11 +220,44 @@ class HttpConnection(Connection):
 
     def end(self) -> None:
         """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
-        if self._lingering:
+        if self.transport.is_closing():  # its descriptor may be another's soon
+            return
+        if self._lingering or (self._receive is HttpConnection._drop and self._may_be_reset()):
+            self._lingering = True
             self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
         else:
+            self._push()
             self.transport.close()
+
+    def _may_be_reset(self) -> bool:
+        """Whether a close could destroy the answer by a reset: for what has come, or comes while much is to be sent."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            if fcntl.ioctl(descriptor, termios.FIONREAD, _NOTHING) != _NOTHING:
+                return True
+            return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, _NOTHING), sys.byteorder) > _AT_ONCE
+        except OSError:  # the connection is gone
+            return False
+
+    def _push(self) -> None:
+        """Have the kernel send what it holds back, with our FIN.
+
+        asyncio and uvloop (0.23.0) close the socket a turn later. What comes until then makes the kernel send a reset
+        instead, and forget all that it has not sent.
+        """
+        if not self.DIRECT:
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        except OSError:
+            return
+        try:  # noqa: SIM105 - suppress() takes as long as the system call
+            borrowed.shutdown(socket.SHUT_WR)
+        except OSError:  # the client has reset the connection
+            pass
+        borrowed.detach()
 
     def pause_writing(self) -> None:
         self._remember(NO_REQUEST)

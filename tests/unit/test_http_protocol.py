@@ -347,6 +347,20 @@ def test_what_is_behind_the_last_request_is_dropped(worker: Worker, request_byte
         assert client.lost
 
 
+@cases(CLOSES)
+def test_what_comes_behind_the_last_request_and_is_not_read_yet_causes_no_reset(
+    worker: Worker, request_bytes: bytes, expected: bytes
+) -> None:
+    with connect(worker) as client:
+        client.arrive(BEHIND)
+        client.feed(request_bytes)
+        assert without_dates(client.sent) == expected
+        assert client.ended
+        assert not client.closing
+        client.eof()
+        assert client.lost
+
+
 def is_framed_as_it_comes(request_bytes: bytes) -> bool:
     """Whether how it is cut may show in the response."""
     return b"Transfer-Encoding: chunked\r\n" in request_bytes or b"Expect: 100-continue\r\n" in request_bytes

@@ -109,7 +109,11 @@ GOOD: dict[str, tuple[bytes, Means]] = {
         head(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Transfer-Encoding: chunked"),
         dataclasses.replace(CHUNKED, expects=True),
     ),
-    "expectation without content": (head(b"GET / HTTP/1.1", b"Expect: 100-continue"), Means(expects=True)),
+    "expectation without content": (head(b"GET / HTTP/1.1", b"Expect: 100-continue"), Means()),
+    "expectation, and content of no bytes": (
+        head(b"GET / HTTP/1.1", b"Content-Length: 0", b"Expect: 100-continue"),
+        content(0),
+    ),
     "upgrade": (head(b"GET / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade"), Means()),
     "upgrade with content": (
         head(b"POST / HTTP/1.1", b"Upgrade: h2c", b"Connection: upgrade", b"Content-Length: 3"),
@@ -643,6 +647,7 @@ def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
         (b"text/plain;q=0.5;a=b, application/json;q=0.6", True),
         (b"*/*", False),
         (b"text/html,application/xhtml+xml,*/*;q=0.8", False),
+        (b"text/plain, text/json", False),
         (b"application/json-seq", False),
         (b"application/jsonp", False),
         (b"*/*, application/json;q=0.9", False),

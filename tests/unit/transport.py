@@ -84,6 +84,10 @@ class FakeTransport(asyncio.Transport):
         protocol: Any = self._protocol
         return protocol if isinstance(protocol, Connection) else protocol._connection
 
+    def arrive(self, data: bytes) -> None:
+        """Data has arrived that the loop has not read yet."""
+        self._client.send(data)
+
     def feed_each(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             self.feed(piece)
@@ -124,8 +128,8 @@ class FakeTransport(asyncio.Transport):
     def _read_socket(self) -> None:
         """What protocols have written to the socket itself comes between what they wrote here."""
         try:
-            while not self.lost:
-                self.sent += self._client.recv(1 << 20)
+            while not self.lost and (data := self._client.recv(1 << 20)):
+                self.sent += data
         except BlockingIOError:
             pass
 

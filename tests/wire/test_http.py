@@ -1,5 +1,6 @@
 """HTTP echo over real sockets: what is answered to what, and how connections end."""
 
+import contextlib
 import http.client
 import random
 import re
@@ -676,6 +677,39 @@ def test_what_can_not_become_a_request_is_answered_at_once(patient: Server, sent
     with HttpClient(patient.connect()) as client:
         client.send(sent[:50] if piece else sent, piece)
         assert_refused(client, 400)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        request("GET / HTTP/1.1", "Connection: close"),
+        request("GET /?close HTTP/1.1"),
+        request("POST / HTTP/1.0", "Content-Length: 5", content=b"hello"),
+    ],
+    ids=["GET", "close", "POST"],
+)
+def test_what_comes_behind_the_last_request_destroys_no_answer(server: Server, last: bytes) -> None:
+    """It comes at about the time when the server closes: the kernel holds back the answer until then."""
+    for number in range(150):
+        with HttpClient(server.connect()) as client:
+            client.send(last)
+            moment = time.perf_counter() + (number % 50) * 5e-6
+            while time.perf_counter() < moment:
+                pass
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                client.send(GET)
+            assert client.answer().status == 200
+
+
+def test_what_comes_while_the_last_answer_is_taken_does_not_cut_it(server: Server) -> None:
+    content = random.Random(1).randbytes(300_000)
+    with HttpClient(server.connect()) as client:
+        post = request("POST / HTTP/1.1", f"Content-Length: {len(content)}", "Connection: close", content=content)
+        client.send(post)
+        let_read(server)
+        let_read(server)
+        client.send(GET)
+        assert_echo(client.answer(), content)
 
 
 def test_a_reset_leaves_no_trace(server: Server) -> None:

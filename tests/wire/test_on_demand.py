@@ -175,6 +175,10 @@ def test_expect(client: HttpClient) -> None:
     assert read_exactly(client.socket, 25) == b"HTTP/1.1 100 Continue\r\n\r\n"
     answer = client.ask(b"abc")
     assert (answer.status, answer.content) == (500, b"abc")
+    for nothing in (get("status=404", "Expect: 100-continue"), post("status=404", b"", "Expect: 100-continue")):
+        client.send(nothing)
+        assert client.file.peek(12)[:12] == b"HTTP/1.1 404", "there is no content to wait for"
+        client.answer()
 
 
 # --- descriptions ---

@@ -21,7 +21,7 @@ PYTHON = (sys.executable, "-m", "echoserver")
 COMMAND = tuple(shlex.split(os.environ.get("ECHOSERVER_COMMAND", ""))) or PYTHON
 """The words that start the server: ECHOSERVER_COMMAND's, where it is to be another than this Python's."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting for a condition: only failing tests wait so long."""
 
 

@@ -2,7 +2,10 @@
 
 from hypothesis import settings
 
+share = 5
+"""Of the examples one in so many is tried; with --slow all are."""
+
 
 def examples(number: int) -> settings:
     """Settings for so many examples, which are a function of the test alone."""
-    return settings(max_examples=number, derandomize=True, deadline=None)
+    return settings(max_examples=max(20, number // share), derandomize=True, deadline=None)

@@ -10,8 +10,11 @@ import pytest
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 """How many tests are left out for want of an option, by the option."""
 
-_ONE_BY_ONE = ("benchmark_only", "benchmark_enable", "collectonly", "trace", "setupshow", "keyword", "markexpr", "lf")
-"""Options that ask for a measurement, for a look at a test, or for few tests."""
+_ONE_BY_ONE = (
+    "benchmark_only", "benchmark_enable", "collectonly", "trace", "setupshow", "keyword", "markexpr", "lf", "images",
+    "conformance",
+)  # fmt: skip
+"""Options that ask for a measurement, for a look at a test, for few tests, or for such as share what is built once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

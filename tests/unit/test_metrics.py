@@ -14,7 +14,7 @@ from echoserver.messages import metrics
 from echoserver.messages.metrics import Exposition
 from tests.programs import missing
 
-NOT_INSTALLED = "prometheus_client is not installed (it comes with the extra metrics)"
+NOT_INSTALLED = "prometheus_client is not installed: pip install '.[metrics]'"
 prometheus_client = pytest.importorskip("prometheus_client", reason=NOT_INSTALLED)
 parser = pytest.importorskip("prometheus_client.parser", reason=NOT_INSTALLED)
 

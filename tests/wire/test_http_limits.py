@@ -482,7 +482,18 @@ def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, 
         with HttpClient(connect_to(http)) as client:
             assert client.ask(GET).content == GET
 
-    options = ("--loop", loop, "--buffer-total", "32MiB", "--tcp", f"unix:{tcp}", "--http", f"unix:{http}")
+    options = (
+        "--loop",
+        loop,
+        "--buffer-total",
+        "32MiB",
+        "--header-timeout",
+        "off",
+        "--tcp",
+        f"unix:{tcp}",
+        "--http",
+        f"unix:{http}",
+    )
     with Server(*options) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect_to(tcp if what == "tcp" else http)) for _ in range(200)]
         before = server.resident()
@@ -531,7 +542,8 @@ def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, 
 @on_each_loop
 def test_content_that_waits_for_its_rest_counts_too(loop: str) -> None:
     """Half of it from many clients is more than --buffer-total: they are relayed, and none is refused."""
-    with Server("--loop", loop, "--buffer-total", "32MiB") as server, connections(server, 60) as sockets:
+    options = ("--loop", loop, "--buffer-total", "32MiB", "--header-timeout", "off")
+    with Server(*options) as server, connections(server, 60) as sockets:
         clients = [HttpClient(each) for each in sockets]
         before = server.resident()
         content = os.urandom(2 * MIB)

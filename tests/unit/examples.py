@@ -2,6 +2,9 @@
 
 from hypothesis import settings
 
+settings.register_profile("any", deadline=None, derandomize=True)
+settings.load_profile("any")  # also for tests that don't say how many: a busy machine meets no deadline
+
 share = 5
 """Of the examples one in so many is tried; with --slow all are."""
 

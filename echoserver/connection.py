@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         self.release()
         if behind:
             self.sent -= len(behind)  # they were counted when they came
-            self.send(behind)
+            self.send(memoryview(behind))  # of a bytearray asyncio's transport (CPython 3.11) makes two copies
         if self.behind is None:
             self.caught_up()
 

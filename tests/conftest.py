@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Certificates
+from tests.requested import only_where_asked
 from tests.servers import Server
+from tests.unit import examples
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +32,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seed", type=int, help="which ones; without it, others each time")
     parser.addoption("--conversation", type=int, metavar="NUMBER", help="only this one, as a report has named it")
+    parser.addoption(
+        "--slow",
+        action="store_true",
+        help="nothing is left out for the time that it takes: tests of much data, both event loops for each, over TCP "
+        "and over TLS, and all examples of the property tests",
+    )
+    parser.addoption(
+        "--network",
+        action="store_true",
+        help="run what downloads: the wheel is built as pip builds it, with what it needs for that",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, what in (("slow", "takes long, or is much like another"), ("network", "downloads")):
+        config.addinivalue_line("markers", f"{name}: {what}; run with --{name} only")
+    examples.share = 1 if config.getoption("slow") else 5
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for option in ("slow", "network"):
+        only_where_asked(config, items, [each for each in items if each.get_closest_marker(option)], option)
 
 
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])

@@ -12,17 +12,16 @@ import pytest
 
 from echoserver.messages.pattern import pattern
 from tests.certificates import Certificates
+from tests.programs import needs
 from tests.servers import PATIENCE, Server, wait_for
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
-webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: it is in the extra test")
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[test]'")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="chromium or chromedriver is not installed: apt-get install chromium-driver"
-)
+pytestmark = needs("chromium", "chromedriver")
 
 TAB, ENTER = "\ue004", "\ue007"
 """What WebDriver calls these keys."""
@@ -326,7 +325,7 @@ def test_a_server_that_ends(driver: "Chrome") -> None:
 NASTY = """it's "quoted" `id` $HOME \\n \\ ! %41 {a,b} [1-3] & ; | < > * ? # ~\n\n-d @file caf\u00e9 \U0001f30d\t."""
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@needs("curl")
 @pytest.mark.parametrize(
     "given",
     [

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.requested import only_where_asked
+from tests.requested import only_folder_where_asked
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of this folder: only where asked for."""
-    only_where_asked(
-        config, items, Path(__file__).parent, option="conformance", what="conformance to RFC 6455", seconds=1800
-    )
+    only_folder_where_asked(config, items, Path(__file__).parent, option="conformance", seconds=1800)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from bench import arms, engines
 from tests.image.containers import Contained, Variant
-from tests.requested import only_where_asked
+from tests.requested import only_folder_where_asked
 
 HERE = Path(__file__).parent
 STATIC = ("scratch", "minimal")
@@ -30,7 +30,7 @@ HINT = (
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of this folder: only where asked for."""
-    only_where_asked(config, items, HERE, option="images", what="images", seconds=300)
+    only_folder_where_asked(config, items, HERE, option="images", seconds=300)
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,14 @@ from bench import arms, cli, clients, compare, figures, running
 from bench.figures import Result, Round
 from bench.loads import LOADS, Load
 from tests.process.processes import alive, children
+from tests.programs import missing, needs
 from tests.servers import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[2]
 CPUS = os.sched_getaffinity(0)
 
 needs_rich = pytest.mark.skipif(
-    importlib.util.find_spec("rich") is None, reason="rich is not installed (it comes with the extra bench)"
+    importlib.util.find_spec("rich") is None, reason="rich is not installed: pip install '.[bench]'"
 )
 
 # --- servers that it runs ---------------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ def test_compare(compared: Compared, result: Result) -> None:
 
 
 @needs_rich
-@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+@needs("wrk")
 def test_costs(only_what_is_needed: Path, tmp_path: Path) -> None:
     """Each way of the server beside the plain one."""
     done = bench("costs", "post64", "--quick", "--output", str(tmp_path / "costs.json"), path=only_what_is_needed)
@@ -516,7 +517,7 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
 def test_interrupted(native_client: str, limit_server: str, load: str, number: signal.Signals, tmp_path: Path) -> None:
     """By a signal to the bench alone: neither servers nor clients are left."""
     if not LOADS[load].native and not shutil.which("wrk"):
-        pytest.skip("wrk is not installed: apt-get install wrk")
+        pytest.skip(missing("wrk"))
     words = ["compare", load, "--seconds", "100", "--peers", "limit", "--output", str(tmp_path / "result.json")]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -27,6 +27,7 @@ from bench import clients, running
 from bench.clients import ThrownAway
 from bench.figures import Round
 from bench.loads import ACCEPT, HANDSHAKE, LOADS, Load, frame, pattern
+from tests.programs import needs
 from tests.servers import PATIENCE, Server
 
 # --- a server that does as it is told ---------------------------------------------------------------------------------
@@ -665,7 +666,7 @@ def round_of(load: Load, where: str, answer: bytes, folder: Path) -> Round | str
 FIELDS, PIPELINED = LOADS["fields"], LOADS["pipe16"]
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk")
+@needs("wrk")
 def test_wrk(tmp_path: Path) -> None:
     """Its rounds take a second at least: here all of them take the same one."""
     size = len(FIELDS.sent)

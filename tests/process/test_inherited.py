@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,12 +26,14 @@ from tests.process.processes import (
     receive,
     unix_connect,
 )
+from tests.programs import needs
 from tests.servers import COMMAND, PATIENCE, wait_for
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 
 alone_and_several = pytest.mark.parametrize("workers", ["1", "2"])
+alone_and_seldom_several = pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 
 
 def cannot_start(code: int, *options: str, pass_fds: Sequence[int] = ()) -> str:
@@ -94,13 +95,19 @@ def serves(given: socket.socket, protocol: str) -> bool:
     ("kind", "protocol", "listening"),
     [
         ("inet", "http", True),
-        ("inet", "tcp", False),
-        ("inet6", "tcp", True),
-        ("inet6", "http", False),
-        ("unix", "http", False),
-        ("unix", "tcp", True),
-        ("abstract", "tcp", False),
-        ("abstract", "http", True),
+        ("unix", "tcp", False),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("inet", "tcp", False),
+                ("inet6", "tcp", True),
+                ("inet6", "http", False),
+                ("unix", "http", False),
+                ("unix", "tcp", True),
+                ("abstract", "tcp", False),
+                ("abstract", "http", True),
+            )
+        ),
     ],
 )
 def test_a_stream_socket(workers: str, listening: bool, kind: str, protocol: str, tmp_path: Path) -> None:
@@ -211,7 +218,7 @@ def test_a_descriptor_that_is_no_socket(tmp_path: Path) -> None:
     assert line == f"echoserver: cannot listen on tcp fd:{number}: it is not a socket"
 
 
-@alone_and_several
+@alone_and_seldom_several
 @pytest.mark.parametrize(
     ("protocol", "kind", "datagram", "why"),
     [
@@ -276,9 +283,7 @@ def test_a_socket_pair_is_no_listener() -> None:
 
 # --- sockets that systemd passes --------------------------------------------------------------------------------------
 
-needs_activate = pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not installed"
-)
+needs_activate = needs("systemd-socket-activate")
 
 _AS_SYSTEMD_DOES = """
 import os, sys
@@ -575,7 +580,7 @@ def test_a_server_that_can_not_start_is_not_ready(tmp_path: Path) -> None:
             made.recv(100)
 
 
-@alone_and_several
+@alone_and_seldom_several
 @pytest.mark.parametrize("where", ["gone", "nowhere", "@nobody", "relative", "vsock:2:1", "/" + "x" * 200, ""])
 def test_a_manager_that_is_not_there_does_no_harm(workers: str, where: str, tmp_path: Path) -> None:
     if where == "gone":
@@ -677,7 +682,7 @@ def test_variables_of_the_unit_are_options() -> None:
     assert set(variables) <= {option.variable for option in config.OPTIONS}
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@needs("systemd-analyze")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for path in UNITS.iterdir():
         text = path.read_text(encoding="utf-8").replace("/opt/echoserver/bin/python", sys.executable)

@@ -19,7 +19,7 @@ from tests.servers import PATIENCE, Server, wait_for
 
 # locust is only looked for here: importing it would patch the standard library for gevent
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("locust") is None, reason="locust is not installed (it comes with the extra bench)"
+    importlib.util.find_spec("locust") is None, reason="locust is not installed: pip install '.[bench]'"
 )
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,14 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from echoserver import __version__
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.network
 def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> None:
     built = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)],

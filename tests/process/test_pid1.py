@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.processes import HALF_CONTENT, Group, children, half_sent, receive
+from tests.programs import missing
 from tests.servers import wait_for
 
 
@@ -16,7 +17,7 @@ from tests.servers import wait_for
 def isolation() -> list[str]:
     """The command that starts another as process 1."""
     if shutil.which("unshare") is None:
-        pytest.skip("unshare (util-linux) is not installed")
+        pytest.skip(missing("unshare"))
     for options in (["--pid", "--fork", "--mount-proc"], ["-Urpf", "--mount-proc"]):
         tried = subprocess.run(["unshare", *options, "true"], capture_output=True, text=True, check=False)
         if not tried.returncode:

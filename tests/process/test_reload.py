@@ -182,9 +182,9 @@ def replaced(server: Group, before: list[int]) -> bool:
         (2, False, ()),
         (3, False, ()),
         (2, True, ()),
-        (2, False, ("--reuse-port", "off")),
+        pytest.param(2, False, ("--reuse-port", "off"), marks=pytest.mark.slow),
         (2, False, ("--loop", "asyncio")),
-        (2, True, ("--loop", "asyncio")),
+        pytest.param(2, True, ("--loop", "asyncio"), marks=pytest.mark.slow),
     ],
     ids=["two", "three", "unix", "one socket", "asyncio", "asyncio unix"],
 )

@@ -25,7 +25,7 @@ from tests.process.processes import (
 )
 from tests.servers import COMMAND, PATIENCE, read_all, sending, wait_for
 
-SOON = 3.0
+SOON = 8.0
 """Seconds: longer than anything that is done at once takes on a busy machine, shorter than the deadlines waited out."""
 
 alone_and_several = pytest.mark.parametrize("workers", ["1", "3"])
@@ -53,7 +53,7 @@ def test_an_idle_server_ends_at_once(workers: str, number: signal.Signals) -> No
 @alone_and_several
 def test_a_signal_as_soon_as_it_is_ready_is_a_drain(workers: str) -> None:
     """Whoever reads "ready" may send signals."""
-    for _ in range(10):
+    for _ in range(4):
         with subprocess.Popen(
             [*COMMAND, "--http", "0", "--tcp", "off", "--udp", "off", "--workers", workers], stderr=subprocess.PIPE
         ) as process:
@@ -148,21 +148,23 @@ def test_a_tcp_client_that_goes_on_is_served_while_draining(workers: str) -> Non
 
 @alone_and_several
 def test_drain_delay(workers: str) -> None:
-    delay = 1.5
-    with Group("--workers", workers, "--drain-delay", f"{delay}s") as server:
+    with Group("--workers", workers, "--drain-delay", "1h") as server:
         assert (server.get("/readyz"), server.get("/healthz")) == (200, 200)
-        begun = time.monotonic()
         server.send_signal()
         wait_for(lambda: server.get("/readyz") == 503, "/readyz to turn")
         assert [server.get("/readyz") for _ in range(12)] == [503] * 12  # all workers
-        assert time.monotonic() - begun < delay, "not at once"
         assert {server.get("/healthz") for _ in range(12)} == {200}
         assert {server.get("/echo") for _ in range(12)} == {200}
         assert ping(server.udp)
         with server.connect("tcp") as client:
             assert echoes(client)
+        server.send_signal()  # a second one ends it at once
+        server.wait()
+    with Group("--workers", workers, "--drain-delay", "500ms") as server:
+        begun = time.monotonic()
+        server.send_signal()
         wait_for(server.refuses, "new connections to be refused")
-        assert time.monotonic() - begun >= delay - 0.05
+        assert time.monotonic() - begun >= 0.45
         ends_with(server, 0, SOON)
 
 

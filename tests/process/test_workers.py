@@ -1,5 +1,6 @@
 """Workers that die, and workers whose parent does."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_workers_that_die_at_their_start_over_and_over_end_the_server() -> None:
         def kill_all() -> bool:
             if server.process.poll() is None:
                 for pid in server.children():
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has been dead since, and reaped
+                        os.kill(pid, signal.SIGKILL)
             return server.process.poll() is not None
 
         wait_for(kill_all, "the server to give up")

@@ -145,7 +145,7 @@ def test_the_readme_has_the_figures_of_the_reference_run(reference: Result) -> N
 
 
 def test_the_page_is_that_of_the_reference_run(reference: Result, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[bench]'")
     image_report.write(reference, tmp_path)
     written = figures.RESULTS / "IMAGES.md"
     assert (tmp_path / "IMAGES.md").read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
@@ -219,7 +219,7 @@ def test_a_run_that_was_cut_off(whole: Result) -> None:
 
 @pytest.fixture(scope="module")
 def drawing() -> Any:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[bench]'")
     return importlib.import_module("bench.image_pictures")
 
 

@@ -465,7 +465,7 @@ def test_html_is_escaped() -> None:
 @pytest.fixture(scope="module")
 def drawing() -> Any:
     """bench.pictures, which needs what only the extra "bench" brings."""
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[bench]'")
     return importlib.import_module("bench.pictures")
 
 

@@ -1,6 +1,7 @@
 """HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow."""
 
 import asyncio
+import contextlib
 import dataclasses
 import http.client
 import io
@@ -649,6 +650,36 @@ def test_content_that_stalls_gets_408(loop: asyncio.AbstractEventLoop, data: byt
         assert without_dates(client.sent) == refused(b"408 Request Timeout", b"the content stopped coming")
 
 
+@pytest.mark.parametrize("size", [100, 70_000, 300_000], ids=["in parts", "gathered", "gathered, much"])
+def test_idle_timeout__a_slow_upload_is_progress(loop: asyncio.AbstractEventLoop, size: int) -> None:
+    worker = Worker(config.parse({"idle_timeout": "5s"}), loop)
+    content = pattern(size)
+    request = post(content)
+    with connect(worker) as client:
+        client.feed(request[:-5])
+        for position in range(len(request) - 5, len(request)):
+            sweep(worker, 4)
+            assert client.sent == b""
+            client.feed(request[position : position + 1])
+        assert without_dates(client.sent) == content_of(content)
+
+
+@pytest.mark.parametrize("size", [100, 70_000, 300_000], ids=["in parts", "gathered", "gathered, much"])
+def test_what_comes_after_a_408_is_dropped(loop: asyncio.AbstractEventLoop, size: int) -> None:
+    """The rest of the content, which is late, and what is behind it."""
+    worker = Worker(config.parse({"idle_timeout": "5s"}), loop)
+    request = post(pattern(size))
+    with connect(worker) as client:
+        client.feed(request[:-5])
+        sweep(worker, 5)
+        expected = refused(b"408 Request Timeout", b"the content stopped coming")
+        assert without_dates(client.sent) == expected
+        assert client.feed(request[-5:] + BEHIND) == b"", "what comes is read"
+        assert without_dates(client.sent) == expected, "and dropped"
+        client.eof()
+        assert client.lost
+
+
 # --- a kernel that does not take everything ---
 
 
@@ -685,6 +716,32 @@ def test_reading_pauses_at_the_buffer_limit_until_all_is_sent(worker: Worker) ->
         assert worker.owed == 0
         found = parse(client.sent, *[post(b"")] * 200)
         assert [each.content[:4] for each in found] == [b"%04d" % number for number in range(200)]
+
+
+def test_buffer_total__nothing_more_is_read_from_those_that_are_behind(loop: asyncio.AbstractEventLoop) -> None:
+    """However little each of them is owed. One for which nothing is kept is served as before."""
+    worker = Worker(config.parse({"buffer_limit": "64KiB", "buffer_total": "128KiB"}), loop)
+    request = post(bytes(14_000))  # less than is read at a time
+    with contextlib.ExitStack() as stack:
+        behind = [stack.enter_context(connect(worker, 0)) for _ in range(10)]
+        for client in behind:
+            assert client.feed(request) == b""
+            assert client.reading == (worker.owed < 128 << 10), f"{worker.owed} bytes are kept"
+        assert not client.reading, "the last one has used the total up"
+        for client in behind[:-1]:
+            client.feed(BEHIND)
+            assert not client.reading, "the others are read from once more at most"
+        kept = worker.owed
+        with connect(worker) as quick:
+            quick.feed(request)
+            assert without_dates(quick.sent) == content_of(bytes(14_000))
+        assert worker.owed == kept
+        for client in behind:
+            client.take(1 << 20)
+            assert client.reading
+            client.feed(BEHIND)
+            assert client.sent.endswith(BEHIND)
+    assert worker.owed == 0
 
 
 def test_a_connection_that_is_lost_leaves_nothing(worker: Worker) -> None:

@@ -12,8 +12,9 @@ from echoserver import counters
 from echoserver.counters import COUNTERS, LAG_BOUNDS, SIZE, STREAMS, Counter, WorkerCounts, index
 from echoserver.messages import metrics
 from echoserver.messages.metrics import Exposition
+from tests.programs import missing
 
-NOT_INSTALLED = "prometheus_client is not installed (it comes with the extra metrics)"
+NOT_INSTALLED = "prometheus_client is not installed: pip install '.[metrics]'"
 prometheus_client = pytest.importorskip("prometheus_client", reason=NOT_INSTALLED)
 parser = pytest.importorskip("prometheus_client.parser", reason=NOT_INSTALLED)
 
@@ -195,7 +196,7 @@ def test_nothing_else_is_there() -> None:
 def test_promtool_has_nothing_to_say() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool (Prometheus) is not installed")
+        pytest.skip(missing("promtool"))
     page = Exposition(BUILD).render([worker(number, different(), (os.getpid(),)) for number in range(3)])
     checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

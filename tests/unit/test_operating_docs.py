@@ -1,13 +1,11 @@
 """What docs/operating.md and deploy/prometheus say is there is what there is."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from echoserver.counters import COUNTERS
+from tests.programs import needs
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -38,7 +36,7 @@ def test_the_alerts_ask_for_metrics_that_there_are() -> None:
     assert set(values) <= names
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: apt-get install prometheus")
+@needs("promtool")
 def test_prometheus_takes_the_alerts() -> None:
     done = subprocess.run(["promtool", "check", "rules", ALERTS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

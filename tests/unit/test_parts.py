@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.programs import needs
+
 PROGRAM = Path(__file__).parents[2] / "docker" / "parts.py"
 SOURCES = {
     "uvloop.c": "static const char of_uvloop[3000] = {1}; const char *from_uvloop(int i) { return of_uvloop + i; }",
@@ -39,7 +41,7 @@ def parts() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("cc", "nm", "strip"))), reason="no compiler, or no binutils")
+@needs("cc", "nm", "strip")
 @pytest.mark.parametrize("how", [[], ["-flto"]], ids=["as it is", "-flto"])
 def test_a_small_executable(how: list[str], parts: ModuleType, tmp_path: Path) -> None:
     def run(*words: str) -> str:

@@ -80,6 +80,15 @@ def act(worker: Worker, client: FakeTransport, steps: list[tuple[str, int]]) -> 
     return bytes(read)
 
 
+def test_small_pieces_that_wait_are_bounded_by_what_they_take(loop: asyncio.AbstractEventLoop) -> None:
+    """Each has a time of its own, and that takes more memory than a byte does."""
+    with FakeTransport(connection(make_worker(loop, delay="1h"))) as client:
+        for _ in range((64 << 10) // 128):
+            client.feed(b"x")
+            time.sleep(0.0011)  # pieces of the same millisecond have one time
+        assert not client.reading
+
+
 @examples(60)
 @given(STEPS, DELAY, RATE, CLOSE_AFTER, st.integers(0, 300_000))
 def test_an_echo_is_whole_or_so_long(

@@ -2,14 +2,14 @@
 
 import os
 import pathlib
-import shutil
 import subprocess
 
 import pytest
 
+from tests.programs import needs
 from tests.servers import PATIENCE, Server
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+pytestmark = needs("curl")
 
 CURL = ("curl", "--silent", "--show-error", "--max-time", str(int(PATIENCE)), "--noproxy", "*")
 

@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -203,11 +204,17 @@ def test_12_mib_may_be_sent_before_anything_is_read(client: HttpClient) -> None:
     assert client.rest() == b""
 
 
-def test_a_gibibyte_is_relayed(server: Server) -> None:
-    """Neither side holds it: the client compares as it comes, the server's memory stays as it is."""
+@pytest.mark.parametrize("count", [192, pytest.param(1024, marks=pytest.mark.slow)], ids=lambda count: f"{count} MiB")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_much_is_relayed(loop: str, count: int) -> None:
+    """Neither side holds it: the client compares as it comes, the server's memory stays as it is.
+
+    --buffer-limit, for a client that reads slowly, and as much again for the allocator. asyncio's transport (CPython
+    3.11) copies what it is given of that while the server still has it, and the copy has room to grow.
+    """
     block = os.urandom(MIB)
-    count = 1024
-    with server.connect() as client:
+    allowed = {"uvloop": 32, "asyncio": 40}[loop] * MIB
+    with Server("--loop", loop) as server, server.connect() as client:
         before = server.resident()
 
         def send() -> None:
@@ -226,13 +233,14 @@ def test_a_gibibyte_is_relayed(server: Server) -> None:
             size = client.recv_into(buffer)
             assert size, f"the connection ended after {got} bytes"
             assert buffer[:size] == twice[got % MIB : got % MIB + size], f"other bytes after {got}"
-            if got // (64 * MIB) != (got + size) // (64 * MIB):
+            if got // (24 * MIB) != (got + size) // (24 * MIB):
+                time.sleep(0.2)  # the server has to keep what it may
                 most = max(most, server.resident() - before)
             got += size
         sender.join()
         client.sendall(GET)
         assert read_exactly(client, 15) == b"HTTP/1.1 200 OK"
-        assert most < 32 * MIB  # --buffer-limit, for a client that reads slowly, and as much again
+        assert most < allowed, f"{most / MIB:.1f} MiB"
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -3,7 +3,6 @@
 import functools
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import echoserver
+from tests.programs import needs
 from tests.servers import (
     COMMAND,
     PYTHON,
@@ -103,7 +103,7 @@ def test_the_page_is_what_a_scraper_expects(server: Server) -> None:
     assert page("process_open_fds", worker="0") > 3
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+@needs("promtool")
 def test_promtool_finds_nothing_to_say(server: Server) -> None:
     answer = ask(server, protocol="http")
     found = subprocess.run(["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False)
@@ -235,7 +235,7 @@ def test_errors_are_counted_by_reason(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_timeouts_are_counted_by_deadline(loop: str) -> None:
-    times = ("--header-timeout", "200ms", "--keep-alive-timeout", "200ms", "--idle-timeout", "200ms")
+    times = ("--header-timeout", "1s", "--keep-alive-timeout", "1s", "--idle-timeout", "1s")
     with (
         Server("--loop", loop, "--admin", "0", *times) as server,
         server.connect() as silent, HttpClient(server.connect()) as begun, HttpClient(server.connect()) as kept,

@@ -479,10 +479,10 @@ def open_connections(admin: HttpClient) -> float:
 
 @LOOPS
 def test_the_idle_timeout_is_about_the_client(loop: str) -> None:
-    with Server("--loop", loop, "--idle-timeout", "200ms", "--header-timeout", "200ms") as server:
+    with Server("--loop", loop, "--idle-timeout", "1s", "--header-timeout", "1s") as server:
         with HttpClient(server.connect()) as client:
-            assert client.ask(get("delay=700ms")).status == 200
-            assert client.ask(get("size=600&rate=1000")).content == pattern(600)
+            assert client.ask(get("delay=2s")).status == 200
+            assert client.ask(get("size=2000&rate=1000")).content == pattern(2000)
         with HttpClient(server.connect()) as client:
             client.send(post("status=500", b"abc")[:-1])
             assert client.answer().status == 408

@@ -1,9 +1,9 @@
 """PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front."""
 
 import contextlib
+import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -17,12 +17,14 @@ import pytest
 from echoserver.messages.proxy import crc32c
 from tests.certificates import Certificates
 from tests.process.processes import Group, exchange, ping, samples
+from tests.programs import find, needs
 from tests.servers import PATIENCE, HttpClient, read_all, read_exactly, request, wait_for
 
 CLIENT = ("203.0.113.7", 4711)
 V1 = b"PROXY TCP4 203.0.113.7 198.51.100.1 4711 80\r\n"
 V1_IPV6 = b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 80\r\n"
 GET = request("GET / HTTP/1.1")
+_NUMBERS = itertools.count()
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
@@ -97,6 +99,16 @@ class Proxied(Group):
             if line[-1] == "\n"
         ]
 
+    def so_far(self) -> int:
+        """How many lines the access log has when all that has ended is in it: a request of our own comes after that."""
+        target = f"/{next(_NUMBERS)}"
+        wait_for(lambda: self.counted('echoserver_connections_open{protocol="tcp"}') == 0, "the others' end")
+        with self.connect() as connection:
+            connection.sendall(V1 + request(f"GET {target} HTTP/1.1"))
+            assert HttpClient(connection).answer().status == 200
+        wait_for(lambda: any(entry.get("target") == target for entry in self.entries()), "our line")
+        return len(self.entries())
+
     def counted(self, name: str) -> float:
         with HttpClient(self.connect("admin")) as client:
             return samples(client.ask(request("GET /metrics HTTP/1.1")).content.decode()).get(name, 0)
@@ -167,7 +179,7 @@ def test_what_follows_is_echoed_and_the_log_says_who_it_was(
     proxied: Proxied, send: Callable[[socket.socket, bytes], None], name: str
 ) -> None:
     preamble, source = GOOD[name]
-    before = len(proxied.entries())
+    before = proxied.so_far()
     expected = {}
     for protocol in PROTOCOLS:
         own = proxied.exchange(protocol, preamble, send)
@@ -297,7 +309,7 @@ def test_connections_without_a_preamble_are_counted_among_all(tmp_path: Path, ce
 
 # --- HAProxy ----------------------------------------------------------------------------------------------------------
 
-HAPROXY = shutil.which("haproxy", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+HAPROXY = find("haproxy")
 
 
 @contextlib.contextmanager
@@ -324,7 +336,7 @@ def haproxy(folder: Path, server: Group, how: str) -> Iterator[dict[str, tuple[s
             front.close()
 
 
-@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+@needs("haproxy")
 @pytest.mark.parametrize(
     "how", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id", "send-proxy-v2-ssl-cn"]
 )

@@ -684,7 +684,7 @@ def timeouts(server: Server, deadline: str) -> float:
 @on_each_loop
 @pytest.mark.parametrize("sent", [b"", FRAGMENT, frame(TEXT, b"abc")[:-1]], ids=["idle", "in a message", "in a frame"])
 def test_idle_timeout(loop: str, sent: bytes) -> None:
-    with Server("--loop", loop, "--idle-timeout", "300ms") as server, Raw(server, sent=sent) as client:
+    with Server("--loop", loop, "--idle-timeout", "1s") as server, Raw(server, sent=sent) as client:
         assert client.frame() == Frame(CLOSE, b"\x03\xe9idle timeout")
         client.send(close(1001))
         assert client.rest() == b""
@@ -693,7 +693,7 @@ def test_idle_timeout(loop: str, sent: bytes) -> None:
 
 @on_each_loop
 def test_a_client_that_does_not_answer_a_close_is_cut(loop: str) -> None:
-    with Server("--loop", loop, "--idle-timeout", "300ms") as server, Raw(server) as client:
+    with Server("--loop", loop, "--idle-timeout", "1s") as server, Raw(server) as client:
         assert client.frame().code == 1001
         for _ in range(3):
             client.send(frame(TEXT, b"not a close") + frame(PING, b"x"))

@@ -15,6 +15,12 @@ _PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health 
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://")
+_LINK = (
+    "; Kubernetes sets variables like this one for each Service (service links): "
+    "expected another name for the Service, or enableServiceLinks: false"
+)
+
 _GROUPS = {
     config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off; port 0 takes a free one)",
     config.TLS: "TLS 1.2 and 1.3",
@@ -82,7 +88,7 @@ def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
                 try:
                     option.parse(environment[variable])
                 except config.ConfigError as error:
-                    parser.error(f"{variable}: {error}")
+                    parser.error(f"{variable}: {error}{_LINK if _SERVICE_LINK.match(environment[variable]) else ''}")
                 texts[option.name] = environment[variable]
                 break
     return texts

@@ -4,8 +4,9 @@ import dataclasses
 import os
 import re
 import resource
+import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 
 class ConfigError(ValueError):
@@ -60,6 +61,8 @@ def address(text: str) -> Address | None:
         if not path or "\0" in path or len(os.fsencode(path)) > 107:
             raise ConfigError(f"{text!r} is not an address: a unix socket's path has 1 to 107 bytes")
         return Address(path=path)
+    if "://" in text:
+        return _without_scheme(text, expected)
     if ":" not in text:
         if not text.isascii() or not text.isdigit():
             raise ConfigError(f"{text!r} is not an address: {expected}")
@@ -72,6 +75,18 @@ def address(text: str) -> Address | None:
     if not host:
         raise ConfigError(f"{text!r} is not an address: {expected}")
     return Address(hostname(host), port(number))
+
+
+def _without_scheme(text: str, expected: str) -> NoReturn:
+    """What is wrong with a URL where an address is wanted: the address in it is what was meant, if there is one."""
+    rest = text.partition("://")[2].partition("/")[0]
+    try:
+        meant = address(rest)
+    except ConfigError:
+        meant = None
+    if meant is not None and meant.host is not None:
+        expected = f"expected no scheme, as in {meant}"
+    raise ConfigError(f"{text!r} is not an address: {expected}")
 
 
 def inet_address(text: str) -> Address | None:
@@ -216,13 +231,58 @@ def file(text: str) -> str | None:
     return None if text == "off" else text
 
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://([^/?#@\\]+?)(?::([0-9]{1,5}))?", re.ASCII)
+_DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+
+
 def origin(text: str) -> str | None:
-    """``*`` for any, an origin as browsers send it (RFC 6454), or ``off`` (None)."""
+    """``*`` for any, an origin as browsers send it (RFC 6454; Fetch, "serializing a request origin"), ``off`` (None).
+
+    A browser's is in lower case, has no path and not the scheme's own port; names that are not ASCII are in punycode.
+    ``null`` is that of files and of sandboxed pages.
+    """
     if text == "off":
         return None
-    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[!-.0-~]+", text, re.ASCII):
-        raise ConfigError(f"{text!r} is not an origin: expected SCHEME://HOST or SCHEME://HOST:PORT, * or off")
-    return text
+    if text in ("*", "null") or _is_origin(text):
+        return text
+    scheme, _, rest = text.partition("://")
+    meant = f"{scheme}://{re.split('[/?#]', rest.rpartition('@')[2], maxsplit=1)[0]}".lower()
+    meant = meant.removesuffix(f":{_DEFAULT_PORTS.get(scheme.lower())}")
+    if _is_origin(meant):
+        raise ConfigError(f"{text!r} is not an origin: expected it as browsers send it, {meant}")
+    if not text.isascii():
+        raise ConfigError(
+            f"{text!r} is not an origin: browsers send such a name as punycode, as in https://xn--bcher-kva.example"
+        )
+    if "*" in text:
+        raise ConfigError(f"{text!r} is not an origin: expected one, SCHEME://HOST or SCHEME://HOST:PORT, or * for any")
+    raise ConfigError(f"{text!r} is not an origin: expected SCHEME://HOST or SCHEME://HOST:PORT, null, * or off")
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send this in the field Origin."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return False
+    scheme, host, number = found.groups()
+    if number is not None and (
+        number != str(int(number)) or int(number) > 65535 or number == _DEFAULT_PORTS.get(scheme)
+    ):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and host == host.lower() and _packed(socket.AF_INET6, host[1:-1]) is not None
+    labels = host.removesuffix(".").split(".")
+    if labels[-1].isdigit():  # an IPv4 address then, which browsers write in full
+        return _packed(socket.AF_INET, host) is not None
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _packed(family: int, host: str) -> bytes | None:
+    try:
+        return socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return None
 
 
 # --- the options themselves ---------------------------------------------------------------------------------------

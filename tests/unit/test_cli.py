@@ -88,6 +88,11 @@ def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
 
 # --- errors ---
 
+LINK = (
+    "; Kubernetes sets variables like this one for each Service (service links): "
+    "expected another name for the Service, or enableServiceLinks: false"
+)
+
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
@@ -124,6 +129,24 @@ def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
             ["--http", "off", "--tcp", "off"],
             {"ECHOSERVER_UDP": "off"},
             "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+        ),
+        *(
+            (
+                [],
+                {variable: "tcp://10.0.0.1:8080"},
+                f"{variable}: 'tcp://10.0.0.1:8080' is not an address: expected no scheme, as in 10.0.0.1:8080{LINK}",
+            )
+            for variable in ("PORT", "ECHOSERVER_HTTP")
+        ),
+        (
+            [],
+            {"ECHOSERVER_REUSE_PORT": "tcp://10.0.0.1:8080"},  # of a Service named echoserver-reuse
+            f"ECHOSERVER_REUSE_PORT: 'tcp://10.0.0.1:8080' is not a switch: expected on or off{LINK}",
+        ),
+        (
+            ["--http", "http://127.0.0.1:8080"],
+            {},
+            "--http: 'http://127.0.0.1:8080' is not an address: expected no scheme, as in 127.0.0.1:8080",
         ),
         (["--http", "7"], {"ECHOSERVER_TCP": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
     ],

@@ -74,6 +74,15 @@ def test_addresses(text: str, expected: Address | None) -> None:
         ("localhost:+1", f"'+1' is not a port: {PORT}"),
         ("::1", "'::1' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
         ("[::1]", "'[::1]' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
+        (
+            "http://127.0.0.1:8080",
+            "'http://127.0.0.1:8080' is not an address: expected no scheme, as in 127.0.0.1:8080",
+        ),
+        ("tcp://10.0.0.1:8080", "'tcp://10.0.0.1:8080' is not an address: expected no scheme, as in 10.0.0.1:8080"),
+        ("http://[::1]:80/x", "'http://[::1]:80/x' is not an address: expected no scheme, as in [::1]:80"),
+        ("http://localhost", f"'http://localhost' is not an address: {ADDRESS}"),
+        ("://", f"'://' is not an address: {ADDRESS}"),
+        ("http://unix:/p", f"'http://unix:/p' is not an address: {ADDRESS}"),
         ("a b:80", f"'a b' is not a host: {HOST}"),
         ("a/b:80", f"'a/b' is not a host: {HOST}"),
         ("unix:", "'unix:' is not an address: a unix socket's path has 1 to 107 bytes"),
@@ -227,6 +236,43 @@ def test_counts(name: str, text: str, expected: int) -> None:
 )
 def test_what_is_no_count(name: str, message: str, text: str) -> None:
     assert error_of(option(name).parse, text) == f"{text!r} {message}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*", "null", "https://a.example", "http://localhost:3000", "https://a.example:80", "http://127.0.0.1:8080",
+        "http://[::1]:3000", "https://xn--bcher-kva.example", "https://a_b.example.", "chrome-extension://abcdef",
+        "http://[::ffff:102:304]", "capacitor://localhost",
+    ],
+)  # fmt: skip
+def test_cors_takes_what_browsers_send(text: str) -> None:
+    assert config.origin(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://*.example", "expected one, SCHEME://HOST or SCHEME://HOST:PORT, or * for any"),
+        ("https://a.example/", "expected it as browsers send it, https://a.example"),
+        ("https://a.example:443/x?y#z", "expected it as browsers send it, https://a.example"),
+        ("http://a.example:80", "expected it as browsers send it, http://a.example"),
+        ("HTTPS://A.Example", "expected it as browsers send it, https://a.example"),
+        ("https://user:pass@a.example", "expected it as browsers send it, https://a.example"),
+        ("https://b\u00fccher.example", "browsers send such a name as punycode, as in https://xn--bcher-kva.example"),
+        *(
+            (text, "expected SCHEME://HOST or SCHEME://HOST:PORT, null, * or off")
+            for text in (
+                "a.example", "https://", "https:///", "https://a.example:0443", "https://a.example:65536",
+                "https://a..example", "https://-a.example", "http://127.1", "http://1.2.3.256", "http://[::1", "http://::1",
+                "http://[::1]x", "https://a.example, https://b.example", "https://a.example https://b.example",
+                "//a.example", "https://a.example:", "https://" + "a" * 64 + ".example", "Null", "ON",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_cors_refuses_what_no_browser_sends(text: str, expected: str) -> None:
+    assert error_of(config.origin, text) == f"{text!r} is not an origin: {expected}"
 
 
 @pytest.mark.parametrize("text", ["auto", "uvloop", "asyncio"])

@@ -22,7 +22,7 @@ _LINK = (
 )
 
 _GROUPS = {
-    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off; port 0 takes a free one)",
+    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N, off; port 0: any)",
     config.TLS: "TLS 1.2 and 1.3",
     config.FAULTS: "modes and faults of --tcp and --tls (PERCENT: 25, 0.1%, on, off)",
     config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
@@ -37,7 +37,7 @@ Every option can also be set as ECHOSERVER_NAME (--max-body: ECHOSERVER_MAX_BODY
 SIGTERM or SIGINT drains: connections finish what is under way. A second one ends at once. SIGHUP reads certificates
 again and replaces the workers; nothing is cut. Sockets passed by systemd (LISTEN_FDS) are served by their names.
 exit codes: 0 ended by a signal, all served; 1 failed, or connections had to be cut; 2 bad usage; 3 could not start
-commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1
+commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1 (URL: also unix:/path, unix:@name)
 """
 
 
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Ask a server for /healthz, or the URL given: 0 where it answers 200, else 1 and a line that says why."""
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
-        print("usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]", file=sys.stderr)
+        print("usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]", file=sys.stderr)
         return OK if len(arguments) == 1 else FAILED
     try:
         where, path, secure, preamble = _target(arguments[0] if arguments else None, environment)
@@ -175,14 +175,32 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         asked = config.Address(anywhere.get(where.host or "", where.host), where.port, where.path)
         return asked, "/healthz", where is said.https, said.proxy_protocol and where is not said.admin
-    found = re.fullmatch(r"http(s?)://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]+))?(/[!-~]*)?", url)
+    if url.startswith("unix:"):
+        return config.unix_address(url), "/healthz", False, False
+    return _of_url(url)
+
+
+# RFC 3986, without user information: the path may be empty before a query, the port after its colon
+_URL = re.compile(
+    r"http(s?)://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]*))?"
+    r"((?:/[!-\"$->@-~]*)?(?:\?[!-\"$-~]*)?)(?:#[!-~]*)?",
+    re.IGNORECASE,
+)
+
+
+def _of_url(url: str) -> tuple[config.Address, str, bool, bool]:
+    found = _URL.fullmatch(url)
     try:
         if found is None:
             raise config.ConfigError
-        where = config.Address(config.hostname(found[2]), config.port(found[3] or ("443" if found[1] else "80")))
+        secure, host, port, target = found.groups()
+        where = config.Address(config.hostname(host), config.port(port or ("443" if secure else "80")))
     except config.ConfigError:
-        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH") from None
-    return where, found[4] or "/", bool(found[1]), False
+        expected = "expected http://HOST:PORT/PATH, unix:/path or unix:@name"
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
+        raise config.ConfigError(f"{url!r} is not a URL to ask: {expected}") from None
+    return where, target if target.startswith("/") else f"/{target}", bool(secure), False
 
 
 def _connect(where: config.Address, *, preamble: bool, secure: bool) -> socket.socket:
@@ -193,7 +211,7 @@ def _connect(where: config.Address, *, preamble: bool, secure: bool) -> socket.s
         connection.settimeout(_PATIENCE)
     try:
         if where.path is not None:
-            connection.connect(where.path)
+            connection.connect(config.unix_sockaddr(where.path))
         if preamble:
             connection.sendall(b"PROXY UNKNOWN\r\n")
         return _secured(connection) if secure else connection

@@ -19,8 +19,9 @@ class CannotLoad(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener is bound: HOST and PORT, or the path of a unix socket. No host: ``--host`` says which.
+    """Where a listener is bound: HOST and PORT, or a unix socket's path. No host: ``--host`` says which.
 
+    A path that begins with @ is the name of an abstract unix socket, which is no file (unix(7)).
     Or the descriptors of sockets that were inherited, bound already.
     """
 
@@ -37,6 +38,17 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
 
+def unix_sockaddr(path: str) -> str:
+    """What socket.bind() and connect() take for a unix socket's path, or for the @name of an abstract one."""
+    return f"\0{path[1:]}" if path.startswith("@") else path
+
+
+def unix_path(sockaddr: str | bytes) -> str:
+    """The path, or the @name, that a socket's own address stands for; empty where it has none."""
+    path = os.fsdecode(sockaddr)
+    return f"@{path[1:]}" if path.startswith("\0") else path
+
+
 # --- the types of the options: text in, value out, ConfigError with what was expected -----------------------------
 
 
@@ -48,8 +60,8 @@ def port(text: str) -> int:
 
 
 def address(text: str) -> Address | None:
-    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, ``fd:N`` (or ``fd:N,M``), or ``off`` (None)."""
-    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off"
+    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, ``unix:@name``, ``fd:N`` (``fd:N,M``), ``off`` (None)."""
+    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N or off"
     if text == "off":
         return None
     if text.startswith("fd:"):
@@ -57,10 +69,7 @@ def address(text: str) -> Address | None:
             raise ConfigError(f"{text!r} is not an address: expected the number of an inherited descriptor, as in fd:3")
         return Address(descriptors=tuple(map(int, text.removeprefix("fd:").split(","))))
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path or "\0" in path or len(os.fsencode(path)) > 107:
-            raise ConfigError(f"{text!r} is not an address: a unix socket's path has 1 to 107 bytes")
-        return Address(path=path)
+        return unix_address(text)
     if "://" in text:
         return _without_scheme(text, expected)
     if ":" not in text:
@@ -75,6 +84,14 @@ def address(text: str) -> Address | None:
     if not host:
         raise ConfigError(f"{text!r} is not an address: {expected}")
     return Address(hostname(host), port(number))
+
+
+def unix_address(text: str) -> Address:
+    """``unix:/path``, or ``unix:@name`` for an abstract socket."""
+    path = text.removeprefix("unix:")
+    if not path.removeprefix("@") or "\0" in path or len(os.fsencode(path)) > 107 + path.startswith("@"):
+        raise ConfigError(f"{text!r} is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes")
+    return Address(path=path)
 
 
 def _without_scheme(text: str, expected: str) -> NoReturn:
@@ -224,6 +241,13 @@ def on_or_off(text: str) -> bool:
     return text == "on"
 
 
+def file_mode(text: str) -> int:
+    """The permissions of a file in octal, as chmod takes them: ``0660``."""
+    if not re.fullmatch(r"0?[0-7]{3}", text, re.ASCII):
+        raise ConfigError(f"{text!r} is not a file's mode: expected three octal digits, as in 0660")
+    return int(text, 8)
+
+
 def file(text: str) -> str | None:
     """The path of a file, which need not be there yet, or ``off`` (None)."""
     if not text or "\0" in text:
@@ -343,6 +367,9 @@ class Config:
     )
     reuse_port: bool = _option(
         "on", on_or_off, "on|off", LISTENERS, "a socket for each worker (SO_REUSEPORT); off: one that all share"
+    )
+    unix_mode: int = _option(
+        "0666", file_mode, "MODE", LISTENERS, "who may connect to a unix socket: the mode of its file"
     )
     tls_cert: str | None = _option("off", file, "FILE", TLS, "the certificate, and those up to its CA's, as PEM")
     tls_key: str | None = _option("off", file, "FILE", TLS, "its private key as PEM; off: it is in --tls-cert")

@@ -1,12 +1,15 @@
 """How a server starts, and what it says when it can't."""
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +70,9 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     buffers = r"receive buffer \d+, send buffer \d+\n"
     backlog = r"backlog \d+(?: \(net\.core\.somaxconn; 4096 asked for\))?"
     own, shared = (f"{workers} sockets, ", "one socket for all workers, ") if workers != "1" else ("", "")
-    assert re.fullmatch(rf"echoserver: listening: http unix:{tmp_path}/http\.sock, {shared}{backlog}, {buffers}", http)
+    assert re.fullmatch(
+        rf"echoserver: listening: http unix:{tmp_path}/http\.sock, mode 0666, {shared}{backlog}, {buffers}", http
+    )
     assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {own}{backlog}, {buffers}", tcp)
     assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {own}{buffers}", udp)
     assert ready == "echoserver: ready\n"
@@ -166,6 +171,76 @@ def test_a_name_is_served_on_all_its_addresses(workers: str) -> None:
                 assert echoes(client)
 
 
+WITHOUT_IPV6 = [sys.executable, str(Path(__file__).with_name("without.py"))]
+NO_FAMILY = ("address family not supported by protocol",)
+
+
+def localhost_is(tmp_path: Path, *addresses: str) -> list[str]:
+    """What begins a command whose localhost has these addresses, on a network that has 127.0.0.1 only: Docker's."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"{address} localhost\n" for address in addresses), encoding="ascii")
+    commands = (
+        f"mount --bind {hosts} /etc/hosts", "ip link set lo up",
+        "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6", 'exec "$@"',
+    )  # fmt: skip
+    before = ["unshare", "--net", "--mount", "sh", "-c", " && ".join(commands), "sh"]
+    try:
+        tried = subprocess.run([*before, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    if tried.returncode:
+        pytest.skip(f"no network namespace: {tried.stderr.strip()}")
+    return before
+
+
+@alone_and_several
+def test_host_is_a_name_with_an_address_that_is_not_there(workers: str, tmp_path: Path) -> None:
+    before = localhost_is(tmp_path, "127.0.0.1", "::1")
+    with Group("--host", "localhost", "--http", "18080", "--workers", workers, before=before) as server:
+        for protocol in ("http", "tcp", "udp"):
+            lines = [line for line in server.lines if f": listening: {protocol} " in line]
+            assert len(lines) == 1
+            assert f" {protocol} 127.0.0.1:" in lines[0]
+        left_out = "echoserver: left out: http [::1]:18080, an address of localhost: "
+        assert [line for line in server.lines if line in {left_out + reason for reason in NOT_OURS}]
+        assert sum(": left out: " in line for line in server.lines) == 3
+        inside = ["nsenter", "--target", str(server.process.pid), "--net"]
+        asked = [*inside, *COMMAND, "healthcheck", "http://127.0.0.1:18080/readyz"]
+        assert subprocess.run(asked, check=False).returncode == 0
+
+
+@alone_and_several
+def test_host_is_a_name_on_a_kernel_without_ipv6(workers: str, tmp_path: Path) -> None:
+    with Group(
+        "--host",
+        "localhost",
+        "--workers",
+        workers,
+        before=[*localhost_is(tmp_path, "127.0.0.1", "::1"), *WITHOUT_IPV6],
+    ) as server:
+        lines = [line for line in server.lines if ": left out: http [::1]:0, an address of localhost: " in line]
+        assert [line for line in lines if line.endswith(NO_FAMILY)]
+
+
+@alone_and_several
+def test_host_is_an_address_on_a_kernel_without_ipv6(workers: str) -> None:
+    ended = subprocess.run(
+        [*WITHOUT_IPV6, *COMMAND, "--host", "::", "--http", "0", "--workers", workers],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    said = {f"echoserver: cannot listen on http [::]:0: {reason}\n" for reason in NO_FAMILY}
+    assert (ended.returncode, ended.stderr in said) == (3, True), ended.stderr
+
+
+def test_host_is_a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
+    before = localhost_is(tmp_path, "192.0.2.1", "192.0.2.2")
+    command = [*before, *COMMAND, "--host", "localhost", "--http", "18080", "--tcp", "off", "--udp", "off"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert ended.returncode == 3
+    said = {f"echoserver: cannot listen on http 192.0.2.1:18080: {reason}\n" for reason in NOT_OURS}
+    assert ended.stderr in said
+
+
 @alone_and_several
 def test_unix_sockets(workers: str, tmp_path: Path) -> None:
     http, tcp = tmp_path / "http.sock", tmp_path / "tcp.sock"
@@ -187,6 +262,61 @@ def test_a_stale_unix_socket_is_replaced(workers: str, tmp_path: Path) -> None:
     assert stat.S_ISSOCK(path.stat().st_mode)
     with Group("--tcp", f"unix:{path}", "--workers", workers), unix_connect(str(path)) as client:
         assert echoes(client)
+
+
+@alone_and_several
+@pytest.mark.parametrize(("options", "mode"), [([], 0o666), (["--unix-mode", "0660"], 0o660)], ids=["default", "0660"])
+@pytest.mark.parametrize("umask", ["0077", "0000"])
+def test_unix_mode_is_that_of_the_file_whatever_the_umask(
+    workers: str, options: list[str], mode: int, umask: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tcp.sock"
+    with socket.socket(socket.AF_UNIX) as gone:  # whose mode is not kept
+        gone.bind(str(path))
+        path.chmod(0o600)
+    before = ["sh", "-c", f'umask {umask} && exec "$@"', "sh"]
+    with Group("--tcp", f"unix:{path}", "--workers", workers, *options, before=before) as server:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert any(f"listening: tcp unix:{path}, mode {mode:04o}, " in line for line in server.lines)
+        masks = [
+            Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in [server.process.pid, *server.children()]
+        ]
+        assert all(f"Umask:\t{umask}\n" in each for each in masks)
+
+
+def test_unix_mode_holds_from_the_first_moment_on(tmp_path: Path) -> None:
+    """No chmod() comes after bind(), which would leave a moment in which anybody could connect."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    trace = tmp_path / "trace"
+    strace = ["strace", "-D", "-f", "-e", "trace=bind,chmod,fchmod,fchmodat,umask", "-o", str(trace)]
+    with Group("--tcp", f"unix:{tmp_path}/tcp.sock", "--unix-mode", "0600", before=strace):
+        pass
+    calls = trace.read_text(encoding="utf-8")
+    assert re.search(r"umask\(0177\) .*\n.*bind\(.*tcp\.sock.* = 0\n", calls)
+    assert "chmod" not in calls
+
+
+@alone_and_several
+def test_unix_names_after_an_at_sign_are_abstract_sockets(
+    workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a file would be
+    name = f"echoserver test {os.getpid()} {tmp_path.name}"
+    with Group("--http", f"unix:@{name}", "--workers", workers) as server:
+        assert list(tmp_path.iterdir()) == []
+        with unix_connect(f"\0{name}") as client:
+            answer = exchange(client, b"GET /?echo=json HTTP/1.1\r\nHost: x\r\n\r\n")[1]
+        assert json.loads(answer)["server"] == {"path": f"@{name}"}
+        (line,) = [line for line in server.lines if "listening: http " in line]
+        assert line.startswith(f"echoserver: listening: http unix:@{name}, ")
+        assert "mode" not in line
+        assert run("healthcheck", f"unix:@{name}").returncode == 0
+        assert run("healthcheck", environment={"ECHOSERVER_HTTP": f"unix:@{name}"}).returncode == 0
+        taken = cannot_start(3, "--http", f"unix:@{name}", "--workers", workers)
+        assert taken in {f"echoserver: cannot listen on http unix:@{name}: {reason}" for reason in TAKEN}
+        server.send_signal()
+        assert server.wait() == 0
 
 
 @alone_and_several

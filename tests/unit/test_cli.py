@@ -16,7 +16,7 @@ OTHER = {  # for every option a text that is not its default
     "admin": "fd:7", "max_message": "3MiB", "ws_ping": "20s",
     "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
     "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
-    "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",
+    "unix_mode": "0600", "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",
     "tcp_mode": "chargen", "tcp_delay": "6ms", "tcp_rate": "7", "tcp_close_after": "8", "tcp_reset": "9%",
 }  # fmt: skip
 NEEDED = {"https": {"tls_cert": "/c.pem"}, "tls": {"tls_cert": "/c.pem"}}  # what else has to be said
@@ -244,18 +244,36 @@ def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: 
     assert said.err.startswith("echoserver healthcheck: ")
     assert said.err.count("\n") == 1
     assert re.search("expected|in brackets", said.err)
-    assert not re.search("UDP|unix:/path|off$", said.err), "none of what a listener may be"
+    assert not re.search("UDP|fd:N|off$", said.err), "none of what a listener may be"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user@localhost/", "http://user:secret@localhost:8080", "https://:@localhost?x"]
+)
+def test_healthcheck_has_no_authentication(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert cli.main(["healthcheck", url]) == 1
+    expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
+    assert capsys.readouterr().err == f"echoserver healthcheck: {url!r} is not a URL to ask: {expected}\n"
+
+
+@pytest.mark.parametrize("url", ["unix:", "unix:@", "unix:/" + "p" * 107])
+def test_healthcheck_of_what_is_no_unix_socket(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert cli.main(["healthcheck", url]) == 1
+    assert "a unix socket's path, or its name after @, has 1 to 107 bytes" in capsys.readouterr().err
 
 
 def test_healthcheck_takes_one_url_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["healthcheck", "http://localhost/", "http://localhost/"]) == 1
-    assert capsys.readouterr().err == "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n"
+    assert (
+        capsys.readouterr().err
+        == "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]\n"
+    )
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert cli.main(["healthcheck", flag]) == 0
-    assert "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n" in capsys.readouterr()
+    assert "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]\n" in capsys.readouterr()
 
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,6 +307,14 @@ def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> 
         ("http://localhost:81/readyz?x=1", {"PORT": "82"}, ("localhost:81", "/readyz?x=1")),
         ("http://[::1]/", {}, ("[::1]:80", "/")),
         ("http://[::1]:81/a/b", {}, ("[::1]:81", "/a/b")),
+        ("http://localhost:1?x=1", {}, ("localhost:1", "/?x=1")),
+        ("http://localhost?x=/a?b", {}, ("localhost:80", "/?x=/a?b")),
+        ("HTTPS://localhost/a?b#c", {}, ("localhost:443", "/a?b", "TLS")),
+        ("http://localhost:#top", {}, ("localhost:80", "/")),
+        ("http://localhost/user@example", {}, ("localhost:80", "/user@example")),
+        ("unix:/run/echo.sock", {"PORT": "82"}, ("unix:/run/echo.sock", "/healthz")),
+        ("unix:@echo", {}, ("unix:@echo", "/healthz")),
+        (None, {"ECHOSERVER_HTTP": "unix:@echo"}, ("unix:@echo", "/healthz")),
     ],
 )
 def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], expected: tuple[str, ...]) -> None:

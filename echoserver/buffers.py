@@ -2,16 +2,22 @@
 
 import mmap
 
-_KEPT = 32 << 20  # bytes that are kept for the next time
+KEPT = 32 << 20
+"""Bytes at most that are kept for the next time."""
+
 _IDLE_SWEEPS = 10
 
 
 class BufferPool:
-    """Buffers of at least the size asked for, whose memory is only taken as they are written to."""
+    """Buffers of at least the size asked for, whose memory is only taken as they are written to.
 
-    __slots__ = ("_free", "_kept", "_unused")
+    most: bytes that are kept for the next time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_free", "_kept", "_most", "_unused")
+
+    def __init__(self, most: int = KEPT) -> None:
+        self._most = most
         self._free: dict[int, list[memoryview]] = {}
         self._kept = 0
         self._unused = 0
@@ -29,7 +35,7 @@ class BufferPool:
     def give(self, buffer: memoryview) -> None:
         """Give back a buffer that nobody reads or writes any more."""
         size = len(buffer)
-        if self._kept + size <= _KEPT:
+        if self._kept + size <= self._most:
             self._kept += size
             self._free.setdefault(size, []).append(buffer)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from echoserver import __version__, config, systemd
+from echoserver import __version__, config, end_on_signals, logs, systemd
 
 _PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health check
 
@@ -110,12 +110,13 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["healthcheck"]:
         return healthcheck(arguments[1:], os.environ)
     asked = settings(arguments, os.environ)
-    from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
-
+    end_on_signals()
     try:
-        return supervisor.serve(asked)
-    except KeyboardInterrupt:  # before there was anything to drain
-        return FAILED
+        from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
+    except (ImportError, OSError, MemoryError) as error:  # a package is missing, or there is no memory to map it
+        print(f"echoserver: cannot start: {logs.reason(error)}", file=sys.stderr)
+        return NOT_STARTED
+    return supervisor.serve(asked)
 
 
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from echoserver import memory
+
 
 class ConfigError(ValueError):
     """A value that can't be used; the message says what was wrong and what was expected."""
@@ -134,6 +136,13 @@ def size(text: str) -> int:
     return int(found[1]) * _UNITS[(found[2] or "").lower()]
 
 
+def _auto_or(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        return 0 if text == "auto" else _at_least(least)(text)
+
+    return parse
+
+
 def size_or_off(text: str) -> int:
     """As size(); ``off`` is 0."""
     return 0 if text == "off" else size(text)
@@ -192,13 +201,18 @@ def _count(text: str) -> int:
 
 
 def workers(text: str) -> int:
-    """A number of processes, or ``auto``: the cgroup's CPU quota, else the CPUs that this process may use."""
+    """A number of processes, or ``auto``: the cgroup's CPU quota, else the CPUs that this process may use.
+
+    But no more than its memory limit has room for.
+    """
     if text != "auto":
         try:
             return _count(text)
         except ConfigError:
             raise ConfigError(f"{text!r} is not a number of workers: expected a whole number from 1, or auto") from None
-    return max(1, int(_cgroup_cpus() or len(os.sched_getaffinity(0))))
+    cpus = max(1, int(_cgroup_cpus() or len(os.sched_getaffinity(0))))
+    limit = memory.limit()
+    return cpus if limit is None else min(cpus, memory.workers_within(limit))
 
 
 def _cgroup_cpus() -> float | None:
@@ -412,9 +426,11 @@ class Config:
         "16MiB", _at_least(1), "SIZE", CONNECTIONS, "the longest WebSocket message; longer ones close with 1009"
     )
     buffer_limit: int = _option(
-        "16MiB", _at_least(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
+        "auto", _auto_or(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
     )
-    buffer_total: int = _option("256MiB", _at_least(1 << 16), "SIZE", MEMORY, "the same for all of a worker together")
+    buffer_total: int = _option(
+        "auto", _auto_or(1 << 16), "SIZE", MEMORY, "the same for all of a worker; auto: what the memory limit allows"
+    )
     header_timeout: float = _option(
         "10s", duration, "TIME", DEADLINES, "for an HTTP header section, else 408; for a PROXY preamble; for TLS"
     )
@@ -468,10 +484,12 @@ class Config:
         "on", on_or_off, "on|off", PROCESS, "name host and worker in HTTP answers: X-Served-By: HOST:WORKER"
     )
     loop: str = _option("auto", loop, "LOOP", PROCESS, "auto, uvloop or asyncio")
+    memory_limit: int | None = None
+    """The control group's, in bytes, where buffer_total follows from it; else None. No option."""
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    Option(field.name, *field.metadata["option"]) for field in dataclasses.fields(Config)
+    Option(field.name, *field.metadata["option"]) for field in dataclasses.fields(Config) if "option" in field.metadata
 )
 
 
@@ -496,11 +514,15 @@ def parse(texts: Mapping[str, str]) -> Config:
         raise ConfigError(f"--{'https' if values['https'] else 'tls'} needs a certificate: --tls-cert and --tls-key")
     if values["tcp_mode"] == "discard" and values["tcp_delay"]:
         raise ConfigError("--tcp-delay with --tcp-mode discard: nothing is sent that could be late")
-    if "buffer_limit" not in texts:
-        values["buffer_limit"] = min(values["buffer_limit"], values["buffer_total"])
+    limit = None
+    if not values["buffer_total"]:
+        limit = memory.limit()
+        values["buffer_total"] = memory.buffer_total(limit, values["workers"])
+    if not values["buffer_limit"]:
+        values["buffer_limit"] = memory.buffer_limit(limit, values["buffer_total"])
     if values["buffer_limit"] > values["buffer_total"]:
         raise ConfigError("--buffer-limit is more than --buffer-total: expected at most as much")
-    return Config(**values)
+    return Config(**values, memory_limit=limit)
 
 
 def tcp_faults(config: Config) -> list[str]:

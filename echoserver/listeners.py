@@ -8,7 +8,9 @@ import os
 import socket
 import stat
 
-from echoserver.config import PROTOCOLS, Address, Config, tcp_faults, unix_path, unix_sockaddr
+from echoserver import memory
+from echoserver.config import PROTOCOLS, Address, Config, descriptor_limit, tcp_faults, unix_path, unix_sockaddr
+from echoserver.logs import reason
 
 
 class CannotListen(Exception):
@@ -66,7 +68,10 @@ def endpoints(config: Config) -> list[Endpoint]:
             continue
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         try:
-            resolved = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
+            # as bytes: Python would encode it with idna, whose tables take 1 MB, and names here are ASCII
+            resolved = socket.getaddrinfo(
+                (address.host or "").encode(), address.port, type=kind, flags=socket.AI_PASSIVE
+            )
         except OSError as error:
             raise CannotListen(f"cannot listen on {protocol} {address}: {error.strerror or error}") from None
         addresses = dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in resolved)
@@ -119,7 +124,10 @@ def _cannot_listen(endpoint: Endpoint, error: OSError) -> CannotListen:
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    """Why, in the system's words; where there are too few descriptors, how many there are."""
+    if error.errno != errno.EMFILE:
+        return reason(error)
+    return f"{reason(error)} ({descriptor_limit()} at most, RLIMIT_NOFILE)"
 
 
 def _bind_unix(bound: socket.socket, path: str, mode: int) -> None:
@@ -178,6 +186,8 @@ class Reservation:
         self._owner = os.getpid()
         self._faults = tcp_faults(config)
         self._unix_mode = config.unix_mode
+        limit = config.memory_limit
+        self._buffer = None if limit is None else memory.socket_buffer(limit, config.workers)
         ports: dict[str, int] = {}
         try:
             for (_, name), several in itertools.groupby(endpoints(config), lambda each: (each.protocol, each.name)):
@@ -186,7 +196,7 @@ class Reservation:
                         self._reserve(endpoint, config.backlog, ports)
                 else:
                     self._reserve_some(list(several), config.backlog, ports)
-        except CannotListen:
+        except BaseException:
             self.close()
             raise
 
@@ -199,12 +209,12 @@ class Reservation:
         for endpoint in several:
             try:
                 self._reserve(endpoint, backlog, ports)
-            except CannotListen as reason:
-                if reason.error is None or reason.error.errno not in _NOT_HERE:
+            except CannotListen as failure:
+                if failure.error is None or failure.error.errno not in _NOT_HERE:
                     raise
                 del self._sockets[-1], self._endpoints[-1]
-                left_out.append(reason)
-                left = f"left out: {endpoint}, an address of {endpoint.name}: {_reason(reason.error)}"
+                left_out.append(failure)
+                left = f"left out: {endpoint}, an address of {endpoint.name}: {_reason(failure.error)}"
                 self.descriptions.append(left)
         if len(left_out) == len(several):
             raise left_out[0]
@@ -238,6 +248,9 @@ class Reservation:
             ports[endpoint.protocol] = sockets[0].getsockname()[1]
         if endpoint.kind == socket.SOCK_STREAM:
             for each in sockets:
+                if self._buffer is not None and not unix:  # their connections have them from theirs
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
                 listen(endpoint, each, backlog)
         settings = self._faults if endpoint.protocol in {"tcp", "tls"} else []
         if any(path == endpoint.sockaddr for path, _ in self._unix):

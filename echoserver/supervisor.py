@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from echoserver import __version__, config, listeners, logs, systemd, worker
+from echoserver import __version__, config, listeners, logs, memory, systemd, worker
 from echoserver.counters import Board
 from echoserver.logs import log
 from echoserver.messages import metrics
@@ -35,23 +35,42 @@ def serve(settings: config.Config) -> int:
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         log.error("--loop uvloop: uvloop is not installed")
         return NOT_STARTED
+    limit = settings.memory_limit
+    if limit is not None and limit < memory.least(settings.workers):
+        log.error(
+            "cannot start: %s of memory (the control group's limit) are too little for %s: "
+            "expected at least %s%s, or --buffer-total, which then is not looked at",
+            memory.said(limit), _workers(settings), memory.said(memory.least(settings.workers)),
+            "" if settings.workers == 1 else f", or --workers {memory.workers_within(limit)}",
+        )  # fmt: skip
+        return NOT_STARTED
+    reservation = None
     try:
         contexts = _contexts(settings)
         reservation = listeners.Reservation(settings)
+        exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
+        worker.websocket_upgrade(settings)
+        common = worker.Common(Board(settings.workers), contexts, exposition)
+        run = (
+            _alone(settings, reservation, common)
+            if settings.workers == 1
+            else Supervisor(settings, reservation, common).run
+        )
     except (listeners.CannotListen, config.CannotLoad) as error:
         log.error("%s", error)
         return NOT_STARTED
-    exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
-    worker.websocket_upgrade(settings)
-    common = worker.Common(Board(settings.workers), contexts, exposition)
+    except Exception as error:  # noqa: BLE001 - without memory an import, a codec or a thread may fail as it likes
+        log.error("cannot start: %s", logs.reason(error))
+        if reservation is not None:
+            reservation.close()
+        return NOT_STARTED
     try:
-        if settings.workers == 1:
-            return _serve_alone(settings, reservation, common)
-        return Supervisor(settings, reservation, common).run()
+        return run()
     except Exception as error:  # noqa: BLE001 - a fault of our own: one line, no traceback
         log.error("failed: %r", error)
         return FAILED
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # how it has ended is settled
         reservation.close()
 
 
@@ -64,12 +83,9 @@ def _contexts(settings: config.Config) -> "dict[str, ssl.SSLContext]":
     return tls.contexts(settings)
 
 
-def _serve_alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> int:
-    try:
-        only = worker.open_worker(settings, reservation, common)
-    except OSError as error:
-        log.error("cannot start: %s", error.strerror or error)
-        return NOT_STARTED
+def _alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> Callable[[], int]:
+    """The only worker, in this process: what serves until a signal, and returns the exit code. Raises as it opens."""
+    only = worker.open_worker(settings, reservation, common)
 
     def reload() -> None:
         if only.stopping:
@@ -84,8 +100,11 @@ def _serve_alone(settings: config.Config, reservation: listeners.Reservation, co
             log.error("the certificate in use stays: %s", error)
         systemd.notify("READY=1")
 
-    _announce(settings, reservation)
-    return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
+    def run() -> int:
+        _announce(settings, reservation)
+        return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
+
+    return run
 
 
 def _build(settings: config.Config) -> dict[str, str]:
@@ -109,8 +128,14 @@ def _announce(settings: config.Config, reservation: listeners.Reservation) -> No
     log.info(
         "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors) each",
         build["version"], build["python"], build["loop"], build["httptools"],
-        "1 worker" if settings.workers == 1 else f"{settings.workers} workers", _affinity(settings),
+        _workers(settings), _affinity(settings),
         config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )  # fmt: skip
+    limit = settings.memory_limit
+    log.info(
+        "memory: at most %s are kept for a connection, %s for all of a worker%s",
+        memory.said(settings.buffer_limit), memory.said(settings.buffer_total),
+        "" if limit is None else f", of {memory.said(limit)} (the control group's limit)",
     )  # fmt: skip
     for line in reservation.descriptions:
         log.info("%s", line)
@@ -118,14 +143,14 @@ def _announce(settings: config.Config, reservation: listeners.Reservation) -> No
     systemd.notify("READY=1")
 
 
+def _workers(settings: config.Config) -> str:
+    return "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+
+
 def _affinity(settings: config.Config) -> str:
     if not settings.cpu_affinity:
         return ""
     return f" on CPU {', '.join(str(cpu) for cpu in worker.cpus(settings.workers))}"
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 class _Child:
@@ -146,7 +171,7 @@ class _Child:
 
 
 class Supervisor:
-    """Starts as many workers as asked for and keeps that number, until a signal."""
+    """Starts as many workers as asked for and keeps that number, until a signal. Making one may raise OSError."""
 
     def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> None:
         self._config = settings
@@ -154,6 +179,9 @@ class Supervisor:
         self._common = common
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
         self._signals: list[int] = []
         self._announced = self._stopping = self._reloading = self._reload_failed = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
@@ -164,11 +192,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the last worker has ended; returns the exit code."""
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        self._selector.register(wake_read, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(each, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
@@ -176,12 +201,12 @@ class Supervisor:
             for number in range(self._config.workers):
                 self._start(number)
         except OSError as error:
-            log.error("cannot start a worker: %s", _reason(error))
+            log.error("cannot start a worker: %s", logs.reason(error))
             self._give_up()
         while self._children or not self._stopping:
             events = self._selector.select(self._patience())
             with contextlib.suppress(BlockingIOError):
-                wake_read.recv(4096)
+                self._wake_read.recv(4096)
             self._take_signals()  # first: where all processes have got one, a worker that leaves is not to be replaced
             for key, _ in events:
                 if key.data is not None:
@@ -247,8 +272,8 @@ class Supervisor:
             theirs.setblocking(False)
             opened = worker.open_worker(self._config, self._reservation, self._common, number, row)
             return worker.serve_for(theirs, opened)
-        except OSError as error:
-            log.error("cannot start: %s", error.strerror or error)
+        except (OSError, MemoryError) as error:
+            log.error("cannot start: %s", logs.reason(error))
             return NOT_STARTED
         except Exception as error:  # noqa: BLE001 - nothing may get past os._exit
             log.error("a worker failed: %r", error)
@@ -308,7 +333,7 @@ class Supervisor:
             if self._start(number):
                 return
         except OSError as error:
-            log.error("cannot start another worker: %s", _reason(error))
+            log.error("cannot start another worker: %s", logs.reason(error))
         else:  # so many former processes still serve that there is no room for another: the oldest has to go
             former = [child for child in self._children.values() if child.number == number]
             self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
@@ -421,7 +446,7 @@ class Supervisor:
             if not self._start(child.number, child):
                 self._not_reloaded(f"worker {child.number} has too many former processes that still serve")
         except OSError as error:
-            self._not_reloaded(f"cannot start another worker: {_reason(error)}")
+            self._not_reloaded(f"cannot start another worker: {logs.reason(error)}")
 
     def _not_reloaded(self, why: str) -> None:
         self._reload_failed = True

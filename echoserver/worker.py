@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from echoserver import config, counters, listeners
 from echoserver.access import AccessLog, client_of
-from echoserver.buffers import BufferPool
+from echoserver.buffers import KEPT, BufferPool
 from echoserver.connection import FAIR_SHARE, LITTLE, Connection
 from echoserver.logs import log
 from echoserver.messages import browser, metrics, response
@@ -144,7 +144,7 @@ class Worker:
         self.admin_reader = Reader(settings.max_body, echoes=False)
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
         self.upgrade = websocket_upgrade(settings)
-        self.pool = BufferPool()
+        self.pool = BufferPool(min(KEPT, settings.buffer_total // 8))  # comes on top of what is owed
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         # what is under way when it is reached, and malloc's share, come on top

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -51,14 +52,14 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         try:
             assert process.stderr is not None
-            lines = [process.stderr.readline() for _ in range(5)]
+            lines = [process.stderr.readline() for _ in range(6)]
             with unix_connect(f"{tmp_path}/http.sock") as client:
                 assert exchange(client, GET)[0] == 200
             process.terminate()
             rest = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-    versions, http, tcp, udp, ready = lines
+    versions, memory, http, tcp, udp, ready = lines
     # another command's are its own
     uvloop, httptools = (re.escape(version(name)) if COMMAND == PYTHON else r"\S+" for name in ("uvloop", "httptools"))
     workers_said = "1 worker" if workers == "1" else f"{workers} workers"
@@ -67,6 +68,8 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
         rf"{workers_said}, at most 77 connections \(\d+ descriptors\) each\n",
         versions,
     )
+    kept = "16 MiB are kept for a connection, 256 MiB for all of a worker"
+    assert re.fullmatch(f"echoserver: memory: at most {kept}\n", memory)
     buffers = r"receive buffer \d+, send buffer \d+\n"
     backlog = r"backlog \d+(?: \(net\.core\.somaxconn; 4096 asked for\))?"
     own, shared = (f"{workers} sockets, ", "one socket for all workers, ") if workers != "1" else ("", "")
@@ -339,6 +342,54 @@ def cannot_start(code: int, *options: str) -> str:
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     (line,) = ended.stderr.splitlines()
     return line
+
+
+@alone_and_several
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "module", ["argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.supervisor", "uvloop"]
+)
+def test_signals_at_any_moment_of_the_start(workers: str, number: signal.Signals, module: str) -> None:
+    """Nothing is served yet: it ends, with 0 and without a word, as after a drain that has nothing to wait for."""
+    if COMMAND != PYTHON:
+        pytest.skip("needs a Python that says what it imports")
+    command = [sys.executable, "-v", *COMMAND[1:], "--http", "0", "--tcp", "0", "--udp", "0", "--workers", workers]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any(line.startswith(f"import '{module}' ") for line in process.stderr)
+            process.send_signal(number)
+            rest = process.stderr.read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in rest
+    assert "KeyboardInterrupt" not in rest
+
+
+def test_workers_without_descriptors_for_their_sockets() -> None:
+    line = cannot_start(3, "--workers", "100000")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert re.fullmatch(
+        rf"echoserver: cannot listen on http 127.0.0.1:\d+: (?:too many open files|no file descriptors available) "
+        rf"\({limit} at most, RLIMIT_NOFILE\)",
+        line,
+    )
+
+
+@alone_and_several
+@pytest.mark.parametrize("mebibytes", [26, 30, 34])
+def test_memory_that_the_process_may_not_have(workers: str, mebibytes: int) -> None:
+    if COMMAND != PYTHON:
+        pytest.skip("needs another limit than Python's")
+    if not shutil.which("prlimit"):
+        pytest.skip("prlimit is not installed")
+    before = ["prlimit", f"--as={mebibytes << 20}"]
+    if subprocess.run([*before, sys.executable, "-c", "import socket"], capture_output=True, check=False).returncode:
+        pytest.skip("too little for Python itself")
+    ended = run("--http", "0", "--tcp", "0", "--udp", "0", "--workers", workers, before=before)
+    assert ended.returncode == 3, ended.stderr
+    assert re.fullmatch(r"echoserver: cannot start: .*\n", ended.stderr)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,14 @@ _LINK = (
     "expected another name for the Service, or enableServiceLinks: false"
 )
 
+_LINKED = re.compile(r"_PORT(?:_|$)|_SERVICE_")  # what the names of such variables have in them
+_MEANT = {
+    "port": "http", "p": "http", "bind": "http", "b": "http", "listen": "http", "address": "http", "w": "workers",
+    "processes": "workers", "cert": "tls-cert", "key": "tls-key", "timeout": "idle-timeout",
+    "max-clients": "max-connections",
+}  # fmt: skip
+"""How options of that kind are called elsewhere."""
+
 _GROUPS = {
     config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N, off; port 0: any)",
     config.TLS: "TLS 1.2 and 1.3",
@@ -80,6 +88,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _meant(name: str) -> str | None:
+    """The option that somebody may have meant by a name like its own, or by what others call it; without dashes."""
+    import difflib  # noqa: PLC0415 - only where something is wrong
+
+    known = {option.flag.removeprefix("--"): option for option in config.OPTIONS}
+    close = difflib.get_close_matches(name, [*known, *(each for each in _MEANT if len(each) > 1)], n=1, cutoff=0.7)
+    found = name if name in _MEANT else close[0] if close else None
+    return _MEANT.get(found, found) if found else None
+
+
+def _unrecognized(arguments: list[str]) -> str:
+    """What is wrong with arguments that are no options, and what may have been meant."""
+    message = f"unrecognized arguments: {' '.join(arguments)}"
+    for each in arguments:
+        name = each.partition("=")[0]
+        if name.startswith("-"):
+            meant = _meant(name.lstrip("-") if name.startswith("--") else name[1:2])
+            return f"{message}; did you mean --{meant}?" if meant else message
+    return message
+
+
+def ignored(environment: Mapping[str, str]) -> list[str]:
+    """What there is to say of variables that look like an option's and are none: they do nothing.
+
+    Kubernetes sets some for a Service that is named echoserver: these are nobody's mistake.
+    """
+    known = {option.variable for option in config.OPTIONS}
+    said = []
+    for variable in sorted(environment):
+        name = variable.removeprefix("ECHOSERVER_")
+        if name == variable or variable in known or not environment[variable]:
+            continue
+        if _LINKED.search(variable) and not (name == "PORT" and environment[variable].isdigit()):
+            continue
+        meant = _meant(name.lower().replace("_", "-"))
+        if meant:
+            known_as = f"ECHOSERVER_{meant.upper().replace('-', '_')}"
+            said.append(f"{variable} is no option's variable, and does nothing: did you mean {known_as}?")
+    return said
+
+
 def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, str]:
     texts = {}
     for option in config.OPTIONS:
@@ -97,7 +146,10 @@ def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
 def settings(arguments: list[str], environment: Mapping[str, str]) -> config.Config:
     """The Config that arguments and environment ask for. Ends the program with 2 and one line where they are wrong."""
     parser = _parser()
-    given = {name: text for name, text in vars(parser.parse_args(arguments)).items() if text is not None}
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unrecognized(unknown))
+    given = {name: text for name, text in vars(known).items() if text is not None}
     try:
         return config.parse(systemd.passed(environment) | _from_environment(parser, environment) | given)
     except config.ConfigError as error:
@@ -109,6 +161,13 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["healthcheck"]:
         return healthcheck(arguments[1:], os.environ)
+    platform: str = sys.platform
+    if platform != "linux" and not {"-h", "--help", "--version"} & set(arguments):
+        print(
+            f"echoserver: it serves on Linux, and this is {platform}: run it in a container; "
+            "`healthcheck` works anywhere", file=sys.stderr,
+        )  # fmt: skip
+        return NOT_STARTED
     asked = settings(arguments, os.environ)
     end_on_signals()
     try:
@@ -116,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ImportError, OSError, MemoryError) as error:  # a package is missing, or there is no memory to map it
         print(f"echoserver: cannot start: {logs.reason(error)}", file=sys.stderr)
         return NOT_STARTED
-    return supervisor.serve(asked)
+    return supervisor.serve(asked, ignored(os.environ))
 
 
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:

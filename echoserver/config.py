@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import resource
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -543,6 +542,8 @@ RESERVE = 128
 
 def descriptor_limit() -> int:
     """RLIMIT_NOFILE, the soft limit raised to the hard one first."""
+    import resource  # noqa: PLC0415 - not there on Windows, where a health check can be made
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

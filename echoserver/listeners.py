@@ -179,7 +179,7 @@ class Reservation:
     def __init__(self, config: Config) -> None:
         self._workers = config.workers
         self._apart = config.workers > 1 and config.reuse_port
-        self._endpoints: list[Endpoint] = []
+        self.endpoints: list[Endpoint] = []
         self._sockets: list[list[socket.socket]] = []
         self.descriptions: list[str] = []
         self._unix: list[tuple[str, int]] = []
@@ -212,7 +212,7 @@ class Reservation:
             except CannotListen as failure:
                 if failure.error is None or failure.error.errno not in _NOT_HERE:
                     raise
-                del self._sockets[-1], self._endpoints[-1]
+                del self._sockets[-1], self.endpoints[-1]
                 left_out.append(failure)
                 left = f"left out: {endpoint}, an address of {endpoint.name}: {_reason(failure.error)}"
                 self.descriptions.append(left)
@@ -227,13 +227,13 @@ class Reservation:
         unix = endpoint.family == socket.AF_UNIX
         sockets: list[socket.socket] = []
         self._sockets.append(sockets)
-        self._endpoints.append(endpoint)
+        self.endpoints.append(endpoint)
         if endpoint.inherited is not None:
             sockets.append(socket.socket(fileno=endpoint.inherited))
             sockets[0].setblocking(False)
         elif self._apart and not unix:
             probe = self._bind_alone(endpoint)
-            self._endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=probe.getsockname())
+            self.endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=probe.getsockname())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # that nobody is there is known: now for ours
             with probe:
                 for _ in range(self._workers):
@@ -243,7 +243,7 @@ class Reservation:
             if unix:
                 self._keep_file(str(endpoint.sockaddr))
             else:
-                self._endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=sockets[0].getsockname())
+                self.endpoints[-1] = endpoint = dataclasses.replace(endpoint, sockaddr=sockets[0].getsockname())
         if not unix:
             ports[endpoint.protocol] = sockets[0].getsockname()[1]
         if endpoint.kind == socket.SOCK_STREAM:
@@ -279,7 +279,7 @@ class Reservation:
     def of_worker(self, number: int) -> list[Listener]:
         """What a worker serves on, in its own process: the sockets of the other workers are closed there."""
         found = []
-        for endpoint, sockets in zip(self._endpoints, self._sockets, strict=True):
+        for endpoint, sockets in zip(self.endpoints, self._sockets, strict=True):
             own = number if len(sockets) > 1 else 0
             for other in sockets[:own] + sockets[own + 1 :]:
                 other.close()

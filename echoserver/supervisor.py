@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from echoserver import __version__, config, listeners, logs, memory, systemd, worker
 from echoserver.counters import Board
 from echoserver.logs import log
 from echoserver.messages import metrics
+from echoserver.messages.request import BROWSER_PAGE
 
 if TYPE_CHECKING:
     import ssl
@@ -27,9 +28,11 @@ _SHORT_LIVES = 5  # so many of them in a row, and none that lived: there is no u
 _GRACE = 2.0  # seconds a worker may take to end after its drain timeout
 
 
-def serve(settings: config.Config) -> int:
-    """Serve until a signal; returns the exit code."""
+def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
+    """Serve until a signal; returns the exit code. notes: what there is to warn of in how it was started."""
     logs.configure(settings.log_format, settings.log_level)
+    for note in notes:
+        log.warning("%s", note)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
@@ -125,11 +128,19 @@ def _build(settings: config.Config) -> dict[str, str]:
 def _announce(settings: config.Config, reservation: listeners.Reservation) -> None:
     """The start-up lines: versions, limits, each listener, and that all is ready."""
     build = _build(settings)
+    connections = config.connection_limit(settings)
     log.info(
-        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors) each",
+        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors%s) each",
         build["version"], build["python"], build["loop"], build["httptools"],
         _workers(settings), _affinity(settings),
-        config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        f"; {settings.max_connections} asked for" if settings.max_connections > connections else "",
+    )  # fmt: skip
+    extras = {"metrics": metrics.available(), "websocket": importlib.util.find_spec("websockets") is not None}
+    page = _page(settings, reservation.endpoints)
+    log.info(
+        "extras: %s%s", ", ".join(name for name, there in extras.items() if there) or "none",
+        f"; page for browsers: {page}" if page else "",
     )  # fmt: skip
     limit = settings.memory_limit
     log.info(
@@ -141,6 +152,18 @@ def _announce(settings: config.Config, reservation: listeners.Reservation) -> No
         log.info("%s", line)
     log.info("ready")
     systemd.notify("READY=1")
+
+
+def _page(settings: config.Config, endpoints: Sequence[listeners.Endpoint]) -> str | None:
+    """The URL of the page for browsers, where one can be opened."""
+    if not settings.controls or settings.proxy_protocol:
+        return None
+    for each in endpoints:
+        if each.protocol in {"http", "https"} and not isinstance(each.sockaddr, str):
+            host, port = each.sockaddr[:2]
+            here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            return f"{each.protocol}://{config.Address(here, port)}{BROWSER_PAGE.decode()}"
+    return None
 
 
 def _workers(settings: config.Config) -> str:
@@ -183,7 +206,7 @@ class Supervisor:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._signals: list[int] = []
-        self._announced = self._stopping = self._reloading = self._reload_failed = False
+        self._announced = self._stopping = self._at_once = self._reloading = self._reload_failed = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._short_lives = 0
         self._exit_code = OK
@@ -213,6 +236,8 @@ class Supervisor:
                     self._hear(key.data)
             self._reap()
             self._keep_time()
+        if not self._exit_code and not self._at_once:
+            log.info(worker.DRAINED)
         return self._exit_code
 
     def _on_signal(self, number: int, _: Any) -> None:
@@ -390,6 +415,7 @@ class Supervisor:
             if number == signal.SIGHUP:
                 self._reload()
             elif self._stopping:
+                self._at_once = True
                 for child in self._children.values():
                     self._tell(child, worker.END)
                 self._later(_GRACE, self._kill)

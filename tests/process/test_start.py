@@ -52,14 +52,14 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         try:
             assert process.stderr is not None
-            lines = [process.stderr.readline() for _ in range(6)]
+            lines = [process.stderr.readline() for _ in range(7)]
             with unix_connect(f"{tmp_path}/http.sock") as client:
                 assert exchange(client, GET)[0] == 200
             process.terminate()
             rest = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-    versions, memory, http, tcp, udp, ready = lines
+    versions, extras, memory, http, tcp, udp, ready = lines
     # another command's are its own
     uvloop, httptools = (re.escape(version(name)) if COMMAND == PYTHON else r"\S+" for name in ("uvloop", "httptools"))
     workers_said = "1 worker" if workers == "1" else f"{workers} workers"
@@ -68,6 +68,7 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
         rf"{workers_said}, at most 77 connections \(\d+ descriptors\) each\n",
         versions,
     )
+    assert re.fullmatch(r"echoserver: extras: (?:none|metrics|websocket|metrics, websocket)\n", extras)
     kept = "16 MiB are kept for a connection, 256 MiB for all of a worker"
     assert re.fullmatch(f"echoserver: memory: at most {kept}\n", memory)
     buffers = r"receive buffer \d+, send buffer \d+\n"
@@ -79,8 +80,54 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {own}{backlog}, {buffers}", tcp)
     assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {own}{buffers}", udp)
     assert ready == "echoserver: ready\n"
-    assert rest == ("", "echoserver: draining\n")
+    assert rest == ("", "echoserver: draining\nechoserver: drained: all connections have ended\n")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "http://127.0.0.1:{port}/.echo"),
+        (["--host", "0.0.0.0"], "http://127.0.0.1:{port}/.echo"),
+        (["--host", "::1"], "http://[::1]:{port}/.echo"),
+        (["--controls", "off"], None),
+        (["--proxy-protocol", "on"], None),
+    ],
+    ids=str,
+)
+def test_the_page_for_browsers_is_named(options: list[str], expected: str | None) -> None:
+    with Group(*options) as server:
+        (line,) = [line for line in server.lines if line.startswith("echoserver: extras: ")]
+        page = line.partition("; page for browsers: ")[2]
+        assert page == (expected.format(port=server.http) if expected else "")
+
+
+def test_variables_that_do_nothing_are_named() -> None:
+    linked = {  # what Kubernetes sets for a Service that is named echoserver
+        "ECHOSERVER_PORT": "tcp://10.0.0.1:8080", "ECHOSERVER_SERVICE_HOST": "10.0.0.1",
+        "ECHOSERVER_SERVICE_PORT": "8080", "ECHOSERVER_SERVICE_PORT_HTTP": "8080",
+        "ECHOSERVER_PORT_8080_TCP": "tcp://10.0.0.1:8080", "ECHOSERVER_PORT_8080_TCP_PROTO": "tcp",
+        "ECHOSERVER_PORT_8080_TCP_PORT": "8080", "ECHOSERVER_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }  # fmt: skip
+    with Group(environment={**linked, "ECHOSERVER_HTTPP": "9"}) as server:
+        warned = "echoserver: ECHOSERVER_HTTPP is no option's variable, and does nothing: did you mean ECHOSERVER_HTTP?"
+        assert [line for line in server.lines if "did you mean" in line] == [warned]
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_another_system_is_told_what_is_supported(platform: str) -> None:
+    start = (
+        f"import sys; sys.platform = {platform!r}; sys.modules['resource'] = sys.modules['uvloop'] = None; "
+        "from echoserver.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    expected = (
+        f"echoserver: it serves on Linux, and this is {platform}: run it in a container; `healthcheck` works anywhere\n"
+    )
+    assert (ended.returncode, ended.stderr) == (3, expected)
+    asked = [sys.executable, "-c", start, "healthcheck", "http://127.0.0.1:1/"]
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", start, "--help"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -543,7 +590,7 @@ def test_a_port_can_be_bound_again_at_once() -> None:
 
 def test_more_connections_than_descriptors_are_not_promised() -> None:
     with Server("--max-connections", "1000000000") as server:
-        found = re.search(r"at most (\d+) connections \((\d+) descriptors\)", server.lines[0])
+        found = re.search(r"at most (\d+) connections \((\d+) descriptors; 1000000000 asked for\)", server.lines[0])
         assert found
         assert int(found[1]) < int(found[2])
 

@@ -82,6 +82,25 @@ def test_a_variable_of_another_program_is_none_of_ours() -> None:
     assert cli.settings([], environment) == config.parse({})
 
 
+def test_variables_that_were_not_meant_as_they_stand() -> None:
+    said = cli.ignored(
+        {
+            "ECHOSERVER_HTTPP": "9", "ECHOSERVER_PORT": "8080", "ECHOSERVER_MAX_CONNECTION": "1",
+            "ECHOSERVER_BIND": "x", "ECHOSERVER_HTTP": "9", "ECHOSERVER_NO_SUCH_THING": "x", "ECHOSERVER_TCPP": "",
+            "HTTPP": "9", "ECHOSERVER_PORT_80_TCP_PORT": "80", "ECHOSERVER_SERVICE_PORT": "80",
+            "ECHOSERVER_HTTP_PORT": "tcp://10.0.0.1:80",
+        }
+    )  # fmt: skip
+    assert [tuple(re.findall(r"ECHOSERVER_\w+", line)) for line in said] == [
+        ("ECHOSERVER_BIND", "ECHOSERVER_HTTP"),
+        ("ECHOSERVER_HTTPP", "ECHOSERVER_HTTP"),
+        ("ECHOSERVER_MAX_CONNECTION", "ECHOSERVER_MAX_CONNECTIONS"),
+        ("ECHOSERVER_PORT", "ECHOSERVER_HTTP"),
+    ]
+    ours = ("COMMAND", "TEST_IMAGES", "ENGINE", "BUILD_ARGS", "WSTEST")  # of the tests and the bench
+    assert cli.ignored({f"ECHOSERVER_{name}": "x" for name in ours}) == []
+
+
 def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
     assert cli.settings(["--http", "81"], {"ECHOSERVER_HOST": "0.0.0.0"}).http == Address("0.0.0.0", 81)
 
@@ -111,7 +130,22 @@ LINK = (
         ),
         (["--max-body"], {}, "--max-body: expected one argument"),
         (["--no-such-thing", "1"], {}, "unrecognized arguments: --no-such-thing 1"),
-        (["--work", "2"], {}, "unrecognized arguments: --work 2"),
+        *(
+            (arguments, {}, f"unrecognized arguments: {' '.join(arguments)}; did you mean {meant}?")
+            for arguments, meant in (
+                (["--work", "2"], "--workers"),
+                (["--worker", "2"], "--workers"),
+                (["--port", "80"], "--http"),
+                (["--port=80"], "--http"),
+                (["-p", "80"], "--http"),
+                (["-p80"], "--http"),
+                (["-w", "2"], "--workers"),
+                (["--bind", "0.0.0.0:80"], "--http"),
+                (["--max-connection", "1"], "--max-connections"),
+                (["--tls_cert", "c"], "--tls-cert"),
+                (["x", "--prot", "80"], "--http"),
+            )
+        ),
         (["serve"], {}, "unrecognized arguments: serve"),
         (
             [],

@@ -1,5 +1,6 @@
 """Large buffers that are used again: memory that has been faulted in once costs nothing the next time."""
 
+import contextlib
 import mmap
 
 KEPT = 32 << 20
@@ -30,7 +31,11 @@ class BufferPool:
         if free:
             self._kept -= rounded
             return free.pop()
-        return memoryview(mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        made = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            # where they are for everybody, the first byte of what a client claims to send would take 2 MiB
+            made.madvise(mmap.MADV_NOHUGEPAGE)
+        return memoryview(made)
 
     def give(self, buffer: memoryview) -> None:
         """Give back a buffer that nobody reads or writes any more."""

@@ -1,10 +1,12 @@
 """What a control group's memory limit leaves for clients."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from echoserver import config, memory
+from echoserver.buffers import BufferPool
 from echoserver.memory import MIB
 
 V1_NONE = "9223372036854771712"
@@ -87,6 +89,22 @@ def test_workers_auto_are_no_more_than_memory_has_room_for(monkeypatch: pytest.M
     assert config.workers("auto") == 2
     monkeypatch.setattr(memory, "limit", lambda: None)
     assert config.workers("auto") == 8
+
+
+def test_memory_of_a_large_buffer_is_taken_as_it_is_written_to() -> None:
+    """Also where the kernel gives huge pages to everybody: 150 clients that claimed 2 MiB each took 300."""
+    buffer = BufferPool().take(128 * MIB)
+    maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(encoding="utf-8"))
+    of_that_size = [each for each in maps if re.search(r"^Size: +131072 kB", each, re.MULTILINE)]
+    assert len(buffer) == 128 * MIB
+    assert any(" nh" in each[each.index("VmFlags:") :] for each in of_that_size)
+
+
+def test_memory_for_the_next_time_is_no_more_than_the_limit_has_room_for() -> None:
+    pool = BufferPool(MIB)
+    for _ in range(3):
+        pool.give(memoryview(bytearray(MIB // 2)))
+    assert pool._kept == MIB
 
 
 @pytest.mark.parametrize(("size", "said"), [(64 << 10, "64 KiB"), (16 * MIB, "16 MiB"), (2560 << 10, "2.5 MiB")])

@@ -248,9 +248,10 @@ class Reservation:
             ports[endpoint.protocol] = sockets[0].getsockname()[1]
         if endpoint.kind == socket.SOCK_STREAM:
             for each in sockets:
-                if self._buffer is not None and not unix:  # their connections have them from theirs
+                if self._buffer is not None and not unix:  # connections have from their listener what it has
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
+                    # SO_SNDBUF smaller than a segment has each wait for a delayed ACK (Linux 6.18, loopback)
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._buffer)
                 listen(endpoint, each, backlog)
         settings = self._faults if endpoint.protocol in {"tcp", "tls"} else []
         if any(path == endpoint.sockaddr for path, _ in self._unix):

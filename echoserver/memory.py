@@ -85,7 +85,10 @@ def buffer_limit(limit: int | None, total: int) -> int:
 
 
 def socket_buffer(limit: int, workers: int) -> int | None:
-    """What the kernel is told to take for each direction of a TCP connection, in bytes; None: as it sees fit."""
+    """Bytes that the kernel is told to take for a TCP connection's unread, and again for its unsent, data.
+
+    None: as it sees fit.
+    """
     share = _room(limit, workers) // (2 * 4 * _CONNECTIONS)
     return max(_LEAST_SOCKET_BUFFER, share) if share < _MOST_SOCKET_BUFFER else None
 

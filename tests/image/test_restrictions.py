@@ -76,7 +76,7 @@ def descriptors() -> Iterator[None]:
 
 
 def test_a_thousand_connections_in_32_mib(variant: Variant, descriptors: None) -> None:
-    content = bytes(range(256)) * (1 << 12)  # 1 MiB
+    content = bytes(range(256)) * (1 << 9)  # 128 KiB: --buffer-limit is four times that here
     post = request("POST / HTTP/1.1", f"Content-Length: {len(content)}", content=content)
     with contextlib.ExitStack() as stack, variant.serve(memory=MEMORY) as server:
         limit = memory_limit(server.pid)

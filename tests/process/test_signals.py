@@ -48,7 +48,7 @@ def test_an_idle_server_ends_at_once(workers: str, number: signal.Signals) -> No
         pids = server.children()
         server.send_signal(number)
         ends_with(server, 0, SOON)
-        assert server.lines[-2:] == ["echoserver: draining", DRAINED]
+        wait_for(lambda: server.lines[-2:] == ["echoserver: draining", DRAINED], "the last lines")
         assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
 
 

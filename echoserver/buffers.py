@@ -1,17 +1,24 @@
 """Large buffers that are used again: memory that has been faulted in once costs nothing the next time."""
 
+import contextlib
 import mmap
 
-_KEPT = 32 << 20  # bytes that are kept for the next time
+KEPT = 32 << 20
+"""Bytes at most that are kept for the next time."""
+
 _IDLE_SWEEPS = 10
 
 
 class BufferPool:
-    """Buffers of at least the size asked for, whose memory is only taken as they are written to."""
+    """Buffers of at least the size asked for, whose memory is only taken as they are written to.
 
-    __slots__ = ("_free", "_kept", "_unused")
+    most: bytes that are kept for the next time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_free", "_kept", "_most", "_unused")
+
+    def __init__(self, most: int = KEPT) -> None:
+        self._most = most
         self._free: dict[int, list[memoryview]] = {}
         self._kept = 0
         self._unused = 0
@@ -24,12 +31,16 @@ class BufferPool:
         if free:
             self._kept -= rounded
             return free.pop()
-        return memoryview(mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        made = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            # where they are for everybody, the first byte of what a client claims to send would take 2 MiB
+            made.madvise(mmap.MADV_NOHUGEPAGE)
+        return memoryview(made)
 
     def give(self, buffer: memoryview) -> None:
         """Give back a buffer that nobody reads or writes any more."""
         size = len(buffer)
-        if self._kept + size <= _KEPT:
+        if self._kept + size <= self._most:
             self._kept += size
             self._free.setdefault(size, []).append(buffer)
 

@@ -9,14 +9,28 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from echoserver import __version__, config, systemd
+from echoserver import __version__, config, end_on_signals, logs, systemd
 
 _PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health check
 
 OK, FAILED, USAGE, NOT_STARTED = 0, 1, 2, 3
 
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://")
+_LINK = (
+    "; Kubernetes sets variables like this one for each Service (service links): "
+    "expected another name for the Service, or enableServiceLinks: false"
+)
+
+_LINKED = re.compile(r"_PORT(?:_|$)|_SERVICE_")  # what the names of such variables have in them
+_MEANT = {
+    "port": "http", "p": "http", "bind": "http", "b": "http", "listen": "http", "address": "http", "w": "workers",
+    "processes": "workers", "cert": "tls-cert", "key": "tls-key", "timeout": "idle-timeout",
+    "max-clients": "max-connections",
+}  # fmt: skip
+"""How options of that kind are called elsewhere."""
+
 _GROUPS = {
-    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off; port 0 takes a free one)",
+    config.LISTENERS: "listeners (ADDR: PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N, off; port 0: any)",
     config.TLS: "TLS 1.2 and 1.3",
     config.FAULTS: "modes and faults of --tcp and --tls (PERCENT: 25, 0.1%, on, off)",
     config.CONNECTIONS: "connections (SIZE: 1000, 64KiB, 1MB)",
@@ -31,7 +45,7 @@ Every option can also be set as ECHOSERVER_NAME (--max-body: ECHOSERVER_MAX_BODY
 SIGTERM or SIGINT drains: connections finish what is under way. A second one ends at once. SIGHUP reads certificates
 again and replaces the workers; nothing is cut. Sockets passed by systemd (LISTEN_FDS) are served by their names.
 exit codes: 0 ended by a signal, all served; 1 failed, or connections had to be cut; 2 bad usage; 3 could not start
-commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1
+commands: `echoserver healthcheck [URL]` exits 0 where a server answers 200, else 1 (URL: also unix:/path, unix:@name)
 """
 
 
@@ -74,6 +88,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _meant(name: str) -> str | None:
+    """The option that somebody may have meant by a name like its own, or by what others call it; without dashes."""
+    import difflib  # noqa: PLC0415 - only where something is wrong
+
+    known = {option.flag.removeprefix("--"): option for option in config.OPTIONS}
+    close = difflib.get_close_matches(name, [*known, *(each for each in _MEANT if len(each) > 1)], n=1, cutoff=0.7)
+    found = name if name in _MEANT else close[0] if close else None
+    return _MEANT.get(found, found) if found else None
+
+
+def _unrecognized(arguments: list[str]) -> str:
+    """What is wrong with arguments that are no options, and what may have been meant."""
+    message = f"unrecognized arguments: {' '.join(arguments)}"
+    for each in arguments:
+        name = each.partition("=")[0]
+        if name.startswith("-"):
+            meant = _meant(name.lstrip("-") if name.startswith("--") else name[1:2])
+            return f"{message}; did you mean --{meant}?" if meant else message
+    return message
+
+
+def ignored(environment: Mapping[str, str]) -> list[str]:
+    """What there is to say of variables that look like an option's and are none: they do nothing.
+
+    Kubernetes sets some for a Service that is named echoserver: these are nobody's mistake.
+    """
+    known = {option.variable for option in config.OPTIONS}
+    said = []
+    for variable in sorted(environment):
+        name = variable.removeprefix("ECHOSERVER_")
+        if name == variable or variable in known or not environment[variable]:
+            continue
+        if _LINKED.search(variable) and not (name == "PORT" and environment[variable].isdigit()):
+            continue
+        meant = _meant(name.lower().replace("_", "-"))
+        if meant:
+            known_as = f"ECHOSERVER_{meant.upper().replace('-', '_')}"
+            said.append(f"{variable} is no option's variable, and does nothing: did you mean {known_as}?")
+    return said
+
+
 def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, str]:
     texts = {}
     for option in config.OPTIONS:
@@ -82,7 +137,7 @@ def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
                 try:
                     option.parse(environment[variable])
                 except config.ConfigError as error:
-                    parser.error(f"{variable}: {error}")
+                    parser.error(f"{variable}: {error}{_LINK if _SERVICE_LINK.match(environment[variable]) else ''}")
                 texts[option.name] = environment[variable]
                 break
     return texts
@@ -91,7 +146,10 @@ def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
 def settings(arguments: list[str], environment: Mapping[str, str]) -> config.Config:
     """The Config that arguments and environment ask for. Ends the program with 2 and one line where they are wrong."""
     parser = _parser()
-    given = {name: text for name, text in vars(parser.parse_args(arguments)).items() if text is not None}
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unrecognized(unknown))
+    given = {name: text for name, text in vars(known).items() if text is not None}
     try:
         return config.parse(systemd.passed(environment) | _from_environment(parser, environment) | given)
     except config.ConfigError as error:
@@ -103,19 +161,27 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["healthcheck"]:
         return healthcheck(arguments[1:], os.environ)
+    platform: str = sys.platform
+    if platform != "linux" and not {"-h", "--help", "--version"} & set(arguments):
+        print(
+            f"echoserver: it serves on Linux, and this is {platform}: run it in a container; "
+            "`healthcheck` works anywhere", file=sys.stderr,
+        )  # fmt: skip
+        return NOT_STARTED
     asked = settings(arguments, os.environ)
-    from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
-
+    end_on_signals()
     try:
-        return supervisor.serve(asked)
-    except KeyboardInterrupt:  # before there was anything to drain
-        return FAILED
+        from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
+    except (ImportError, OSError, MemoryError) as error:  # a package is missing, or there is no memory to map it
+        print(f"echoserver: cannot start: {logs.reason(error)}", file=sys.stderr)
+        return NOT_STARTED
+    return supervisor.serve(asked, ignored(os.environ))
 
 
 def healthcheck(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Ask a server for /healthz, or the URL given: 0 where it answers 200, else 1 and a line that says why."""
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
-        print("usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]", file=sys.stderr)
+        print("usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]", file=sys.stderr)
         return OK if len(arguments) == 1 else FAILED
     try:
         where, path, secure, preamble = _target(arguments[0] if arguments else None, environment)
@@ -169,14 +235,32 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         asked = config.Address(anywhere.get(where.host or "", where.host), where.port, where.path)
         return asked, "/healthz", where is said.https, said.proxy_protocol and where is not said.admin
-    found = re.fullmatch(r"http(s?)://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]+))?(/[!-~]*)?", url)
+    if url.startswith("unix:"):
+        return config.unix_address(url), "/healthz", False, False
+    return _of_url(url)
+
+
+# RFC 3986, without user information: the path may be empty before a query, the port after its colon
+_URL = re.compile(
+    r"http(s?)://(\[[^]/]*\]|[^]\[:/?#@]+)(?::([0-9]*))?"
+    r"((?:/[!-\"$->@-~]*)?(?:\?[!-\"$-~]*)?)(?:#[!-~]*)?",
+    re.IGNORECASE,
+)
+
+
+def _of_url(url: str) -> tuple[config.Address, str, bool, bool]:
+    found = _URL.fullmatch(url)
     try:
         if found is None:
             raise config.ConfigError
-        where = config.Address(config.hostname(found[2]), config.port(found[3] or ("443" if found[1] else "80")))
+        secure, host, port, target = found.groups()
+        where = config.Address(config.hostname(host), config.port(port or ("443" if secure else "80")))
     except config.ConfigError:
-        raise config.ConfigError(f"{url!r} is not a URL: expected http://HOST:PORT/PATH") from None
-    return where, found[4] or "/", bool(found[1]), False
+        expected = "expected http://HOST:PORT/PATH, unix:/path or unix:@name"
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
+        raise config.ConfigError(f"{url!r} is not a URL to ask: {expected}") from None
+    return where, target if target.startswith("/") else f"/{target}", bool(secure), False
 
 
 def _connect(where: config.Address, *, preamble: bool, secure: bool) -> socket.socket:
@@ -187,7 +271,7 @@ def _connect(where: config.Address, *, preamble: bool, secure: bool) -> socket.s
         connection.settimeout(_PATIENCE)
     try:
         if where.path is not None:
-            connection.connect(where.path)
+            connection.connect(config.unix_sockaddr(where.path))
         if preamble:
             connection.sendall(b"PROXY UNKNOWN\r\n")
         return _secured(connection) if secure else connection

@@ -3,9 +3,11 @@
 import dataclasses
 import os
 import re
-import resource
+import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
+
+from echoserver import memory
 
 
 class ConfigError(ValueError):
@@ -18,8 +20,9 @@ class CannotLoad(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener is bound: HOST and PORT, or the path of a unix socket. No host: ``--host`` says which.
+    """Where a listener is bound: HOST and PORT, or a unix socket's path. No host: ``--host`` says which.
 
+    A path that begins with @ is the name of an abstract unix socket, which is no file (unix(7)).
     Or the descriptors of sockets that were inherited, bound already.
     """
 
@@ -36,6 +39,17 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
 
+def unix_sockaddr(path: str) -> str:
+    """What socket.bind() and connect() take for a unix socket's path, or for the @name of an abstract one."""
+    return f"\0{path[1:]}" if path.startswith("@") else path
+
+
+def unix_path(sockaddr: str | bytes) -> str:
+    """The path, or the @name, that a socket's own address stands for; empty where it has none."""
+    path = os.fsdecode(sockaddr)
+    return f"@{path[1:]}" if path.startswith("\0") else path
+
+
 # --- the types of the options: text in, value out, ConfigError with what was expected -----------------------------
 
 
@@ -47,8 +61,8 @@ def port(text: str) -> int:
 
 
 def address(text: str) -> Address | None:
-    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, ``fd:N`` (or ``fd:N,M``), or ``off`` (None)."""
-    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off"
+    """``PORT``, ``HOST:PORT``, ``[V6]:PORT``, ``unix:/path``, ``unix:@name``, ``fd:N`` (``fd:N,M``), ``off`` (None)."""
+    expected = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N or off"
     if text == "off":
         return None
     if text.startswith("fd:"):
@@ -56,10 +70,9 @@ def address(text: str) -> Address | None:
             raise ConfigError(f"{text!r} is not an address: expected the number of an inherited descriptor, as in fd:3")
         return Address(descriptors=tuple(map(int, text.removeprefix("fd:").split(","))))
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path or "\0" in path or len(os.fsencode(path)) > 107:
-            raise ConfigError(f"{text!r} is not an address: a unix socket's path has 1 to 107 bytes")
-        return Address(path=path)
+        return unix_address(text)
+    if "://" in text:
+        return _without_scheme(text, expected)
     if ":" not in text:
         if not text.isascii() or not text.isdigit():
             raise ConfigError(f"{text!r} is not an address: {expected}")
@@ -72,6 +85,26 @@ def address(text: str) -> Address | None:
     if not host:
         raise ConfigError(f"{text!r} is not an address: {expected}")
     return Address(hostname(host), port(number))
+
+
+def unix_address(text: str) -> Address:
+    """``unix:/path``, or ``unix:@name`` for an abstract socket."""
+    path = text.removeprefix("unix:")
+    if not path.removeprefix("@") or "\0" in path or len(os.fsencode(path)) > 107 + path.startswith("@"):
+        raise ConfigError(f"{text!r} is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes")
+    return Address(path=path)
+
+
+def _without_scheme(text: str, expected: str) -> NoReturn:
+    """What is wrong with a URL where an address is wanted: the address in it is what was meant, if there is one."""
+    rest = text.partition("://")[2].partition("/")[0]
+    try:
+        meant = address(rest)
+    except ConfigError:
+        meant = None
+    if meant is not None and meant.host is not None:
+        expected = f"expected no scheme, as in {meant}"
+    raise ConfigError(f"{text!r} is not an address: {expected}")
 
 
 def inet_address(text: str) -> Address | None:
@@ -100,6 +133,13 @@ def size(text: str) -> int:
     if not found:
         raise ConfigError(f"{text!r} is not a size: expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB")
     return int(found[1]) * _UNITS[(found[2] or "").lower()]
+
+
+def _auto_or(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        return 0 if text == "auto" else _at_least(least)(text)
+
+    return parse
 
 
 def size_or_off(text: str) -> int:
@@ -160,13 +200,18 @@ def _count(text: str) -> int:
 
 
 def workers(text: str) -> int:
-    """A number of processes, or ``auto``: the cgroup's CPU quota, else the CPUs that this process may use."""
+    """A number of processes, or ``auto``: the cgroup's CPU quota, else the CPUs that this process may use.
+
+    But no more than its memory limit has room for.
+    """
     if text != "auto":
         try:
             return _count(text)
         except ConfigError:
             raise ConfigError(f"{text!r} is not a number of workers: expected a whole number from 1, or auto") from None
-    return max(1, int(_cgroup_cpus() or len(os.sched_getaffinity(0))))
+    cpus = max(1, int(_cgroup_cpus() or len(os.sched_getaffinity(0))))
+    limit = memory.limit()
+    return cpus if limit is None else min(cpus, memory.workers_within(limit))
 
 
 def _cgroup_cpus() -> float | None:
@@ -209,6 +254,13 @@ def on_or_off(text: str) -> bool:
     return text == "on"
 
 
+def file_mode(text: str) -> int:
+    """The permissions of a file in octal, as chmod takes them: ``0660``."""
+    if not re.fullmatch(r"0?[0-7]{3}", text, re.ASCII):
+        raise ConfigError(f"{text!r} is not a file's mode: expected three octal digits, as in 0660")
+    return int(text, 8)
+
+
 def file(text: str) -> str | None:
     """The path of a file, which need not be there yet, or ``off`` (None)."""
     if not text or "\0" in text:
@@ -216,13 +268,58 @@ def file(text: str) -> str | None:
     return None if text == "off" else text
 
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://([^/?#@\\]+?)(?::([0-9]{1,5}))?", re.ASCII)
+_DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+
+
 def origin(text: str) -> str | None:
-    """``*`` for any, an origin as browsers send it (RFC 6454), or ``off`` (None)."""
+    """``*`` for any, an origin as browsers send it (RFC 6454; Fetch, "serializing a request origin"), ``off`` (None).
+
+    A browser's is in lower case, has no path and not the scheme's own port; names that are not ASCII are in punycode.
+    ``null`` is that of files and of sandboxed pages.
+    """
     if text == "off":
         return None
-    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.\-]*://[!-.0-~]+", text, re.ASCII):
-        raise ConfigError(f"{text!r} is not an origin: expected SCHEME://HOST or SCHEME://HOST:PORT, * or off")
-    return text
+    if text in ("*", "null") or _is_origin(text):
+        return text
+    scheme, _, rest = text.partition("://")
+    meant = f"{scheme}://{re.split('[/?#]', rest.rpartition('@')[2], maxsplit=1)[0]}".lower()
+    meant = meant.removesuffix(f":{_DEFAULT_PORTS.get(scheme.lower())}")
+    if _is_origin(meant):
+        raise ConfigError(f"{text!r} is not an origin: expected it as browsers send it, {meant}")
+    if not text.isascii():
+        raise ConfigError(
+            f"{text!r} is not an origin: browsers send such a name as punycode, as in https://xn--bcher-kva.example"
+        )
+    if "*" in text:
+        raise ConfigError(f"{text!r} is not an origin: expected one, SCHEME://HOST or SCHEME://HOST:PORT, or * for any")
+    raise ConfigError(f"{text!r} is not an origin: expected SCHEME://HOST or SCHEME://HOST:PORT, null, * or off")
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send this in the field Origin."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return False
+    scheme, host, number = found.groups()
+    if number is not None and (
+        number != str(int(number)) or int(number) > 65535 or number == _DEFAULT_PORTS.get(scheme)
+    ):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and host == host.lower() and _packed(socket.AF_INET6, host[1:-1]) is not None
+    labels = host.removesuffix(".").split(".")
+    if labels[-1].isdigit():  # an IPv4 address then, which browsers write in full
+        return _packed(socket.AF_INET, host) is not None
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _packed(family: int, host: str) -> bytes | None:
+    try:
+        return socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return None
 
 
 # --- the options themselves ---------------------------------------------------------------------------------------
@@ -284,6 +381,9 @@ class Config:
     reuse_port: bool = _option(
         "on", on_or_off, "on|off", LISTENERS, "a socket for each worker (SO_REUSEPORT); off: one that all share"
     )
+    unix_mode: int = _option(
+        "0666", file_mode, "MODE", LISTENERS, "who may connect to a unix socket: the mode of its file"
+    )
     tls_cert: str | None = _option("off", file, "FILE", TLS, "the certificate, and those up to its CA's, as PEM")
     tls_key: str | None = _option("off", file, "FILE", TLS, "its private key as PEM; off: it is in --tls-cert")
     tls_client_ca: str | None = _option(
@@ -325,9 +425,11 @@ class Config:
         "16MiB", _at_least(1), "SIZE", CONNECTIONS, "the longest WebSocket message; longer ones close with 1009"
     )
     buffer_limit: int = _option(
-        "16MiB", _at_least(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
+        "auto", _auto_or(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
     )
-    buffer_total: int = _option("256MiB", _at_least(1 << 16), "SIZE", MEMORY, "the same for all of a worker together")
+    buffer_total: int = _option(
+        "auto", _auto_or(1 << 16), "SIZE", MEMORY, "the same for all of a worker; auto: what the memory limit allows"
+    )
     header_timeout: float = _option(
         "10s", duration, "TIME", DEADLINES, "for an HTTP header section, else 408; for a PROXY preamble; for TLS"
     )
@@ -381,10 +483,12 @@ class Config:
         "on", on_or_off, "on|off", PROCESS, "name host and worker in HTTP answers: X-Served-By: HOST:WORKER"
     )
     loop: str = _option("auto", loop, "LOOP", PROCESS, "auto, uvloop or asyncio")
+    memory_limit: int | None = None
+    """The control group's, in bytes, where buffer_total follows from it; else None. No option."""
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    Option(field.name, *field.metadata["option"]) for field in dataclasses.fields(Config)
+    Option(field.name, *field.metadata["option"]) for field in dataclasses.fields(Config) if "option" in field.metadata
 )
 
 
@@ -409,11 +513,15 @@ def parse(texts: Mapping[str, str]) -> Config:
         raise ConfigError(f"--{'https' if values['https'] else 'tls'} needs a certificate: --tls-cert and --tls-key")
     if values["tcp_mode"] == "discard" and values["tcp_delay"]:
         raise ConfigError("--tcp-delay with --tcp-mode discard: nothing is sent that could be late")
-    if "buffer_limit" not in texts:
-        values["buffer_limit"] = min(values["buffer_limit"], values["buffer_total"])
+    limit = None
+    if not values["buffer_total"]:
+        limit = memory.limit()
+        values["buffer_total"] = memory.buffer_total(limit, values["workers"])
+    if not values["buffer_limit"]:
+        values["buffer_limit"] = memory.buffer_limit(limit, values["buffer_total"])
     if values["buffer_limit"] > values["buffer_total"]:
         raise ConfigError("--buffer-limit is more than --buffer-total: expected at most as much")
-    return Config(**values)
+    return Config(**values, memory_limit=limit)
 
 
 def tcp_faults(config: Config) -> list[str]:
@@ -434,6 +542,8 @@ RESERVE = 128
 
 def descriptor_limit() -> int:
     """RLIMIT_NOFILE, the soft limit raised to the hard one first."""
+    import resource  # noqa: PLC0415 - not there on Windows, where a health check can be made
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -38,3 +38,10 @@ def configure(style: str, level: str, worker: int | None = None) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(level.upper())
+
+
+def reason(error: BaseException) -> str:
+    """Why something could not be, for a line: the system's words, in lower case."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return "out of memory" if isinstance(error, MemoryError) else str(error).lower()

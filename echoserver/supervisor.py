@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from echoserver import __version__, config, listeners, logs, systemd, worker
+from echoserver import __version__, config, listeners, logs, memory, systemd, worker
 from echoserver.counters import Board
 from echoserver.logs import log
 from echoserver.messages import metrics
+from echoserver.messages.request import BROWSER_PAGE
 
 if TYPE_CHECKING:
     import ssl
@@ -27,31 +28,52 @@ _SHORT_LIVES = 5  # so many of them in a row, and none that lived: there is no u
 _GRACE = 2.0  # seconds a worker may take to end after its drain timeout
 
 
-def serve(settings: config.Config) -> int:
-    """Serve until a signal; returns the exit code."""
+def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
+    """Serve until a signal; returns the exit code. notes: what there is to warn of in how it was started."""
     logs.configure(settings.log_format, settings.log_level)
+    for note in notes:
+        log.warning("%s", note)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         log.error("--loop uvloop: uvloop is not installed")
         return NOT_STARTED
+    limit = settings.memory_limit
+    if limit is not None and limit < memory.least(settings.workers):
+        log.error(
+            "cannot start: %s of memory (the control group's limit) are too little for %s: "
+            "expected at least %s%s, or --buffer-total, which then is not looked at",
+            memory.said(limit), _workers(settings), memory.said(memory.least(settings.workers)),
+            "" if settings.workers == 1 else f", or --workers {memory.workers_within(limit)}",
+        )  # fmt: skip
+        return NOT_STARTED
+    reservation = None
     try:
         contexts = _contexts(settings)
         reservation = listeners.Reservation(settings)
+        exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
+        worker.websocket_upgrade(settings)
+        common = worker.Common(Board(settings.workers), contexts, exposition)
+        run = (
+            _alone(settings, reservation, common)
+            if settings.workers == 1
+            else Supervisor(settings, reservation, common).run
+        )
     except (listeners.CannotListen, config.CannotLoad) as error:
         log.error("%s", error)
         return NOT_STARTED
-    exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
-    worker.websocket_upgrade(settings)
-    common = worker.Common(Board(settings.workers), contexts, exposition)
+    except Exception as error:  # noqa: BLE001 - without memory an import, a codec or a thread may fail as it likes
+        log.error("cannot start: %s", logs.reason(error))
+        if reservation is not None:
+            reservation.close()
+        return NOT_STARTED
     try:
-        if settings.workers == 1:
-            return _serve_alone(settings, reservation, common)
-        return Supervisor(settings, reservation, common).run()
+        return run()
     except Exception as error:  # noqa: BLE001 - a fault of our own: one line, no traceback
         log.error("failed: %r", error)
         return FAILED
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # how it has ended is settled
         reservation.close()
 
 
@@ -64,12 +86,9 @@ def _contexts(settings: config.Config) -> "dict[str, ssl.SSLContext]":
     return tls.contexts(settings)
 
 
-def _serve_alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> int:
-    try:
-        only = worker.open_worker(settings, reservation, common)
-    except OSError as error:
-        log.error("cannot start: %s", error.strerror or error)
-        return NOT_STARTED
+def _alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> Callable[[], int]:
+    """The only worker, in this process: what serves until a signal, and returns the exit code. Raises as it opens."""
+    only = worker.open_worker(settings, reservation, common)
 
     def reload() -> None:
         if only.stopping:
@@ -84,8 +103,11 @@ def _serve_alone(settings: config.Config, reservation: listeners.Reservation, co
             log.error("the certificate in use stays: %s", error)
         systemd.notify("READY=1")
 
-    _announce(settings, reservation)
-    return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
+    def run() -> int:
+        _announce(settings, reservation)
+        return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
+
+    return run
 
 
 def _build(settings: config.Config) -> dict[str, str]:
@@ -106,11 +128,25 @@ def _build(settings: config.Config) -> dict[str, str]:
 def _announce(settings: config.Config, reservation: listeners.Reservation) -> None:
     """The start-up lines: versions, limits, each listener, and that all is ready."""
     build = _build(settings)
+    connections = config.connection_limit(settings)
     log.info(
-        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors) each",
+        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors%s) each",
         build["version"], build["python"], build["loop"], build["httptools"],
-        "1 worker" if settings.workers == 1 else f"{settings.workers} workers", _affinity(settings),
-        config.connection_limit(settings), resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        _workers(settings), _affinity(settings),
+        connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        f"; {settings.max_connections} asked for" if settings.max_connections > connections else "",
+    )  # fmt: skip
+    extras = {"metrics": metrics.available(), "websocket": importlib.util.find_spec("websockets") is not None}
+    page = _page(settings, reservation.endpoints)
+    log.info(
+        "extras: %s%s", ", ".join(name for name, there in extras.items() if there) or "none",
+        f"; page for browsers: {page}" if page else "",
+    )  # fmt: skip
+    limit = settings.memory_limit
+    log.info(
+        "memory: at most %s are kept for a connection, %s for all of a worker%s",
+        memory.said(settings.buffer_limit), memory.said(settings.buffer_total),
+        "" if limit is None else f", of {memory.said(limit)} (the control group's limit)",
     )  # fmt: skip
     for line in reservation.descriptions:
         log.info("%s", line)
@@ -118,14 +154,26 @@ def _announce(settings: config.Config, reservation: listeners.Reservation) -> No
     systemd.notify("READY=1")
 
 
+def _page(settings: config.Config, endpoints: Sequence[listeners.Endpoint]) -> str | None:
+    """The URL of the page for browsers, where one can be opened."""
+    if not settings.controls or settings.proxy_protocol:
+        return None
+    for each in endpoints:
+        if each.protocol in {"http", "https"} and not isinstance(each.sockaddr, str):
+            host, port = each.sockaddr[:2]
+            here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            return f"{each.protocol}://{config.Address(here, port)}{BROWSER_PAGE.decode()}"
+    return None
+
+
+def _workers(settings: config.Config) -> str:
+    return "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+
+
 def _affinity(settings: config.Config) -> str:
     if not settings.cpu_affinity:
         return ""
     return f" on CPU {', '.join(str(cpu) for cpu in worker.cpus(settings.workers))}"
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 class _Child:
@@ -146,7 +194,7 @@ class _Child:
 
 
 class Supervisor:
-    """Starts as many workers as asked for and keeps that number, until a signal."""
+    """Starts as many workers as asked for and keeps that number, until a signal. Making one may raise OSError."""
 
     def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> None:
         self._config = settings
@@ -154,8 +202,11 @@ class Supervisor:
         self._common = common
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
         self._signals: list[int] = []
-        self._announced = self._stopping = self._reloading = self._reload_failed = False
+        self._announced = self._stopping = self._at_once = self._reloading = self._reload_failed = False
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._short_lives = 0
         self._exit_code = OK
@@ -164,11 +215,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the last worker has ended; returns the exit code."""
-        wake_read, wake_write = socket.socketpair()
-        wake_read.setblocking(False)
-        wake_write.setblocking(False)
-        self._selector.register(wake_read, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(each, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
@@ -176,18 +224,20 @@ class Supervisor:
             for number in range(self._config.workers):
                 self._start(number)
         except OSError as error:
-            log.error("cannot start a worker: %s", _reason(error))
+            log.error("cannot start a worker: %s", logs.reason(error))
             self._give_up()
         while self._children or not self._stopping:
             events = self._selector.select(self._patience())
             with contextlib.suppress(BlockingIOError):
-                wake_read.recv(4096)
+                self._wake_read.recv(4096)
             self._take_signals()  # first: where all processes have got one, a worker that leaves is not to be replaced
             for key, _ in events:
                 if key.data is not None:
                     self._hear(key.data)
             self._reap()
             self._keep_time()
+        if not self._exit_code and not self._at_once:
+            log.info(worker.DRAINED)
         return self._exit_code
 
     def _on_signal(self, number: int, _: Any) -> None:
@@ -247,8 +297,8 @@ class Supervisor:
             theirs.setblocking(False)
             opened = worker.open_worker(self._config, self._reservation, self._common, number, row)
             return worker.serve_for(theirs, opened)
-        except OSError as error:
-            log.error("cannot start: %s", error.strerror or error)
+        except (OSError, MemoryError) as error:
+            log.error("cannot start: %s", logs.reason(error))
             return NOT_STARTED
         except Exception as error:  # noqa: BLE001 - nothing may get past os._exit
             log.error("a worker failed: %r", error)
@@ -308,7 +358,7 @@ class Supervisor:
             if self._start(number):
                 return
         except OSError as error:
-            log.error("cannot start another worker: %s", _reason(error))
+            log.error("cannot start another worker: %s", logs.reason(error))
         else:  # so many former processes still serve that there is no room for another: the oldest has to go
             former = [child for child in self._children.values() if child.number == number]
             self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
@@ -365,6 +415,7 @@ class Supervisor:
             if number == signal.SIGHUP:
                 self._reload()
             elif self._stopping:
+                self._at_once = True
                 for child in self._children.values():
                     self._tell(child, worker.END)
                 self._later(_GRACE, self._kill)
@@ -421,7 +472,7 @@ class Supervisor:
             if not self._start(child.number, child):
                 self._not_reloaded(f"worker {child.number} has too many former processes that still serve")
         except OSError as error:
-            self._not_reloaded(f"cannot start another worker: {_reason(error)}")
+            self._not_reloaded(f"cannot start another worker: {logs.reason(error)}")
 
     def _not_reloaded(self, why: str) -> None:
         self._reload_failed = True

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from echoserver.config import PROTOCOLS, ConfigError
+from echoserver.config import PROTOCOLS, ConfigError, unix_sockaddr
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _PATIENCE = 0.5  # seconds that a manager has to make room for a state: nothing is served meanwhile
@@ -59,14 +59,12 @@ def notify(*states: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
     with (
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
         manager.settimeout(_PATIENCE)
-        manager.connect(address)
+        manager.connect(unix_sockaddr(address))
         manager.send("\n".join(states).encode())
 
 

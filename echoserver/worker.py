@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from echoserver import config, counters, listeners
 from echoserver.access import AccessLog, client_of
-from echoserver.buffers import BufferPool
+from echoserver.buffers import KEPT, BufferPool
 from echoserver.connection import FAIR_SHARE, LITTLE, Connection
 from echoserver.logs import log
 from echoserver.messages import browser, metrics, response
@@ -48,6 +48,9 @@ _SCRAPES, _SCRAPES_SHARE = 0.05, 0.05  # seconds that pages of metrics may take 
 _LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
 _LOG_PATIENCE = 1.0  # seconds that its reader has at the end
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
+
+DRAINED = "drained: all connections have ended"
+"""The last line of a server that has cut nothing."""
 
 READY, LEAVING, RETIRE, DRAIN, END = b"R", b"L", b"T", b"D", b"E"
 """What a worker and its supervisor tell each other."""
@@ -148,7 +151,7 @@ class Worker:
         self.admin_reader = Reader(settings.max_body, echoes=False)
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
         self.upgrade = websocket_upgrade(settings)
-        self.pool = BufferPool()
+        self.pool = BufferPool(min(KEPT, settings.buffer_total // 8))  # comes on top of what is owed
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         # what is under way when it is reached, and malloc's share, come on top
@@ -450,7 +453,8 @@ class Worker:
         self._exit_code = 1
         self._stop_by = 0.0
         self.counts[_CUT] += len(self.connections)
-        log.warning("drain timeout: %d connections cut", len(self.connections))
+        number = len(self.connections)
+        log.warning("drain timeout: %d connection%s cut", number, "" if number == 1 else "s")
         for connection in list(self.connections):
             connection.cut()
 
@@ -530,8 +534,12 @@ def serve_alone(worker: Worker, reload: Callable[[], None], stopping: Callable[[
     reload is what SIGHUP does; stopping is called when a drain begins.
     """
 
+    at_once = False
+
     def on_signal() -> None:
+        nonlocal at_once
         if worker.stopping:
+            at_once = True
             worker.end_at_once()
         else:
             log.info("draining")
@@ -546,7 +554,10 @@ def serve_alone(worker: Worker, reload: Callable[[], None], stopping: Callable[[
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-    return worker.run()
+    code = worker.run()
+    if not code and not at_once:
+        log.info(DRAINED)
+    return code
 
 
 def serve_for(supervisor: socket.socket, worker: Worker) -> int:

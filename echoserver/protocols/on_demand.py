@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from echoserver.access import NO_ANSWER, client_of
+from echoserver.config import unix_path
 from echoserver.connection import DEMAND
 from echoserver.messages import controls, response
 from echoserver.messages.chunked import ChunkedDecoder
@@ -349,10 +350,10 @@ def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:
 
 
 def _address(address: Any) -> dict[str, Any] | None:
-    """An IP address and port, or the path of a unix socket."""
+    """An IP address and port, or the path of a unix socket, or the @name of an abstract one."""
     if isinstance(address, tuple) and address[0] != "unix:":
         return {"address": address[0], "port": address[1]}
-    return None if address is None else {"path": address if isinstance(address, str) else ""}
+    return None if address is None else {"path": unix_path(address) if isinstance(address, str | bytes) else ""}
 
 
 def _tls(ssl_object: Any) -> dict[str, Any] | None:

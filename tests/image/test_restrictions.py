@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile import survived
 from tests.image.containers import Contained, Variant
 from tests.process.processes import ping
 from tests.servers import HttpClient, read_exactly, request
@@ -75,7 +76,7 @@ def descriptors() -> Iterator[None]:
 
 
 def test_a_thousand_connections_in_32_mib(variant: Variant, descriptors: None) -> None:
-    content = bytes(range(256)) * (1 << 12)  # 1 MiB
+    content = bytes(range(256)) * (1 << 9)  # 128 KiB: --buffer-limit is four times that here
     post = request("POST / HTTP/1.1", f"Content-Length: {len(content)}", content=content)
     with contextlib.ExitStack() as stack, variant.serve(memory=MEMORY) as server:
         limit = memory_limit(server.pid)
@@ -97,3 +98,15 @@ def test_a_thousand_connections_in_32_mib(variant: Variant, descriptors: None) -
         state = server.container.state()
         assert (state["Running"], state["OOMKilled"]) == (True, False)
         assert {client.ask(GET).content for client in http} == {GET}
+
+
+@pytest.mark.parametrize("mebibytes", [32, 64, 128])
+@pytest.mark.timeout(600)
+def test_clients_that_never_read_in_little_memory(variant: Variant, mebibytes: int) -> None:
+    with variant.serve(memory=mebibytes << 20) as server:
+        if memory_limit(server.pid) is None:
+            pytest.skip(f"{variant.engine.name} sets no memory limits here")
+        assert any(f" of {mebibytes} MiB (the control group's limit)" in line for line in server.lines)
+        assert survived(server)
+        state = server.container.state()
+        assert (state["Running"], state["OOMKilled"]) == (True, False)

@@ -102,10 +102,12 @@ class Group(Server):
         return all(listens(pid, match[1], int(match[2])) for match in found if match)
 
 
-def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """``echoserver ARGUMENTS``, which ends by itself."""
+def run(
+    *arguments: str, environment: dict[str, str] | None = None, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """``echoserver ARGUMENTS``, which ends by itself. before: as of Group."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False,
+        [*before, *COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={**os.environ, **(environment or {})},
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ def answering(answer: bytes | None) -> Iterator[tuple[int, list[bytes]]]:
             thread.join()
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/any/path?at=all", ""])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/any/path?at=all", "", "?x=1", "#x"])
 def test_a_server_that_is_well(running: Group, path: str) -> None:
     assert check(f"http://127.0.0.1:{running.http}{path}").returncode == 0
 
@@ -136,6 +136,7 @@ def test_a_unix_socket(workers: str, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/http.sock"
     with Group("--http", address, "--workers", workers):
         assert check(ECHOSERVER_HTTP=address).returncode == 0
+        assert check(address).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_lines_in_json(workers: str, tmp_path: Path) -> None:
         from_worker = line["level"] == "debug"
         assert line["worker"] in ((0, 1) if from_worker and workers == "2" else (None,))
         assert (line["pid"] == server.process.pid) == (workers == "1" or not from_worker)
-    assert lines(server)[-1]["message"] == "draining"
+    assert [line["message"] for line in lines(server)[-2:]] == ["draining", "drained: all connections have ended"]
 
 
 @alone_and_several

@@ -33,7 +33,7 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> N
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "echoserver").rglob("*.py")}
     assert {name for name in names if not name.startswith(f"{info}/")} == modules | {"echoserver/py.typed"}
     assert f"{info}/licenses/LICENSE" in names
-    assert "echoserver = echoserver.cli:main" in scripts
+    assert "echoserver = echoserver.__main__:run" in scripts
 
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert metadata["Requires-Python"] == asked["requires-python"]

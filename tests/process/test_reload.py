@@ -324,7 +324,7 @@ def test_a_drain_ends_former_processes_too(reloads: int) -> None:
         server.send_signal()
         assert server.wait() == 1
         assert not any(alive(pid) for pid in pids)
-        assert server.lines[-1] == "echoserver: drain timeout: 1 connections cut"
+        assert server.lines[-1] == "echoserver: drain timeout: 1 connection cut"
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
 

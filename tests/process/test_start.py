@@ -1,12 +1,16 @@
 """How a server starts, and what it says when it can't."""
 
 import contextlib
+import json
 import os
 import re
+import resource
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -48,14 +52,14 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         try:
             assert process.stderr is not None
-            lines = [process.stderr.readline() for _ in range(5)]
+            lines = [process.stderr.readline() for _ in range(7)]
             with unix_connect(f"{tmp_path}/http.sock") as client:
                 assert exchange(client, GET)[0] == 200
             process.terminate()
             rest = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-    versions, http, tcp, udp, ready = lines
+    versions, extras, memory, http, tcp, udp, ready = lines
     # another command's are its own
     uvloop, httptools = (re.escape(version(name)) if COMMAND == PYTHON else r"\S+" for name in ("uvloop", "httptools"))
     workers_said = "1 worker" if workers == "1" else f"{workers} workers"
@@ -64,15 +68,66 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
         rf"{workers_said}, at most 77 connections \(\d+ descriptors\) each\n",
         versions,
     )
+    assert re.fullmatch(r"echoserver: extras: (?:none|metrics|websocket|metrics, websocket)\n", extras)
+    kept = "16 MiB are kept for a connection, 256 MiB for all of a worker"
+    assert re.fullmatch(f"echoserver: memory: at most {kept}\n", memory)
     buffers = r"receive buffer \d+, send buffer \d+\n"
     backlog = r"backlog \d+(?: \(net\.core\.somaxconn; 4096 asked for\))?"
     own, shared = (f"{workers} sockets, ", "one socket for all workers, ") if workers != "1" else ("", "")
-    assert re.fullmatch(rf"echoserver: listening: http unix:{tmp_path}/http\.sock, {shared}{backlog}, {buffers}", http)
+    assert re.fullmatch(
+        rf"echoserver: listening: http unix:{tmp_path}/http\.sock, mode 0666, {shared}{backlog}, {buffers}", http
+    )
     assert re.fullmatch(rf"echoserver: listening: tcp 127\.0\.0\.1:[1-9]\d+, {own}{backlog}, {buffers}", tcp)
     assert re.fullmatch(rf"echoserver: listening: udp 127\.0\.0\.1:[1-9]\d+, {own}{buffers}", udp)
     assert ready == "echoserver: ready\n"
-    assert rest == ("", "echoserver: draining\n")
+    assert rest == ("", "echoserver: draining\nechoserver: drained: all connections have ended\n")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "http://127.0.0.1:{port}/.echo"),
+        (["--host", "0.0.0.0"], "http://127.0.0.1:{port}/.echo"),
+        (["--host", "::1"], "http://[::1]:{port}/.echo"),
+        (["--controls", "off"], None),
+        (["--proxy-protocol", "on"], None),
+    ],
+    ids=str,
+)
+def test_the_page_for_browsers_is_named(options: list[str], expected: str | None) -> None:
+    with Group(*options) as server:
+        (line,) = [line for line in server.lines if line.startswith("echoserver: extras: ")]
+        page = line.partition("; page for browsers: ")[2]
+        assert page == (expected.format(port=server.http) if expected else "")
+
+
+def test_variables_that_do_nothing_are_named() -> None:
+    linked = {  # what Kubernetes sets for a Service that is named echoserver
+        "ECHOSERVER_PORT": "tcp://10.0.0.1:8080", "ECHOSERVER_SERVICE_HOST": "10.0.0.1",
+        "ECHOSERVER_SERVICE_PORT": "8080", "ECHOSERVER_SERVICE_PORT_HTTP": "8080",
+        "ECHOSERVER_PORT_8080_TCP": "tcp://10.0.0.1:8080", "ECHOSERVER_PORT_8080_TCP_PROTO": "tcp",
+        "ECHOSERVER_PORT_8080_TCP_PORT": "8080", "ECHOSERVER_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }  # fmt: skip
+    with Group(environment={**linked, "ECHOSERVER_HTTPP": "9"}) as server:
+        warned = "echoserver: ECHOSERVER_HTTPP is no option's variable, and does nothing: did you mean ECHOSERVER_HTTP?"
+        assert [line for line in server.lines if "did you mean" in line] == [warned]
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_another_system_is_told_what_is_supported(platform: str) -> None:
+    start = (
+        f"import sys; sys.platform = {platform!r}; sys.modules['resource'] = sys.modules['uvloop'] = None; "
+        "from echoserver.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    expected = (
+        f"echoserver: it serves on Linux, and this is {platform}: run it in a container; `healthcheck` works anywhere\n"
+    )
+    assert (ended.returncode, ended.stderr) == (3, expected)
+    asked = [sys.executable, "-c", start, "healthcheck", "http://127.0.0.1:1/"]
+    assert subprocess.run(asked, capture_output=True, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", start, "--help"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -166,6 +221,76 @@ def test_a_name_is_served_on_all_its_addresses(workers: str) -> None:
                 assert echoes(client)
 
 
+WITHOUT_IPV6 = [sys.executable, str(Path(__file__).with_name("without.py"))]
+NO_FAMILY = ("address family not supported by protocol",)
+
+
+def localhost_is(tmp_path: Path, *addresses: str) -> list[str]:
+    """What begins a command whose localhost has these addresses, on a network that has 127.0.0.1 only: Docker's."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"{address} localhost\n" for address in addresses), encoding="ascii")
+    commands = (
+        f"mount --bind {hosts} /etc/hosts", "ip link set lo up",
+        "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6", 'exec "$@"',
+    )  # fmt: skip
+    before = ["unshare", "--net", "--mount", "sh", "-c", " && ".join(commands), "sh"]
+    try:
+        tried = subprocess.run([*before, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    if tried.returncode:
+        pytest.skip(f"no network namespace: {tried.stderr.strip()}")
+    return before
+
+
+@alone_and_several
+def test_host_is_a_name_with_an_address_that_is_not_there(workers: str, tmp_path: Path) -> None:
+    before = localhost_is(tmp_path, "127.0.0.1", "::1")
+    with Group("--host", "localhost", "--http", "18080", "--workers", workers, before=before) as server:
+        for protocol in ("http", "tcp", "udp"):
+            lines = [line for line in server.lines if f": listening: {protocol} " in line]
+            assert len(lines) == 1
+            assert f" {protocol} 127.0.0.1:" in lines[0]
+        left_out = "echoserver: left out: http [::1]:18080, an address of localhost: "
+        assert [line for line in server.lines if line in {left_out + reason for reason in NOT_OURS}]
+        assert sum(": left out: " in line for line in server.lines) == 3
+        inside = ["nsenter", "--target", str(server.process.pid), "--net"]
+        asked = [*inside, *COMMAND, "healthcheck", "http://127.0.0.1:18080/readyz"]
+        assert subprocess.run(asked, check=False).returncode == 0
+
+
+@alone_and_several
+def test_host_is_a_name_on_a_kernel_without_ipv6(workers: str, tmp_path: Path) -> None:
+    with Group(
+        "--host",
+        "localhost",
+        "--workers",
+        workers,
+        before=[*localhost_is(tmp_path, "127.0.0.1", "::1"), *WITHOUT_IPV6],
+    ) as server:
+        lines = [line for line in server.lines if ": left out: http [::1]:0, an address of localhost: " in line]
+        assert [line for line in lines if line.endswith(NO_FAMILY)]
+
+
+@alone_and_several
+def test_host_is_an_address_on_a_kernel_without_ipv6(workers: str) -> None:
+    ended = subprocess.run(
+        [*WITHOUT_IPV6, *COMMAND, "--host", "::", "--http", "0", "--workers", workers],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    said = {f"echoserver: cannot listen on http [::]:0: {reason}\n" for reason in NO_FAMILY}
+    assert (ended.returncode, ended.stderr in said) == (3, True), ended.stderr
+
+
+def test_host_is_a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
+    before = localhost_is(tmp_path, "192.0.2.1", "192.0.2.2")
+    command = [*before, *COMMAND, "--host", "localhost", "--http", "18080", "--tcp", "off", "--udp", "off"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert ended.returncode == 3
+    said = {f"echoserver: cannot listen on http 192.0.2.1:18080: {reason}\n" for reason in NOT_OURS}
+    assert ended.stderr in said
+
+
 @alone_and_several
 def test_unix_sockets(workers: str, tmp_path: Path) -> None:
     http, tcp = tmp_path / "http.sock", tmp_path / "tcp.sock"
@@ -190,6 +315,61 @@ def test_a_stale_unix_socket_is_replaced(workers: str, tmp_path: Path) -> None:
 
 
 @alone_and_several
+@pytest.mark.parametrize(("options", "mode"), [([], 0o666), (["--unix-mode", "0660"], 0o660)], ids=["default", "0660"])
+@pytest.mark.parametrize("umask", ["0077", "0000"])
+def test_unix_mode_is_that_of_the_file_whatever_the_umask(
+    workers: str, options: list[str], mode: int, umask: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tcp.sock"
+    with socket.socket(socket.AF_UNIX) as gone:  # whose mode is not kept
+        gone.bind(str(path))
+        path.chmod(0o600)
+    before = ["sh", "-c", f'umask {umask} && exec "$@"', "sh"]
+    with Group("--tcp", f"unix:{path}", "--workers", workers, *options, before=before) as server:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert any(f"listening: tcp unix:{path}, mode {mode:04o}, " in line for line in server.lines)
+        masks = [
+            Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in [server.process.pid, *server.children()]
+        ]
+        assert all(f"Umask:\t{umask}\n" in each for each in masks)
+
+
+def test_unix_mode_holds_from_the_first_moment_on(tmp_path: Path) -> None:
+    """No chmod() comes after bind(), which would leave a moment in which anybody could connect."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    trace = tmp_path / "trace"
+    strace = ["strace", "-D", "-f", "-e", "trace=bind,chmod,fchmod,fchmodat,umask", "-o", str(trace)]
+    with Group("--tcp", f"unix:{tmp_path}/tcp.sock", "--unix-mode", "0600", before=strace):
+        pass
+    calls = trace.read_text(encoding="utf-8")
+    assert re.search(r"umask\(0177\) .*\n.*bind\(.*tcp\.sock.* = 0\n", calls)
+    assert "chmod" not in calls
+
+
+@alone_and_several
+def test_unix_names_after_an_at_sign_are_abstract_sockets(
+    workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a file would be
+    name = f"echoserver test {os.getpid()} {tmp_path.name}"
+    with Group("--http", f"unix:@{name}", "--workers", workers) as server:
+        assert list(tmp_path.iterdir()) == []
+        with unix_connect(f"\0{name}") as client:
+            answer = exchange(client, b"GET /?echo=json HTTP/1.1\r\nHost: x\r\n\r\n")[1]
+        assert json.loads(answer)["server"] == {"path": f"@{name}"}
+        (line,) = [line for line in server.lines if "listening: http " in line]
+        assert line.startswith(f"echoserver: listening: http unix:@{name}, ")
+        assert "mode" not in line
+        assert run("healthcheck", f"unix:@{name}").returncode == 0
+        assert run("healthcheck", environment={"ECHOSERVER_HTTP": f"unix:@{name}"}).returncode == 0
+        taken = cannot_start(3, "--http", f"unix:@{name}", "--workers", workers)
+        assert taken in {f"echoserver: cannot listen on http unix:@{name}: {reason}" for reason in TAKEN}
+        server.send_signal()
+        assert server.wait() == 0
+
+
+@alone_and_several
 def test_a_unix_socket_that_somebody_has_put_in_its_place_stays(workers: str, tmp_path: Path) -> None:
     path = tmp_path / "tcp.sock"
     with Group("--tcp", f"unix:{path}", "--workers", workers):
@@ -209,6 +389,54 @@ def cannot_start(code: int, *options: str) -> str:
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     (line,) = ended.stderr.splitlines()
     return line
+
+
+@alone_and_several
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "module", ["argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.supervisor", "uvloop"]
+)
+def test_signals_at_any_moment_of_the_start(workers: str, number: signal.Signals, module: str) -> None:
+    """Nothing is served yet: it ends, with 0 and without a word, as after a drain that has nothing to wait for."""
+    if COMMAND != PYTHON:
+        pytest.skip("needs a Python that says what it imports")
+    command = [sys.executable, "-v", *COMMAND[1:], "--http", "0", "--tcp", "0", "--udp", "0", "--workers", workers]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any(line.startswith(f"import '{module}' ") for line in process.stderr)
+            process.send_signal(number)
+            rest = process.stderr.read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in rest
+    assert "KeyboardInterrupt" not in rest
+
+
+def test_workers_without_descriptors_for_their_sockets() -> None:
+    line = cannot_start(3, "--workers", "100000")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert re.fullmatch(
+        rf"echoserver: cannot listen on http 127.0.0.1:\d+: (?:too many open files|no file descriptors available) "
+        rf"\({limit} at most, RLIMIT_NOFILE\)",
+        line,
+    )
+
+
+@alone_and_several
+@pytest.mark.parametrize("mebibytes", [26, 30, 34])
+def test_memory_that_the_process_may_not_have(workers: str, mebibytes: int) -> None:
+    if COMMAND != PYTHON:
+        pytest.skip("needs another limit than Python's")
+    if not shutil.which("prlimit"):
+        pytest.skip("prlimit is not installed")
+    before = ["prlimit", f"--as={mebibytes << 20}"]
+    if subprocess.run([*before, sys.executable, "-c", "import socket"], capture_output=True, check=False).returncode:
+        pytest.skip("too little for Python itself")
+    ended = run("--http", "0", "--tcp", "0", "--udp", "0", "--workers", workers, before=before)
+    assert ended.returncode == 3, ended.stderr
+    assert re.fullmatch(r"echoserver: cannot start: .*\n", ended.stderr)
 
 
 @contextlib.contextmanager
@@ -364,7 +592,7 @@ def test_a_port_can_be_bound_again_at_once() -> None:
 
 def test_more_connections_than_descriptors_are_not_promised() -> None:
     with Server("--max-connections", "1000000000") as server:
-        found = re.search(r"at most (\d+) connections \((\d+) descriptors\)", server.lines[0])
+        found = re.search(r"at most (\d+) connections \((\d+) descriptors; 1000000000 asked for\)", server.lines[0])
         assert found
         assert int(found[1]) < int(found[2])
 

@@ -16,7 +16,7 @@ OTHER = {  # for every option a text that is not its default
     "admin": "fd:7", "max_message": "3MiB", "ws_ping": "20s",
     "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
     "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
-    "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",
+    "unix_mode": "0600", "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",
     "tcp_mode": "chargen", "tcp_delay": "6ms", "tcp_rate": "7", "tcp_close_after": "8", "tcp_reset": "9%",
 }  # fmt: skip
 NEEDED = {"https": {"tls_cert": "/c.pem"}, "tls": {"tls_cert": "/c.pem"}}  # what else has to be said
@@ -82,11 +82,35 @@ def test_a_variable_of_another_program_is_none_of_ours() -> None:
     assert cli.settings([], environment) == config.parse({})
 
 
+def test_variables_that_were_not_meant_as_they_stand() -> None:
+    said = cli.ignored(
+        {
+            "ECHOSERVER_HTTPP": "9", "ECHOSERVER_PORT": "8080", "ECHOSERVER_MAX_CONNECTION": "1",
+            "ECHOSERVER_BIND": "x", "ECHOSERVER_HTTP": "9", "ECHOSERVER_NO_SUCH_THING": "x", "ECHOSERVER_TCPP": "",
+            "HTTPP": "9", "ECHOSERVER_PORT_80_TCP_PORT": "80", "ECHOSERVER_SERVICE_PORT": "80",
+            "ECHOSERVER_HTTP_PORT": "tcp://10.0.0.1:80",
+        }
+    )  # fmt: skip
+    assert [tuple(re.findall(r"ECHOSERVER_\w+", line)) for line in said] == [
+        ("ECHOSERVER_BIND", "ECHOSERVER_HTTP"),
+        ("ECHOSERVER_HTTPP", "ECHOSERVER_HTTP"),
+        ("ECHOSERVER_MAX_CONNECTION", "ECHOSERVER_MAX_CONNECTIONS"),
+        ("ECHOSERVER_PORT", "ECHOSERVER_HTTP"),
+    ]
+    ours = ("COMMAND", "TEST_IMAGES", "ENGINE", "BUILD_ARGS", "WSTEST")  # of the tests and the bench
+    assert cli.ignored({f"ECHOSERVER_{name}": "x" for name in ours}) == []
+
+
 def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
     assert cli.settings(["--http", "81"], {"ECHOSERVER_HOST": "0.0.0.0"}).http == Address("0.0.0.0", 81)
 
 
 # --- errors ---
+
+LINK = (
+    "; Kubernetes sets variables like this one for each Service (service links): "
+    "expected another name for the Service, or enableServiceLinks: false"
+)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +130,22 @@ def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
         ),
         (["--max-body"], {}, "--max-body: expected one argument"),
         (["--no-such-thing", "1"], {}, "unrecognized arguments: --no-such-thing 1"),
-        (["--work", "2"], {}, "unrecognized arguments: --work 2"),
+        *(
+            (arguments, {}, f"unrecognized arguments: {' '.join(arguments)}; did you mean {meant}?")
+            for arguments, meant in (
+                (["--work", "2"], "--workers"),
+                (["--worker", "2"], "--workers"),
+                (["--port", "80"], "--http"),
+                (["--port=80"], "--http"),
+                (["-p", "80"], "--http"),
+                (["-p80"], "--http"),
+                (["-w", "2"], "--workers"),
+                (["--bind", "0.0.0.0:80"], "--http"),
+                (["--max-connection", "1"], "--max-connections"),
+                (["--tls_cert", "c"], "--tls-cert"),
+                (["x", "--prot", "80"], "--http"),
+            )
+        ),
         (["serve"], {}, "unrecognized arguments: serve"),
         (
             [],
@@ -124,6 +163,24 @@ def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
             ["--http", "off", "--tcp", "off"],
             {"ECHOSERVER_UDP": "off"},
             "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+        ),
+        *(
+            (
+                [],
+                {variable: "tcp://10.0.0.1:8080"},
+                f"{variable}: 'tcp://10.0.0.1:8080' is not an address: expected no scheme, as in 10.0.0.1:8080{LINK}",
+            )
+            for variable in ("PORT", "ECHOSERVER_HTTP")
+        ),
+        (
+            [],
+            {"ECHOSERVER_REUSE_PORT": "tcp://10.0.0.1:8080"},  # of a Service named echoserver-reuse
+            f"ECHOSERVER_REUSE_PORT: 'tcp://10.0.0.1:8080' is not a switch: expected on or off{LINK}",
+        ),
+        (
+            ["--http", "http://127.0.0.1:8080"],
+            {},
+            "--http: 'http://127.0.0.1:8080' is not an address: expected no scheme, as in 127.0.0.1:8080",
         ),
         (["--http", "7"], {"ECHOSERVER_TCP": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
     ],
@@ -221,18 +278,36 @@ def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: 
     assert said.err.startswith("echoserver healthcheck: ")
     assert said.err.count("\n") == 1
     assert re.search("expected|in brackets", said.err)
-    assert not re.search("UDP|unix:/path|off$", said.err), "none of what a listener may be"
+    assert not re.search("UDP|fd:N|off$", said.err), "none of what a listener may be"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user@localhost/", "http://user:secret@localhost:8080", "https://:@localhost?x"]
+)
+def test_healthcheck_has_no_authentication(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert cli.main(["healthcheck", url]) == 1
+    expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
+    assert capsys.readouterr().err == f"echoserver healthcheck: {url!r} is not a URL to ask: {expected}\n"
+
+
+@pytest.mark.parametrize("url", ["unix:", "unix:@", "unix:/" + "p" * 107])
+def test_healthcheck_of_what_is_no_unix_socket(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert cli.main(["healthcheck", url]) == 1
+    assert "a unix socket's path, or its name after @, has 1 to 107 bytes" in capsys.readouterr().err
 
 
 def test_healthcheck_takes_one_url_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["healthcheck", "http://localhost/", "http://localhost/"]) == 1
-    assert capsys.readouterr().err == "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n"
+    assert (
+        capsys.readouterr().err
+        == "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]\n"
+    )
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert cli.main(["healthcheck", flag]) == 0
-    assert "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH]\n" in capsys.readouterr()
+    assert "usage: echoserver healthcheck [http[s]://HOST:PORT/PATH | unix:/path | unix:@name]\n" in capsys.readouterr()
 
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,6 +341,14 @@ def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> 
         ("http://localhost:81/readyz?x=1", {"PORT": "82"}, ("localhost:81", "/readyz?x=1")),
         ("http://[::1]/", {}, ("[::1]:80", "/")),
         ("http://[::1]:81/a/b", {}, ("[::1]:81", "/a/b")),
+        ("http://localhost:1?x=1", {}, ("localhost:1", "/?x=1")),
+        ("http://localhost?x=/a?b", {}, ("localhost:80", "/?x=/a?b")),
+        ("HTTPS://localhost/a?b#c", {}, ("localhost:443", "/a?b", "TLS")),
+        ("http://localhost:#top", {}, ("localhost:80", "/")),
+        ("http://localhost/user@example", {}, ("localhost:80", "/user@example")),
+        ("unix:/run/echo.sock", {"PORT": "82"}, ("unix:/run/echo.sock", "/healthz")),
+        ("unix:@echo", {}, ("unix:@echo", "/healthz")),
+        (None, {"ECHOSERVER_HTTP": "unix:@echo"}, ("unix:@echo", "/healthz")),
     ],
 )
 def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], expected: tuple[str, ...]) -> None:

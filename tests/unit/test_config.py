@@ -15,7 +15,7 @@ from echoserver import config
 from echoserver.config import Address, ConfigError
 from tests.unit.examples import examples
 
-ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, fd:N or off"
+ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N or off"
 PORT = "expected a number from 0 to 65535"
 HOST = "expected a name, an IPv4 or an IPv6 address"
 SIZE = "expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"
@@ -49,6 +49,8 @@ def error_of(parse: Callable[[str], object], text: str) -> str:
         ("unix:/run/echo.sock", Address(path="/run/echo.sock")),
         ("unix:relative:with:colons", Address(path="relative:with:colons")),
         ("unix:" + "p" * 107, Address(path="p" * 107)),
+        ("unix:@echo", Address(path="@echo")),
+        ("unix:@" + "n" * 107, Address(path="@" + "n" * 107)),
         ("off", None),
     ],
 )
@@ -74,18 +76,34 @@ def test_addresses(text: str, expected: Address | None) -> None:
         ("localhost:+1", f"'+1' is not a port: {PORT}"),
         ("::1", "'::1' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
         ("[::1]", "'[::1]' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
+        (
+            "http://127.0.0.1:8080",
+            "'http://127.0.0.1:8080' is not an address: expected no scheme, as in 127.0.0.1:8080",
+        ),
+        ("tcp://10.0.0.1:8080", "'tcp://10.0.0.1:8080' is not an address: expected no scheme, as in 10.0.0.1:8080"),
+        ("http://[::1]:80/x", "'http://[::1]:80/x' is not an address: expected no scheme, as in [::1]:80"),
+        ("http://localhost", f"'http://localhost' is not an address: {ADDRESS}"),
+        ("://", f"'://' is not an address: {ADDRESS}"),
+        ("http://unix:/p", f"'http://unix:/p' is not an address: {ADDRESS}"),
         ("a b:80", f"'a b' is not a host: {HOST}"),
         ("a/b:80", f"'a/b' is not a host: {HOST}"),
-        ("unix:", "'unix:' is not an address: a unix socket's path has 1 to 107 bytes"),
-        ("unix:a\0b", "'unix:a\\x00b' is not an address: a unix socket's path has 1 to 107 bytes"),
-        ("unix:" + "é" * 54, f"'unix:{'é' * 54}' is not an address: a unix socket's path has 1 to 107 bytes"),
+        ("unix:@", "'unix:@' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes"),
+        ("unix:", "'unix:' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes"),
+        (
+            "unix:a\0b",
+            "'unix:a\\x00b' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes",
+        ),
+        (
+            "unix:" + "é" * 54,
+            f"'unix:{'é' * 54}' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes",
+        ),
     ],
 )
 def test_what_is_no_address(text: str, message: str) -> None:
     assert error_of(config.address, text) == message
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:80", "localhost:0", "[::1]:8080", "unix:/run/echo.sock"])
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "localhost:0", "[::1]:8080", "unix:/run/echo.sock", "unix:@echo"])
 def test_an_address_is_written_as_it_is_read(text: str) -> None:
     assert str(config.address(text)) == text
 
@@ -229,6 +247,54 @@ def test_what_is_no_count(name: str, message: str, text: str) -> None:
     assert error_of(option(name).parse, text) == f"{text!r} {message}"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*", "null", "https://a.example", "http://localhost:3000", "https://a.example:80", "http://127.0.0.1:8080",
+        "http://[::1]:3000", "https://xn--bcher-kva.example", "https://a_b.example.", "chrome-extension://abcdef",
+        "http://[::ffff:102:304]", "capacitor://localhost",
+    ],
+)  # fmt: skip
+def test_cors_takes_what_browsers_send(text: str) -> None:
+    assert config.origin(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://*.example", "expected one, SCHEME://HOST or SCHEME://HOST:PORT, or * for any"),
+        ("https://a.example/", "expected it as browsers send it, https://a.example"),
+        ("https://a.example:443/x?y#z", "expected it as browsers send it, https://a.example"),
+        ("http://a.example:80", "expected it as browsers send it, http://a.example"),
+        ("HTTPS://A.Example", "expected it as browsers send it, https://a.example"),
+        ("https://user:pass@a.example", "expected it as browsers send it, https://a.example"),
+        ("https://b\u00fccher.example", "browsers send such a name as punycode, as in https://xn--bcher-kva.example"),
+        *(
+            (text, "expected SCHEME://HOST or SCHEME://HOST:PORT, null, * or off")
+            for text in (
+                "a.example", "https://", "https:///", "https://a.example:0443", "https://a.example:65536",
+                "https://a..example", "https://-a.example", "http://127.1", "http://1.2.3.256", "http://[::1", "http://::1",
+                "http://[::1]x", "https://a.example, https://b.example", "https://a.example https://b.example",
+                "//a.example", "https://a.example:", "https://" + "a" * 64 + ".example", "Null", "ON",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_cors_refuses_what_no_browser_sends(text: str, expected: str) -> None:
+    assert error_of(config.origin, text) == f"{text!r} is not an origin: {expected}"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0666", 0o666), ("660", 0o660), ("0000", 0)])
+def test_unix_modes(text: str, expected: int) -> None:
+    assert option("unix_mode").parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "rw", "0o660", "4755", "888", "66", "06660", "\u0666\u0666\u0666"])
+def test_what_is_no_unix_mode(text: str) -> None:
+    expected = f"{text!r} is not a file's mode: expected three octal digits, as in 0660"
+    assert error_of(option("unix_mode").parse, text) == expected
+
+
 @pytest.mark.parametrize("text", ["auto", "uvloop", "asyncio"])
 def test_loops(text: str) -> None:
     assert config.loop(text) == text
@@ -295,7 +361,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
             max_message=16 << 20, ws_ping=0.0,
             idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto", https=None, tls=None,
             admin=None,
-            proxy_protocol=False, reuse_port=True, tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
+            proxy_protocol=False, reuse_port=True, unix_mode=0o666,
+            tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
             log_format="text", log_level="info", cpu_affinity=False, served_by=True, tcp_mode="echo", tcp_delay=0.0,
             tcp_rate=0, tcp_close_after=0, tcp_reset=0.0,
             controls=True, max_delay=60.0, max_size=1 << 30, cors=None,

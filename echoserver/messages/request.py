@@ -33,7 +33,9 @@ _LINES_THAT_MATTER = re.compile(
     rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*", re.IGNORECASE
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
+_ZONED = re.compile(rb"\[[0-9A-Fa-f:.]+%[^\]]*\](?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)")
+_RAW_TARGET = re.compile(TOKEN + rb" [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
 _PREFLIGHT = re.compile(
     rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
@@ -149,9 +151,13 @@ def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> boo
         return False
     if lengths is not None:
         raise Refusal(400, "both Content-Length and Transfer-Encoding")
-    if b",".join(codings).lower() != b"chunked":
-        raise Refusal(501, "a transfer coding other than chunked")
-    return True
+    if b",".join(codings).lower() == b"chunked":
+        return True
+    listed = _listed(codings)
+    # an empty member might be ignored (RFC 9110 section 5.6.1.2), but a proxy before us may not see it as we do
+    if listed[-1] != b"chunked" or listed.count(b"chunked") > 1 or b"" in listed:
+        raise Refusal(400, "chunked is not the last transfer coding, once: where the content ends can't be told")
+    raise Refusal(501, "a transfer coding other than chunked")
 
 
 def _has_host(hosts: list[bytes] | None) -> bool:
@@ -160,9 +166,17 @@ def _has_host(hosts: list[bytes] | None) -> bool:
         return False
     if len(hosts) > 1:
         raise Refusal(400, "more than one Host field")
-    if not _HOST.fullmatch(hosts[0]):
-        raise Refusal(400, "the Host field is not a host and a port")
+    _check_host(hosts[0], "the Host field")
     return True
+
+
+def _check_host(host: bytes, where: str) -> None:
+    """RFC 9110 section 4.2: a host, perhaps with a port. Zones of IPv6 addresses are for user interfaces (RFC 9844)."""
+    if _HOST.fullmatch(host):
+        return
+    if _ZONED.fullmatch(host):
+        raise Refusal(400, f"{where} has an IPv6 zone (%...), known to the client's host alone: expected none")
+    raise Refusal(400, f"{where} is not a host and a port")
 
 
 _WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re.IGNORECASE)
@@ -241,7 +255,7 @@ def read(
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
-        raise _not_a_request_line()
+        raise _not_a_request_line(head)
     method, target, version = line.groups()
     if version[:1] != b"1":
         raise Refusal(505, f"HTTP/{version.decode()} is not spoken here, HTTP/1.1 and HTTP/1.0 are")
@@ -307,7 +321,9 @@ def _preflight(head: bytes) -> bytes:
     return allowed + b"Access-Control-Max-Age: 600\r\n"
 
 
-def _not_a_request_line() -> Refusal:
+def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
+    if _RAW_TARGET.match(head):
+        return Refusal(400, "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9")
     return Refusal(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
 
 
@@ -341,8 +357,21 @@ def _check_target(method: bytes, target: bytes) -> None:
     """RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to."""
     if method == b"CONNECT":
         raise Refusal(501, "no tunnels (CONNECT) through an echo server")
-    if target != b"*" and not _ABSOLUTE.match(target):
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise Refusal(400, "the target * is for OPTIONS only (RFC 9112 section 3.2.4)")
+        return
+    uri = _ABSOLUTE.match(target)
+    if uri is None:
         raise _not_a_request_line()
+    scheme, authority = uri.groups()
+    if scheme.lower() not in {b"http", b"https"}:
+        raise Refusal(400, "the target is a URI, but of no scheme that is served here: expected http or https")
+    if b"@" in authority:
+        raise Refusal(400, "the target names a user before its host (RFC 9110 section 4.2.4)")
+    if not authority or authority[:1] == b":":
+        raise Refusal(400, "the target names no host (RFC 9110 section 4.2.1)")
+    _check_host(authority, "the host in the target")
 
 
 def _answer_content(request: Request, method: bytes, found: Fields, max_body: int) -> None:
@@ -455,7 +484,7 @@ def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:
         raise Refusal(400, "a line of the header section does not end in CRLF")
     end = pending.find(b"\r\n")
     if end >= 0 and not _REQUEST_LINE.match(pending):
-        raise _not_a_request_line()
+        raise _not_a_request_line(pending)
     if len(pending) > max_header:
         raise too_long(pending, max_header)
 

@@ -18,6 +18,11 @@ from tests.unit.examples import examples
 
 LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
 OTHER_CODING = "a transfer coding other than chunked"
+NOT_CHUNKED_LAST = "chunked is not the last transfer coding, once: where the content ends can't be told"
+RAW_TARGET = "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
+NO_SCHEME = "the target is a URI, but of no scheme that is served here: expected http or https"
+NO_HOST = "the target names no host (RFC 9110 section 4.2.1)"
+ASTERISK = "the target * is for OPTIONS only (RFC 9112 section 3.2.4)"
 BINARY = b"application/octet-stream"
 
 
@@ -57,8 +62,12 @@ CLOSE = Means(keep_alive=False, connection=b"close")
 GOOD: dict[str, tuple[bytes, Means]] = {
     "GET": (head(), Means()),
     "path and query": (head(b"GET /a/b?c=d&e=%00 HTTP/1.1"), Means()),
-    "absolute form": (head(b"GET http://a:1/b HTTP/1.1"), Means()),
-    "asterisk form": (head(b"OPTIONS * HTTP/1.1"), Means()),
+    "absolute form (RFC 9112 section 3.2.2)": (head(b"GET http://a:1/b HTTP/1.1"), Means()),
+    "absolute form, https": (head(b"GET HTTPS://a?b HTTP/1.1"), Means()),
+    "absolute form, IPv6": (head(b"GET http://[::1]:80 HTTP/1.1"), Means()),
+    "absolute form, another Host": (head(b"GET http://a/ HTTP/1.1", host=b"Host: b"), Means()),
+    "absolute form, an @ in the path": (head(b"GET http://a/@b?c://@d HTTP/1.1"), Means()),
+    "asterisk form (RFC 9112 section 3.2.4)": (head(b"OPTIONS * HTTP/1.1"), Means()),
     "HTTP/1.0 without Host": (head(b"GET / HTTP/1.0", host=None), CLOSE),
     "HTTP/1.0 keep-alive": (
         head(b"GET / HTTP/1.0", b"Connection: Keep-Alive"),
@@ -250,7 +259,50 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         400,
         LINE_EXPECTED,
     ),
-    "a target with high bytes": (head(b"GET /\xff HTTP/1.1"), 400, LINE_EXPECTED),
+    "a target with high bytes": (head(b"GET /\xff HTTP/1.1"), 400, RAW_TARGET),
+    "a target in UTF-8": (head("GET /é?ü HTTP/1.1".encode()), 400, RAW_TARGET),
+    "a target in UTF-8, with a blank": (head("GET /é ü HTTP/1.1".encode()), 400, LINE_EXPECTED),
+    **{
+        f"RFC 9112 section 3.2.4: {method.decode()} *": (head(b"%b * HTTP/1.1" % method), 400, ASTERISK)
+        for method in (b"GET", b"POST", b"HEAD", b"TRACE", b"FOO", b"options")
+    },
+    **{
+        f"RFC 9110 section 4.2.1: {target!r}": (head(b"GET %b HTTP/1.1" % target), 400, NO_HOST)
+        for target in (b"http://", b"http:///a", b"https://?a", b"http://:80/", b"http://#")
+    },
+    **{
+        f"RFC 9110 section 4.2.4: {target!r}": (
+            head(b"GET %b HTTP/1.1" % target),
+            400,
+            "the target names a user before its host (RFC 9110 section 4.2.4)",
+        )
+        for target in (b"http://u@a/", b"http://u:p@a:80/", b"https://@a", b"http://@/")
+    },
+    **{
+        f"RFC 9110 section 4.2: {target!r}": (head(b"GET %b HTTP/1.1" % target), 400, NO_SCHEME)
+        for target in (b"ftp://a/", b"ws://a/", b"file:///a", b"httpx://a/", b"x+y-z.1://a")
+    },
+    **{
+        f"RFC 9110 section 4.2: {target!r}": (
+            head(b"GET %b HTTP/1.1" % target),
+            400,
+            "the host in the target is not a host and a port",
+        )
+        for target in (b"http://a:b/", b"http://[::1/", b"http://a[/", b"http://%/", b'http://"a"/')
+    },
+    "RFC 9844: a zone in the target": (
+        head(b"GET http://[fe80::1%25eth0]/ HTTP/1.1"),
+        400,
+        "the host in the target has an IPv6 zone (%...), known to the client's host alone: expected none",
+    ),
+    **{
+        f"RFC 9844: Host: {host!r}": (
+            head(host=b"Host: " + host),
+            400,
+            "the Host field has an IPv6 zone (%...), known to the client's host alone: expected none",
+        )
+        for host in (b"[fe80::1%25eth0]", b"[fe80::1%eth0]", b"[fe80::1%eth0]:8080", b"[fe80::1%1]:", b"[fe80::1%]")
+    },
     "HTTP/2.0": (head(b"GET / HTTP/2.0"), 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
     "HTTP/0.9": (head(b"GET / HTTP/0.9"), 505, "HTTP/0.9 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
@@ -317,11 +369,19 @@ for name, lines, reason in (
         reason,
     )
 for coding in (
-    b"", b"gzip", b"identity", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"xchunked", b"chunked;a=b",
-    b"\x0bchunked", b"chunked\r\nTransfer-Encoding: identity", b"identity\r\nTransfer-Encoding: chunked",
+    b"", b"gzip", b"identity", b"chunked, gzip", b"chunked, chunked", b"xchunked", b"gzip, xchunked", b"chunked;a=b",
+    b"\x0bchunked", b"chunked\r\nTransfer-Encoding: identity", b", chunked", b"chunked,", b"gzip, chunked;a=b",
 ):  # fmt: skip
     section = head(b"POST / HTTP/1.1", b"Transfer-Encoding: " + coding)
-    BAD[f"Transfer-Encoding: {coding!r}"] = (section, 501, OTHER_CODING)
+    BAD[f"RFC 9112 section 6.3: Transfer-Encoding: {coding!r}"] = (section, 400, NOT_CHUNKED_LAST)
+for coding in (
+    b"gzip, chunked",
+    b"identity\r\nTransfer-Encoding: chunked",
+    b"deflate, gzip ,\tCHUNKED",
+    b'x;a="b",chunked',
+):
+    section = head(b"POST / HTTP/1.1", b"Transfer-Encoding: " + coding)
+    BAD[f"RFC 9112 section 6.1: Transfer-Encoding: {coding!r}"] = (section, 501, OTHER_CODING)
 for first, second in (
     (b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     (b"Content-Length: 0", b"transfer-encoding:x"),

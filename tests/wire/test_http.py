@@ -482,6 +482,19 @@ REFUSED = {
     "a leading space": (400, request(" GET /s3cret HTTP/1.1")),
     "an empty target": (400, request("GET  HTTP/1.1", "X: s3cret")),
     "a control character in the target": (400, request("GET /s3\0cret HTTP/1.1")),
+    "RFC 9112 section 3.2.4: an asterisk for GET": (400, request("GET * HTTP/1.1", "X: s3cret")),
+    "RFC 9110 section 4.2.1: a target without a host": (400, request("GET http:///s3cret HTTP/1.1")),
+    "RFC 9110 section 4.2.4: a target with a user": (400, request("GET http://s3cret@a/ HTTP/1.1")),
+    "RFC 9110 section 4.2: a target of another scheme": (400, request("GET ftp://a/s3cret HTTP/1.1")),
+    "RFC 9844: a Host with a zone": (400, request("GET / HTTP/1.1", "Host: [fe80::1%25s3cret]")),
+    "RFC 9844: a Host with a zone, not encoded": (400, request("GET / HTTP/1.1", "Host: [fe80::1%s3cret]:80")),
+    "RFC 9112 section 7.1.1: a chunk extension without a name": (
+        400, request("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=b"6;\r\ns3cret\r\n0\r\n\r\n")
+    ),
+    "RFC 9112 section 7.1.1: a chunk extension that is none": (
+        400, request("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=b"6;bad[=x\r\ns3cret\r\n0\r\n\r\n")
+    ),
+    "a target in UTF-8": (400, "GET /s3crét HTTP/1.1\r\nHost: a\r\n\r\n".encode()),
     "a byte beyond ASCII in the target": (400, request("GET /s3cret\xe4 HTTP/1.1")),
     "a method that is no token": (400, request("G(T /s3cret HTTP/1.1")),
     "another protocol": (400, request("GET /s3cret HTTQ/1.1")),
@@ -540,10 +553,16 @@ REFUSED = {
     "many fields": (431, request("GET /s3cret HTTP/1.1", *(f"X-{number}: y" for number in range(100)))),
     "CONNECT": (501, request("CONNECT s3cret:443 HTTP/1.1")),
     "CONNECT with a path": (501, request("CONNECT /s3cret HTTP/1.1")),
+    "RFC 9112 section 6.3: chunked, then gzip": (
+        400, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: chunked, gzip", content=b"0\r\n\r\n")
+    ),
+    "RFC 9112 section 6.3: gzip, not chunked": (400, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: gzip")),
     "gzip": (501, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: gzip, chunked", content=b"0\r\n\r\n")),
-    "an unknown coding": (501, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: s3cret")),
-    "chunked twice": (
-        501, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked")
+    "an unknown coding": (
+        501, request("POST / HTTP/1.1", "Transfer-Encoding: s3cret, chunked", content=b"0\r\n\r\n")
+    ),
+    "RFC 9112 section 6.1: chunked twice": (
+        400, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked")
     ),
     "HTTP/0.9": (505, request("GET /s3cret HTTP/0.9")),
     "HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),

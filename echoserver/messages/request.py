@@ -30,7 +30,8 @@ _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
-    rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*", re.IGNORECASE
+    rb"\r\n(?:host|con(?:tent-(?:length|type|encoding|language)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*",
+    re.IGNORECASE,
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
 _ZONED = re.compile(rb"\[[0-9A-Fa-f:.]+%[^\]]*\](?::[0-9]*)?")
@@ -41,6 +42,7 @@ _PREFLIGHT = re.compile(
     rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
 )
 _TOKENS = re.compile(TOKEN + rb"(?:[ \t]*,[ \t]*" + TOKEN + rb")*")
+_CODED = (b"Content-Encoding", b"Content-Language")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 """What the server answers for itself."""
 BROWSER_PAGE = b"/.echo"
@@ -64,8 +66,10 @@ Known = dict[bytes, "Fields"]
 class Fields:
     """What the fields of a header section mean: those few that mean something to this server.
 
-    declared: there is content, of content_length bytes or chunked. close, keep_alive: the Connection options. plain:
-    nothing but the content is asked for. json: rather JSON than text is accepted. upgrade: to WebSocket is asked for.
+    declared: there is content, of content_length bytes or chunked. content_type: with the lines of the other fields
+    that say what the content is, which go back with it (RFC 9110 section 8). close, keep_alive: the Connection options.
+    plain: nothing but the content is asked for. json: rather JSON than text is accepted. upgrade: to WebSocket is asked
+    for.
     answer: to a request with content of a known length over HTTP/1.1, the rest of the response head after prefix().
     """
 
@@ -88,6 +92,8 @@ class Fields:
         self.declared = self.chunked or lengths is not None
         self.content_length = int(lengths[0]) if lengths else 0
         self.content_type = found.get(b"content-type", [b""])[0] or b"application/octet-stream"
+        if b"content-encoding" in found or b"content-language" in found:
+            self.content_type += _how_it_is_coded(found)
         self.expectations = found.get(b"expect")
         self.json = _prefers_json(found.get(b"accept"))
         options = found.get(b"connection")
@@ -99,6 +105,15 @@ class Fields:
             self.upgrade = b"upgrade" in named and b"websocket" in _listed(found.get(b"upgrade", []))
         self.plain = self.host and not self.close and not self.expectations and not self.upgrade
         self.answer = fields(self.content_type, self.content_length, b"")
+
+
+def _how_it_is_coded(found: dict[bytes, list[bytes]]) -> bytes:
+    """Content-Encoding and Content-Language (RFC 9110 sections 8.4 and 8.5), each line with the CRLF before it.
+
+    Content-Location is none of them: it would say that the content is also to be had there.
+    """
+    values = {name: b", ".join(filter(None, found.get(name.lower(), ()))) for name in _CODED}
+    return b"".join(b"\r\n%b: %b" % each for each in values.items() if each[1])
 
 
 def _listed(values: list[bytes]) -> list[bytes]:
@@ -203,10 +218,10 @@ class Request:
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
     looked at (chunked, Expect, pages of our own), and where the connection becomes a WebSocket's (upgrade).
-    content_length: bytes; 0 also for chunked and for none. answer: the rest of the response head after prefix(), and to
-    a request without content the echo of its head. echoed: bytes of content in the answer, where that is known. extra:
-    field lines that go into the answer. controls: what is asked for besides an echo. shape: what the next one on the
-    connection may share with this one, set by the connection.
+    content_length: bytes; 0 also for chunked and for none. content_type: as in Fields, b"" for no content. answer: the
+    rest of the response head after prefix(), and to a request without content the echo of its head. echoed: bytes of
+    content in the answer, where that is known. extra: field lines that go into the answer. controls: what is asked for
+    besides an echo. shape: what the next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (

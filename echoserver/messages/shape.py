@@ -9,9 +9,8 @@ MOST_PARTS = 6
 
 _TARGET = re.compile(rb"(" + TOKEN + rb" /)[!->@-~]*( HTTP/1\.[0-9])")
 _VALUE = re.compile(
-    rb"((?!(?:host|content-length|content-type|transfer-encoding|connection|expect|upgrade|proxy-connection):)"
-    + TOKEN
-    + rb":)[ -~]*()",
+    rb"((?!(?:host|content-(?:length|type|encoding|language)|transfer-encoding|connection|expect|upgrade"
+    rb"|proxy-connection):)" + TOKEN + rb":)[ -~]*()",
     re.IGNORECASE,
 )
 _PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x20 for byte in range(256))

@@ -1,5 +1,6 @@
 """curl as the client: what people will try first."""
 
+import gzip
 import os
 import pathlib
 import shutil
@@ -49,6 +50,15 @@ def test_any_method(server: Server, method: str) -> None:
 def test_post(server: Server) -> None:
     said = curl("-d", "a=b&c", "-w", "%{http_code} %{content_type} %{num_headers}", url(server)).stdout
     assert said == b"a=b&c200 application/x-www-form-urlencoded 6"
+
+
+def test_content_encoding__compressed(server: Server) -> None:
+    """What was sent compressed is to be read as it was before."""
+    packed = gzip.compress(b'{"a": 1}')
+    options = ("-H", "Content-Encoding: gzip", "-H", "Content-Type: application/json", "--data-binary", "@-")
+    assert curl(*options, "--compressed", url(server), given=packed).stdout == b'{"a": 1}'
+    assert curl(*options, url(server), given=packed).stdout == packed
+    assert curl(*options, "--compressed", url(server, "/?delay=1ms"), given=packed).stdout == b'{"a": 1}'
 
 
 def test_path_as_is(server: Server) -> None:

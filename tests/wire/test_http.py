@@ -1,5 +1,6 @@
 """HTTP echo over real sockets: what is answered to what, and how connections end."""
 
+import contextlib
 import http.client
 import random
 import re
@@ -131,6 +132,52 @@ def test_content_has_the_type_it_came_with(client: HttpClient, framing: str, con
     sent = chunked(content) if framing.endswith("chunked") else content
     answer = client.ask(request("POST / HTTP/1.1", framing, f"content-TYPE:  {content_type} ", content=sent))
     assert_echo(answer, content, content_type)
+
+
+CODED = ("content-ENCODING:  gzip ", "Content-Type: application/json", "Content-Encoding: br", "Content-Language: de")
+SAYS = {"content-type": "application/json", "content-encoding": "gzip, br", "content-language": "de"}
+
+
+def assert_coded(answer: Answer, content: bytes) -> None:
+    assert_echo(answer, content, "application/json")
+    assert {name: answer[name] for name in SAYS} == SAYS
+
+
+@pytest.mark.parametrize("size", [0, 5, 5000, 100_000, 20 << 20], ids=["0", "5", "in one write", "gathered", "relayed"])
+def test_content_encoding_and_content_language_go_back_with_the_content(client: HttpClient, size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    length = request("POST / HTTP/1.1", *CODED, f"Content-Length: {size}", content=content)
+    chunks = request("POST / HTTP/1.1", *CODED, "Transfer-Encoding: chunked", content=chunked(*[content] * (size > 0)))
+    for sent in (length, chunks):
+        for data, piece in in_ways(sent) if size < 10_000 else [(sent, 0)] * 2:
+            with sending(client.socket, data) if not piece else contextlib.nullcontext():
+                if piece:
+                    client.send(data, piece)
+                assert_coded(client.answer(), content)
+        if size < 10_000:
+            client.send((GET + sent) * 2)
+            for _ in range(2):
+                answer = client.answer()
+                assert (answer.content, answer["content-encoding"], answer["content-language"]) == (GET, None, None)
+                assert_coded(client.answer(), content)
+            told = client.ask(b"HEAD" + sent[4:])
+            assert {name: told[name] for name in SAYS} == SAYS
+
+
+def test_content_encoding_of_another_request_is_not_taken_for_this_ones(client: HttpClient) -> None:
+    for coding in ("gzip", "br", None, "gzip"):
+        for number in range(4):  # from the second on by what it has in common with the one before
+            said = [f"Content-Encoding: {coding}"] if coding else []
+            post = request(f"POST /{number} HTTP/1.1", f"X: {number}", *said, "Content-Length: 1", content=b"x")
+            assert client.ask(post)["content-encoding"] == coding
+
+
+def test_content_encoding_is_no_part_of_an_echo_of_the_header_section(client: HttpClient) -> None:
+    sent = request("GET / HTTP/1.1", *CODED)
+    for data, piece in in_ways(sent):
+        answer = client.ask(data, piece)
+        assert_echo(answer, sent, "text/plain")
+        assert (answer["content-encoding"], answer["content-language"]) == (None, None)
 
 
 @pytest.mark.parametrize("content", [b"hello", bytes(5000)])

@@ -151,6 +151,20 @@ def test_echo_chooses_what_comes_back(client: HttpClient) -> None:
     assert (answer["content-type"], answer.content) == ("a/b", b"content")
 
 
+@pytest.mark.parametrize(
+    ("query", "coding"),
+    [
+        ("delay=1ms", "gzip"), ("echo=body&status=404", "gzip"), ("chunked", "gzip"), ("rate=1MB", "gzip"),
+        ("header=Content-Encoding:br", "br"), ("size=3", None), ("echo=head", None), ("echo=json", None),
+        ("echo=none&status=200", None), ("status=304", None), ("status=204", None),
+    ],
+)  # fmt: skip
+def test_content_encoding_goes_back_only_with_its_content(client: HttpClient, query: str, coding: str | None) -> None:
+    for _ in range(2):
+        answer = client.ask(post(query, b"abc", "Content-Encoding: gzip", "Content-Language: de"))
+        assert (answer["content-encoding"], answer["content-language"]) == (coding, coding and "de")
+
+
 def test_trace_keeps_what_is_secret(client: HttpClient) -> None:
     answer = client.ask(get("status=500", "Cookie: a", "X: y", method="TRACE"))
     assert (answer.status, answer["content-type"]) == (500, "message/http")

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from echoserver import config, counters, listeners
@@ -370,7 +370,12 @@ class Worker:
         """
         if not self.stopping:
             self.stopping = True
+            for reader in self._readers():
+                reader.unready = True
             self.loop.call_later(delay, self._drain, timeout, alone)
+
+    def _readers(self) -> Iterator[Reader]:
+        yield from (self.reader, self.admin_reader, *self._subject_readers.values())
 
     def retire(self) -> None:
         """Another process has taken over: accept nothing, and serve those who are here for as long as they stay."""
@@ -389,7 +394,7 @@ class Worker:
         self.draining = True
         # at sockets that are kept for the next server nobody comes too late: who is accepted in this turn is served
         self.refuses = not alone and any(own for _, _, own in self._held)
-        for reader in (self.reader, self.admin_reader, *self._subject_readers.values()):
+        for reader in self._readers():
             reader.closing = True
         self._read_clock()
         for connection in self.connections:

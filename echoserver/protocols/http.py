@@ -161,7 +161,9 @@ class HttpEcho(HttpConnection):
             return -1
         if request.page is not None:
             status, content_type, content, extra = self.worker.page(request.page)
-            start, silent = self.start(status) + extra, request.silent
+            start, silent = self.start(status) + extra + request.extra, request.silent
+            if request.extra:  # OPTIONS asks for no more
+                content = b""
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
             self._done(request, 0, 0 if silent else len(content), status)
             return position
@@ -516,6 +518,7 @@ class HttpEcho(HttpConnection):
             request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
+            and not request.probe
             and not self.worker.draining
         )
 

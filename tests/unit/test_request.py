@@ -161,9 +161,30 @@ GOOD: dict[str, tuple[bytes, Means]] = {
         head(b"HEAD /readyz HTTP/1.1"),
         Means(page=b"/readyz", silent=True, known_size=False),
     ),
+    **{
+        f"readyz: {line.decode()}": (head(line), Means(page=b"/readyz", known_size=False))
+        for line in (
+            b"GET /readyz? HTTP/1.1",
+            b"GET /readyz?a=b?c HTTP/1.1",
+            b"OPTIONS /readyz HTTP/1.1",
+            b"GET http://h/readyz?x HTTP/1.1",
+            b"OPTIONS HTTPS://h:1/readyz HTTP/1.1",
+        )
+    },
+    "healthz, Content-Length: 0": (
+        head(b"GET /healthz HTTP/1.1", b"Content-Length: 0"),
+        Means(page=b"/healthz", known_size=False),
+    ),
     "POST to healthz": (head(b"POST /healthz HTTP/1.1"), Means()),
+    "POST to readyz": (head(b"POST /readyz HTTP/1.1"), Means(known_size=False)),
     "content for healthz": (head(b"GET /healthz HTTP/1.1", b"Content-Length: 3"), content(3)),
-    "not quite healthz": (head(b"GET /healthz? HTTP/1.1"), Means()),
+    "content for readyz": (
+        head(b"PUT /readyz?a HTTP/1.1", b"Content-Length: 3"),
+        dataclasses.replace(content(3), known_size=False),
+    ),
+    "not quite healthz": (head(b"GET /healthz/ HTTP/1.1"), Means()),
+    "not quite healthz, absolute": (head(b"GET http://healthz HTTP/1.1"), Means()),
+    "TRACE, Content-Length: 0": (head(b"TRACE / HTTP/1.1", b"Content-Length: 0"), Means()),
     "100 fields": (head(b"GET / HTTP/1.1", *[b"A: b"] * (MAX_FIELDS - 1)), Means()),
     "repeats, cases and all that may be in a value": (
         head(b"GET / HTTP/1.1", b"a: 1", b"A:2", b"a:", b"b: \t\xff\x80 :,;\"' "),
@@ -342,7 +363,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "CONNECT": (head(b"CONNECT x:443 HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
     "CONNECT to a path": (head(b"CONNECT / HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
     "TRACE with content": (
-        head(b"TRACE / HTTP/1.1", b"Content-Length: 0"),
+        head(b"TRACE / HTTP/1.1", b"Content-Length: 1"),
         400,
         "a TRACE request has no content (RFC 9110 section 9.3.8)",
     ),
@@ -740,7 +761,8 @@ def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
 def test_accept(accept: bytes, json: bool) -> None:
     found = asked(b"GET / HTTP/1.1", b"aCCept:  " + accept)
     assert (found is not None and found.echo == controls.JSON) == json
-    assert asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 0") is None, "there is content to echo"
+    assert asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 1") is None, "there is content to echo"
+    assert (asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 0") is not None) == json
     assert messages.read(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + accept + b"\r\n\r\n").controls is None, "off"
 
 
@@ -779,12 +801,83 @@ def test_a_preflight_request(query: bytes) -> None:
         (PREFLIGHT[:2], True),
         ((PREFLIGHT[0], PREFLIGHT[2]), True),
         ((b"GET / HTTP/1.1", *PREFLIGHT[1:]), True),
-        ((*PREFLIGHT, b"Content-Length: 0"), True),
+        ((*PREFLIGHT, b"Content-Length: 1"), True),
         ((*PREFLIGHT[:2], b"Access-Control-Request-Method: P T"), True),
     ],
 )
 def test_no_preflight_request(lines: tuple[bytes, ...], cors: bool) -> None:
     assert asked(*lines, cors=cors) is None
+
+
+def test_a_preflight_request_of_no_bytes() -> None:
+    assert asked(*PREFLIGHT, b"Content-Length: 0", cors=True) is not None
+
+
+PAGES = [
+    (line, fields)
+    for line in (
+        b"GET /readyz HTTP/1.1",
+        b"HEAD /readyz?x HTTP/1.1",
+        b"OPTIONS http://h/readyz?x HTTP/1.1",
+        b"GET /.echo?status=503&delay=lots HTTP/1.1",
+    )
+    for fields in (
+        (),
+        (b"Accept: application/json",),
+        (b"Content-Length: 0",),
+        (b"Connection: upgrade", b"Upgrade: websocket"),
+    )
+]
+
+
+@pytest.mark.parametrize(("line", "fields"), PAGES)
+def test_page__controls_accept_and_upgrade_do_not_touch_it(line: bytes, fields: tuple[bytes, ...]) -> None:
+    pages = messages.PAGES | {messages.BROWSER_PAGE}
+    found = messages.read(head(line, *fields), caps=CAPS, cors=True, pages=pages, extra=b"X-Client-Subject: a\r\n")
+    assert (found.page in pages, found.controls, found.upgrade, found.size) == (True, None, False, -1)
+    assert found.extra == (b"Allow: GET, HEAD, OPTIONS\r\n" if line.startswith(b"OPTIONS") else b"")
+
+
+def test_page__preflight() -> None:
+    section = head(b"OPTIONS /metrics HTTP/1.1", *PREFLIGHT[1:])
+    allow = b"Allow: GET, HEAD, OPTIONS\r\n"
+    assert messages.read(section, cors=True).extra == (
+        allow + b"Access-Control-Allow-Methods: PUT\r\nAccess-Control-Max-Age: 600\r\n"
+    )
+    assert messages.read(section).extra == allow
+
+
+@pytest.mark.parametrize("length", [b"00", b"3"])
+@pytest.mark.parametrize("target", [b"/readyz", b"/readyz?status=200", b"http://h/readyz?x"])
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"FOO", b"GET"])
+def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: bytes, length: bytes) -> None:
+    section = head(b"%b %b HTTP/1.1" % (method, target), b"Content-Length: " + length)
+    reader, admin = messages.Reader(caps=CAPS), messages.Reader(echoes=False)
+    if method != b"GET" or length == b"3":
+        assert reader.read_first(section).probe
+    reader.unready = admin.unready = True
+    if method == b"GET" and length == b"00":
+        assert reader.read(section).page == b"/readyz"
+    else:
+        assert refusal_of(lambda: reader.read(section)) == (503, "draining")
+        assert refusal_of(lambda: reader.read_first(section)) == (503, "draining")
+        assert refusal_of(lambda: admin.read(section)) == (503, "draining")
+
+
+def test_admin__405_and_400_and_404() -> None:
+    def refused(line: bytes, *fields: bytes) -> Refusal:
+        with pytest.raises(Refusal) as caught:
+            messages.Reader(echoes=False).read(head(line, *fields))
+        return caught.value
+
+    for method in (b"POST", b"DELETE", b"TRACE", b"FOO"):
+        refusal = refused(b"%b /metrics?x HTTP/1.1" % method)
+        assert refusal.args == (405, "a page of the server's own is for GET, HEAD and OPTIONS")
+        assert refusal.extra == b"Allow: GET, HEAD, OPTIONS\r\n"
+    why = "a request for a page of the server's own has no content"
+    assert refused(b"GET /readyz HTTP/1.1", b"Content-Length: 3").args == (400, why)
+    assert refused(b"GET /x HTTP/1.1").args == (404, "nothing but /healthz, /metrics, /readyz here")
+    assert refused(b"OPTIONS * HTTP/1.1").status == 404
 
 
 @pytest.mark.parametrize("names", [b"a b", b"a,,b", b"a;b", b"a" * 100 + b";", b"a," * 100 + b";"])

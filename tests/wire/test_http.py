@@ -40,9 +40,11 @@ HEADS = {
     "Upgrade to something unknown": request("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c, foo/2"),
     "an expectation, but no content": request("GET / HTTP/1.1", "Expect: 100-continue"),
     "close to a page of the server's own": request("GET /healthz/ HTTP/1.1"),
-    "... with a query": request("GET /readyz?x HTTP/1.1"),
+    "... below one": request("GET /readyz/x?y HTTP/1.1"),
+    "... in a query": request("GET /?/readyz HTTP/1.1"),
     "... in capitals": request("GET /HEALTHZ HTTP/1.1"),
-    "... by another method": request("OPTIONS /healthz HTTP/1.1"),
+    "... by another method": request("DELETE /healthz HTTP/1.1"),
+    "... by POST": request("POST /readyz?x HTTP/1.1"),
 }
 
 
@@ -477,9 +479,8 @@ def test_health_pages(client: HttpClient, target: str, text: bytes) -> None:
         answer = client.ask(request(f"HEAD {target} HTTP/1.1"), piece)
         assert (answer.status, answer["content-length"], answer.content) == (200, str(len(text)), b"")
     post = request(f"POST {target} HTTP/1.1", "Content-Length: 2", content=b"hi")
-    assert_echo(client.ask(post), b"hi")
-    options = request(f"OPTIONS {target} HTTP/1.1")
-    assert_echo(client.ask(options), options, "text/plain")
+    for _ in range(3):
+        assert_echo(client.ask(post), b"hi")
 
 
 # --- the standard library's client ---

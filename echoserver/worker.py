@@ -105,6 +105,7 @@ class Worker:
     """
 
     __slots__ = (
+        "_browser_page",
         "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_next_tick", "_quiet", "_refused_at",
         "_refusing", "_row", "_served_by", "_servers", "_stop_by", "_subject_readers", "_tick_due", "_udp",
         "_whole_buffer", "admin_reader", "buffer", "comparisons", "config", "connections", "counting", "counts",
@@ -132,11 +133,14 @@ class Worker:
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
         pages = frozenset() if settings.admin else PAGES
+        caps = Caps(
+            settings.max_delay or math.inf, settings.max_size or sys.maxsize, settings.controls_prefix.encode()
+        )  # fmt: skip
         self.reader = Reader(
             settings.max_body, pages=pages | {BROWSER_PAGE} if settings.controls else pages,
-            cors=settings.cors is not None,
-            caps=Caps(settings.max_delay or math.inf, settings.max_size or sys.maxsize) if settings.controls else None,
+            cors=settings.cors is not None, caps=caps if settings.controls else None,
         )  # fmt: skip
+        self._browser_page = browser.page(settings.controls_prefix)
         self.kubernetes = {
             name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]
             for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME") if name in os.environ
@@ -200,7 +204,7 @@ class Worker:
         if target == b"/readyz":
             return (503, _TEXT, b"draining\n", b"") if self.stopping else (200, _TEXT, b"ready\n", b"")
         if target == BROWSER_PAGE:
-            return 200, _HTML, browser.PAGE, browser.FIELDS
+            return 200, _HTML, self._browser_page, browser.FIELDS
         return 200, _TEXT, b"ok\n", b""
 
     def log_request(  # noqa: PLR0917 - a call by keyword takes longer

@@ -315,7 +315,9 @@ def _controls(request: Request, found: Fields, caps: Caps | None, *, cors: bool)
     if caps is None:
         return None
     _, target, version = request.head[: request.head.index(b"\r")].split(b" ")
-    asked = controls.read(target.partition(b"?")[2], caps)
+    asked, ignored = controls.read(target.partition(b"?")[2], caps)
+    if ignored:
+        request.extra += b"X-Echo-Ignored: %b\r\n" % b", ".join(ignored)
     if found.json and not found.has_content and not request.upgrade:
         asked = asked or Controls()
         asked.echo = asked.echo or controls.JSON

@@ -182,12 +182,12 @@ class HttpEcho(HttpConnection):
         self._since = None
         self._remember(NO_REQUEST)
         self._serving = request
-        if request.expects and position == len(data):
-            out.append(response.CONTINUE)
         if request.controls is not None:
             self._flush(out)
             out.clear()
             return self._begin_demand(OnDemand(self, request, request.controls), data, position)
+        if request.expects and position == len(data):
+            out.append(response.CONTINUE)
         if request.chunked:
             self._decoder = ChunkedDecoder()
             self._left = 0  # bytes of content so far
@@ -465,7 +465,7 @@ class HttpEcho(HttpConnection):
         if demand.plan.abort:
             self.reset()
         elif demand.closes:
-            self._last(more=end < len(data))
+            self._last(more=end < len(data) or demand.declined)
         else:
             return True
         return False

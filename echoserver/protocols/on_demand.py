@@ -36,14 +36,16 @@ class OnDemand:
 
     __slots__ = (
         "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_halted", "_in_turn",
-        "_kept", "_left", "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "done",
-        "ended", "plan", "received", "sent", "started", "status", "upgrades",
+        "_kept", "_left", "_length", "_pace", "_request", "_rest", "_timer", "_when", "closes", "complete", "declined",
+        "done", "ended", "plan", "received", "sent", "started", "status", "upgrades",
     )  # fmt: skip
 
     closes: bool
     """The connection is closed after the answer."""
     complete: bool
     """All of the request has come."""
+    declined: bool
+    """The content is not wanted, and may come all the same."""
     done: bool
     """All of the answer has been sent, or there is none."""
     ended: bool
@@ -91,7 +93,7 @@ class OnDemand:
         self._due = 0.0
         self._chunked = self._halted = False
         self._in_turn = True
-        self.closes = self.complete = self.done = self.ended = self.started = self.upgrades = False
+        self.closes = self.complete = self.declined = self.done = self.ended = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
 
     # --- the request's content ---
@@ -102,7 +104,9 @@ class OnDemand:
         Raises Refusal.
         """
         self._in_turn = position < _PIPELINED
-        end = self._take(data, position)
+        if self._request.expects and position == len(data) and (self._left or self._decoder is not None):
+            self._heed_expectation()
+        end = position if self.declined else self._take(data, position)
         if end >= 0:
             self._completed()
             if self.done:
@@ -112,6 +116,19 @@ class OnDemand:
             self._go_on_if_much()
         self._account()
         return -1
+
+    def _heed_expectation(self) -> None:
+        """The client waits with its content: ask for it, unless it is to be answered by an error whatever it is.
+
+        RFC 9110 section 10.1.1: a final status in place of the 100, after which the connection is closed.
+        """
+        if not self.plan.abort and (self.plan.status or 200) < 400:
+            self._connection.send(response.CONTINUE)
+            return
+        self.declined = True
+        self._left, self._decoder = 0, None
+        if self._echo == controls.BODY:
+            self._echo = controls.NONE
 
     def feed(self, data: bytes) -> None:
         """Take what comes next. Raises Refusal."""
@@ -246,7 +263,7 @@ class OnDemand:
         nothing = self._echo == controls.NONE and asked.size is None
         self.status = self.plan.status or (204 if nothing else 200)
         content_type = self._make_content()
-        self.closes = self.plan.close or not connection.serving().keep_alive
+        self.closes = self.plan.close or self.declined or not connection.serving().keep_alive
         self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
         head = self._head(content_type)
         if request.silent or self.status in _EMPTY:

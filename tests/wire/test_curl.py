@@ -61,6 +61,24 @@ def test_content_encoding__compressed(server: Server) -> None:
     assert curl(*options, "--compressed", url(server, "/?delay=1ms"), given=packed).stdout == b'{"a": 1}'
 
 
+@pytest.mark.parametrize("query", ["status=401", "status=503&delay=100ms"])
+def test_expect__the_file_stays_where_it_is(server: Server, file: pathlib.Path, query: str) -> None:
+    said = curl(
+        "-H", "Expect: 100-continue", "--expect100-timeout", str(PATIENCE), "--data-binary", f"@{file}",
+        "-w", "%{http_code} %{size_upload}", url(server, f"/?{query}"),
+    ).stdout  # fmt: skip
+    assert said == b"%b 0" % query[7:10].encode()
+
+
+def test_expect__413(file: pathlib.Path) -> None:
+    with Server("--max-body", "1MiB") as server:
+        said = curl(
+            "-H", "Expect: 100-continue", "--expect100-timeout", str(PATIENCE), "--data-binary", f"@{file}",
+            "-o", os.devnull, "-w", "%{http_code} %{size_upload}", url(server),
+        ).stdout  # fmt: skip
+    assert said == b"413 0"
+
+
 def test_path_as_is(server: Server) -> None:
     echo = curl("--path-as-is", url(server, "/a/../b/./c//d")).stdout
     assert echo.startswith(b"GET /a/../b/./c//d HTTP/1.1\r\n")

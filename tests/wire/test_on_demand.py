@@ -18,7 +18,7 @@ import pytest
 from echoserver.messages.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import Group, samples
-from tests.servers import PATIENCE, Answer, HttpClient, Server, let_read, read_exactly, request, sending, wait_for
+from tests.servers import PATIENCE, Answer, HttpClient, Server, let_read, request, sending, wait_for
 
 MIB = 1 << 20
 GET = request("GET / HTTP/1.1")
@@ -184,11 +184,109 @@ def test_http_1_0(server: Server) -> None:
         assert client.ask(get("chunked", version="1.0")).status == 400
 
 
-def test_expect(client: HttpClient) -> None:
-    client.send(post("status=500", b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 3"))
-    assert read_exactly(client.socket, 25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    answer = client.ask(b"abc")
-    assert (answer.status, answer.content) == (500, b"abc")
+def expecting(query: str, framing: str = "Content-Length: 3000000") -> bytes:
+    return request(f"POST /path?{query} HTTP/1.1", framing, "Expect: 100-continue")
+
+
+LATER = {"length": ("Content-Length: 3", b"abc"), "chunks": ("Transfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n")}
+
+
+@pytest.mark.parametrize("piece", HOW.values(), ids=HOW)
+@pytest.mark.parametrize(("framing", "content"), LATER.values(), ids=LATER)
+@pytest.mark.parametrize("query", ["status=299", "status=500:0", "delay=20ms", "echo=body", "status=302&chunked"])
+def test_expect__100_where_the_answer_is_no_error(
+    client: HttpClient, query: str, framing: str, content: bytes, piece: int
+) -> None:
+    client.send(GET + expecting(query, framing), piece)
+    assert client.answer().content == GET
+    assert client.file.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(content + GET, piece)
+    assert client.answer().content == b"abc"
+    assert client.answer().content == GET
+
+
+@pytest.mark.parametrize("piece", HOW.values(), ids=HOW)
+@pytest.mark.parametrize("framing", ["Content-Length: 3000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    ("query", "status", "content"),
+    [
+        ("status=401", 401, b""), ("status=503:100", 503, b""), ("delay=50ms&status=400", 400, b""),
+        ("status=404&size=5", 404, pattern(5)), ("status=404&size=5&rate=1KB&chunked", 404, pattern(5)),
+        ("status=500&echo=none&close", 500, b""), ("status=500&chunked", 500, b""),
+    ],
+)  # fmt: skip
+def test_expect__rfc_9110_section_10_1_1__the_error_in_place_of_the_100(
+    server: Server, query: str, status: int, content: bytes, framing: str, piece: int
+) -> None:
+    with HttpClient(server.connect()) as client:
+        client.send(GET + expecting(query, framing), piece)
+        assert client.answer().content == GET
+        line = client.file.readline()  # http.client would read over a 100
+        assert line.startswith(b"HTTP/1.1 %d " % status)
+        head = b"".join(iter(client.file.readline, b"\r\n"))
+        assert b"Connection: close\r\n" in head
+        if b"Content-Length" in head:
+            assert client.file.read(len(content)) == content
+            assert client.file.read() == b""
+        else:
+            assert client.file.read().endswith(b"0\r\n\r\n")
+
+
+def test_expect__what_comes_all_the_same_is_dropped_and_not_reset(server: Server) -> None:
+    """The answer is late, and the client did not wait."""
+    for query in ("status=401&delay=200ms", "status=401"):
+        with HttpClient(server.connect()) as client:
+            client.send(expecting(query))
+            let_read(server)
+            with sending(client.socket, bytes(3_000_000) + GET, fin=True):
+                answer = client.answer()
+                assert (answer.status, answer.content) == (401, b"")
+                assert client.rest() == b""
+
+
+def test_expect__the_head_or_a_description_is_still_the_answer(server: Server) -> None:
+    for query, ask in (("echo=head&status=500", b"POST /path?echo=head"), ("echo=json&status=500", b'"content": null')):
+        with HttpClient(server.connect()) as client:
+            answer = client.ask(expecting(query))
+            assert (answer.status, answer["connection"]) == (500, "close")
+            assert ask in answer.content
+
+
+def test_expect__abort(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(expecting("abort&delay=20ms"))
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 0", "X: y"])
+@pytest.mark.parametrize("status", [200, 401])
+def test_expect__no_content(client: HttpClient, framing: str, status: int) -> None:
+    client.send(expecting(f"status={status}", framing) + GET)
+    assert client.file.readline().startswith(b"HTTP/1.1 %d " % status), "there is nothing to go on with"
+    assert b"Connection" not in b"".join(iter(client.file.readline, b"\r\n"))
+
+
+def test_expect__content_that_is_there_is_echoed(client: HttpClient) -> None:
+    data = post("status=401", b"abc", "Expect: 100-continue")
+    answer = client.ask(data)
+    assert (answer.status, answer.content, answer["connection"]) == (401, b"abc", None)
+    let_through = client.ask(data + GET)
+    assert let_through.content == b"abc"
+    assert client.answer().content == GET
+
+
+def test_expect__percentages_are_chosen_once(server: Server) -> None:
+    seen = set()
+    for _ in range(60):
+        with HttpClient(server.connect()) as client:
+            client.send(expecting("status=503:50", "Content-Length: 3"))
+            line = client.file.readline()
+            seen.add(line)
+            if line.startswith(b"HTTP/1.1 100 "):
+                assert client.file.readline() == b"\r\n"
+                assert client.ask(b"abc").status == 200
+    assert {line.split(b" ")[1] for line in seen} == {b"100", b"503"}
 
 
 # --- descriptions ---

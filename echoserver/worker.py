@@ -315,7 +315,7 @@ class Worker:
         self.now = self.loop.time()
         self.time = time.time()
         self.prefix = self.start(200)
-        self.comparisons = int(_COMPARISONS * self.interval)
+        self.comparisons = 0 if self.stopping else int(_COMPARISONS * self.interval)
 
     def tick(self) -> None:
         """Once a sweep: the time, the Date, and all connections that are overdue."""
@@ -374,8 +374,11 @@ class Worker:
         """
         if not self.stopping:
             self.stopping = True
+            self.comparisons = 0
             for reader in self._readers():
                 reader.unready = True
+            for connection in self.connections:
+                connection.unready()
             self.loop.call_later(delay, self._drain, timeout, alone)
 
     def _readers(self) -> Iterator[Reader]:

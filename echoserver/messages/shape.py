@@ -2,7 +2,7 @@
 
 import re
 
-from echoserver.messages.request import READY, TOKEN, Request
+from echoserver.messages.request import TOKEN, Request
 
 MOST_PARTS = 6
 """Looking at more takes longer than to read the section anew."""
@@ -17,15 +17,14 @@ _PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x20 for byte in range(256)
 """For bytes.translate(): it changes what is not printable ASCII."""
 _WITHOUT_QUERY = _PRINTABLE.replace(b"?", b" ")
 """The same, and what begins a query: there may be controls in it."""
-_READY = READY[1:]
 
 
 class Shape:
     """A header section that has been read, but for the parts of it that vary from request to request.
 
     These are the path, and values of fields that mean nothing to this server. Any printable ASCII may stand there
-    without making it another request, or one that llhttp would refuse; in the path all but what begins a query, and
-    no path may be /readyz.
+    without making it another request, or one that llhttp would refuse; in the path all but what begins a query.
+    The path may be that of a page, which is echoed to such a request; but no shape may outlive the server's readiness.
     """
 
     __slots__ = ("_beginning", "_rest", "varying")
@@ -61,7 +60,7 @@ class Shape:
             start = end
             end = data.find(first, start, most)
             part = data[start:end]
-            if end < 0 or part == _READY or part.translate(table) != part or not data.startswith(piece, end):
+            if end < 0 or part.translate(table) != part or not data.startswith(piece, end):
                 return -1
             end += len(piece)
         return end if end <= most else -1

@@ -153,6 +153,11 @@ def test_drain_delay__readyz_says_503_whatever_the_method_and_whatever_was_asked
         in_a_drain(server)
         for client, data in clients:
             assert client.ask(data).status == 503
+        with HttpClient(server.connect()) as client:
+            for path in ("a", "b", "c"):
+                post = request(f"POST /{path} HTTP/1.1", "Content-Length: 2", content=b"hi")
+                assert client.ask(post).content == b"hi"
+            assert client.ask(REPEATED[0]).status == 503
         for data in REPEATED:
             with HttpClient(server.connect()) as client:
                 assert client.ask(data, 1 + len(data) // 200).status == 503

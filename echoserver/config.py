@@ -268,6 +268,15 @@ def file(text: str) -> str | None:
     return None if text == "off" else text
 
 
+def prefix(text: str) -> str:
+    """What names in a query begin with, or ``off`` (nothing): as they stand there, without an escape."""
+    if not re.fullmatch(r"[0-9A-Za-z._~-]{1,32}", text):
+        raise ConfigError(
+            f"{text!r} is not a prefix: expected 1 to 32 letters, digits, - . _ or ~, as in echo-, or off"
+        )
+    return "" if text == "off" else text
+
+
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://([^/?#@\\]+?)(?::([0-9]{1,5}))?", re.ASCII)
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
@@ -454,6 +463,9 @@ class Config:
     )
     controls: bool = _option(
         "on", on_or_off, "on|off", ON_DEMAND, "requests may ask for statuses, delays and the like in their query"
+    )
+    controls_prefix: str = _option(
+        "off", prefix, "PREFIX", ON_DEMAND, "what the names of these begin with: echo- makes it ?echo-status=503"
     )
     max_delay: float = _option("60s", duration, "TIME", ON_DEMAND, "the longest delay that a request may ask for")
     max_size: int = _option("1GiB", size_or_off, "SIZE", ON_DEMAND, "the longest content that a request may ask for")

@@ -308,6 +308,9 @@ class Connection(asyncio.Protocol):
         """Whether nothing is under way that would be lost now."""
         return False
 
+    def unready(self) -> None:
+        """The server is not ready any more, and goes on for a while."""
+
     def drain(self) -> None:
         """The worker has begun to drain: take nothing new."""
         raise NotImplementedError

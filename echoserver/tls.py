@@ -3,6 +3,7 @@
 import contextlib
 import re
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ _CIPHERS = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for key in ("ECDSA", "RSA")
 )
+_GROUPS = "X25519:P-256:P-384"
+"""Those of the same list for key exchange, in OpenSSL's names; its default has X448, P-521 and ffdhe groups too."""
+_SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST (openssl/ssl.h)
 _TOO_WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
 """What OpenSSL's security level says of certificates, by reason."""
 _SHORT = {  # RFC 4514 section 3
@@ -45,6 +49,7 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
+    _set_groups(context)
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.sni_callback = _note_server_name
@@ -56,6 +61,25 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
             context.load_verify_locations(config.tls_client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _set_groups(context: ssl.SSLContext) -> None:
+    """Offer _GROUPS; where neither way is open, which is so in a static executable, OpenSSL's default stands.
+
+    SSLContext.set_groups() came with Python 3.15; set_ecdh_curve() takes a single group. So OpenSSL is called directly:
+    what it knows of the context is the first member of CPython's object (Modules/_ssl.c, 3.11 to 3.14).
+    """
+    if sys.version_info >= (3, 15):
+        context.set_groups(_GROUPS)
+    elif sys.implementation.name == "cpython":
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # no ctypes, or no library to look it up in
+            import _ssl  # noqa: PLC0415 - few want it
+            import ctypes  # noqa: PLC0415 - likewise
+
+            control = ctypes.CDLL(_ssl.__file__).SSL_CTX_ctrl
+            control.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
+            its = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+            control(its, _SET_GROUPS_LIST, 0, _GROUPS.encode())
 
 
 def _note_server_name(ssl_object: Any, name: str | None, _: ssl.SSLContext) -> None:

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from echoserver import config, counters, listeners
@@ -110,12 +110,12 @@ class Worker:
     """
 
     __slots__ = (
-        "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_metrics_page", "_next_tick",
-        "_quiet", "_refused_at", "_refusing", "_row", "_scrape_credit", "_scraped_at", "_served_by", "_servers",
-        "_stop_by", "_subject_readers", "_tick_due", "_udp", "_whole_buffer", "admin_reader", "buffer", "comparisons",
-        "config", "connections", "counting", "counts", "crowded", "draining", "hurried", "kubernetes", "log", "loop",
-        "max_connections", "now", "number", "on_uvloop", "owed", "owed_limit", "pool", "prefix", "reader", "refusals",
-        "refuses", "stopping", "time", "upgrade",
+        "_browser_page", "_common", "_cors", "_exit_code", "_held", "_interval", "_lines_before", "_metrics_page",
+        "_next_tick", "_quiet", "_refused_at", "_refusing", "_row", "_scrape_credit", "_scraped_at", "_served_by",
+        "_servers", "_stop_by", "_subject_readers", "_tick_due", "_udp", "_whole_buffer", "admin_reader", "buffer",
+        "comparisons", "config", "connections", "counting", "counts", "crowded", "draining", "hurried", "kubernetes",
+        "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed", "owed_limit", "pool", "prefix",
+        "reader", "refusals", "refuses", "stopping", "time", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -131,19 +131,21 @@ class Worker:
         if row is None:
             raise ValueError("no row is free")
         self._row = row
-        self._metrics_page = b""
-        self._scrape_credit = self._scraped_at = 0.0
+        self._metrics_page, self._scrape_credit, self._scraped_at = b"", 0.0, 0.0
         self.counts = self._common.board.begin(self._row)
         self.counting = self._common.exposition is not None
         self.connections: set[Connection | Stage] = set()
         self.max_connections = config.connection_limit(settings)
         self.refusals = _REFUSALS
         pages = frozenset() if settings.admin else PAGES
+        caps = Caps(
+            settings.max_delay or math.inf, settings.max_size or sys.maxsize, settings.controls_prefix.encode()
+        )  # fmt: skip
         self.reader = Reader(
             settings.max_body, pages=pages | {BROWSER_PAGE} if settings.controls else pages,
-            cors=settings.cors is not None,
-            caps=Caps(settings.max_delay or math.inf, settings.max_size or sys.maxsize) if settings.controls else None,
+            cors=settings.cors is not None, caps=caps if settings.controls else None,
         )  # fmt: skip
+        self._browser_page = browser.page(settings.controls_prefix)
         self.kubernetes = {
             name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]
             for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME") if name in os.environ
@@ -206,7 +208,7 @@ class Worker:
         if target == b"/readyz":
             return (503, _TEXT, b"draining\n", b"") if self.stopping else (200, _TEXT, b"ready\n", b"")
         if target == BROWSER_PAGE:
-            return 200, _HTML, browser.PAGE, browser.FIELDS
+            return 200, _HTML, self._browser_page, browser.FIELDS
         return 200, _TEXT, b"ok\n", b""
 
     def _metrics(self, exposition: metrics.Exposition) -> bytes:
@@ -332,7 +334,7 @@ class Worker:
         self.now = self.loop.time()
         self.time = time.time()
         self.prefix = self.start(200)
-        self.comparisons = int(_COMPARISONS * self.interval)
+        self.comparisons = 0 if self.stopping else int(_COMPARISONS * self.interval)
 
     def tick(self) -> None:
         """Once a sweep: the time, the Date, and all connections that are overdue."""
@@ -391,7 +393,15 @@ class Worker:
         """
         if not self.stopping:
             self.stopping = True
+            self.comparisons = 0
+            for reader in self._readers():
+                reader.unready = True
+            for connection in self.connections:
+                connection.unready()
             self.loop.call_later(delay, self._drain, timeout, alone)
+
+    def _readers(self) -> Iterator[Reader]:
+        yield from (self.reader, self.admin_reader, *self._subject_readers.values())
 
     def retire(self) -> None:
         """Another process has taken over: accept nothing, and serve those who are here for as long as they stay."""
@@ -410,7 +420,7 @@ class Worker:
         self.draining = True
         # at sockets that are kept for the next server nobody comes too late: who is accepted in this turn is served
         self.refuses = not alone and any(own for _, _, own in self._held)
-        for reader in (self.reader, self.admin_reader, *self._subject_readers.values()):
+        for reader in self._readers():
             reader.closing = True
         self._read_clock()
         for connection in self.connections:

@@ -86,6 +86,7 @@ const $ = id => document.getElementById(id), KEPT = 65536, SHOWN = 4096, ENTRIES
 const UNANSWERED = 'The connection was closed without an answer, nobody is there, or a redirect led to another origin. '
   + 'The browser may have sent the request more than once.'
 const base = location.pathname.replace(/\.echo$/, '') // there may be a proxy that puts something before it
+const prefix = document.body.dataset.prefix || '' // of the controls' names
 const value = id => $(id).value.trim()
 const lines = id => $(id).value.split('\n').map(line => line.trim()).filter(Boolean)
 const time = ms => ms < 1000 ? Math.round(ms) + ' ms' : (ms / 1000).toFixed(2) + ' s'
@@ -126,7 +127,7 @@ const quote = text => /^[\w.\/:-]+$/.test(text) ? text : "'" + text.replace(/'/g
 
 function target() {
   const asked = []
-  const ask = (name, value) => asked.push(value ? name + '=' + encode(value) : name)
+  const ask = (name, value) => asked.push(prefix + (value ? name + '=' + encode(value) : name))
   for (const name of ['echo', 'status', 'delay', 'size', 'rate']) if (value(name)) ask(name, value(name))
   for (const line of lines('header')) ask('header', line)
   if ($('chunked').checked) ask('chunked')
@@ -461,6 +462,17 @@ PAGE = (
     b"<script>%b</script>\n</body>\n</html>\n"
 ) % (_ICON, _STYLE, _BODY, _SCRIPT)
 """HTML in UTF-8."""
+
+
+def page(prefix: str) -> bytes:
+    """The same for controls whose names begin so."""
+    if not prefix:
+        return PAGE
+    begun = PAGE.replace(b"<body ", b'<body data-prefix="%b" ' % prefix.encode(), 1)
+    return begun.replace(
+        b"/?delay=1s, /?status=503", b"/?%bdelay=1s, /?%bstatus=503" % (prefix.encode(), prefix.encode())
+    )
+
 
 # ws: and wss: because not every browser takes a WebSocket of the page's origin for 'self'
 FIELDS = (

@@ -8,7 +8,13 @@ import re
 
 from echoserver.messages.response import Refusal
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_SIZE_LINE = re.compile(
+    rb"0*+([1-9A-Fa-f][0-9A-Fa-f]{0,14}|(?<=0))(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?)*+"
+    % (_TOKEN, _TOKEN, _QUOTED)
+)
+_ITS_SIZE = re.compile(rb"[0-9A-Fa-f]+[ \t]*;")
 _FIRST_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _END = b"\r\n0\r\n\r\n"
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -106,8 +112,10 @@ class ChunkedDecoder:
     def _begin_chunk(self, line: bytes) -> None:
         found = _SIZE_LINE.fullmatch(line)
         if found is None:
+            if _ITS_SIZE.match(line):
+                raise Refusal(400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
             raise Refusal(400, "a chunk does not begin with its size")
-        self._left = int(found[1], 16)
+        self._left = int(found[1] or b"0", 16)
         self._state = _CONTENT if self._left else _TRAILER
 
     def _drop_trailer(self, line: bytes) -> None:

@@ -1,5 +1,6 @@
 """What a request asks for in its query besides an echo: a status, a delay, other content, a misbehaving server."""
 
+import functools
 import random
 import re
 from collections.abc import Callable
@@ -28,10 +29,11 @@ _MOST_PARAMETERS = 1000  # that a description lists
 
 
 class Caps(NamedTuple):
-    """How far requests may go: delay in seconds, size in bytes."""
+    """How far requests may go: delay in seconds, size in bytes. prefix: what the names of all parameters begin with."""
 
     delay: float
     size: int
+    prefix: bytes = b""
 
 
 class Share(NamedTuple):
@@ -120,16 +122,14 @@ class Controls:
     def set_abort(self, text: str, _: Caps) -> None:
         self._abort = _percent_or_always(text)
 
-    def set_chunked(self, text: str, _: Caps) -> None:
-        if text:
-            raise config.ConfigError("expected no value")
+    def set_chunked(self, _: str, __: Caps) -> None:
         self.chunked = True
 
     def add_field(self, value: bytes) -> None:
         """A field line for the answer. Raises ConfigError."""
-        name, colon, text = value.partition(b":")
+        name, _, text = value.partition(b":")
         text = text.strip(b" \t")
-        if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(text):
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text):
             raise config.ConfigError("expected Name:Value, without control characters")
         lower = name.lower()
         if lower in _FRAMING:
@@ -150,7 +150,29 @@ _PARAMETERS: dict[str, Callable[[Controls, str, Caps], None]] = {
 }  # fmt: skip
 
 
-_KNOWN = re.compile(rb"(?:\A|&)(%b|header)(?:=([^&]*))?(?=&|\Z)" % "|".join(_PARAMETERS).encode())
+_NUMBER = r"\s*[0-9]"
+_MEANT = {
+    name: re.compile(beginning, re.ASCII | re.IGNORECASE)
+    for name, beginning in {
+        "echo": f"{BODY}|{HEAD}|{JSON}|{NONE}",
+        "status": r"\s*[0-9]{3}",
+        "delay": rf"{_NUMBER}|off(?![a-z])",
+        "size": _NUMBER,
+        "rate": _NUMBER,
+        "close": rf"\Z|{_NUMBER}|(?:on|off)(?![a-z])",
+        "abort": rf"\Z|{_NUMBER}|(?:on|off)(?![a-z])",
+        "chunked": r"\Z",
+        "header": r"[^:]*:",
+    }.items()
+}
+"""How a control's values begin: what begins otherwise was meant for somebody else, an application whose traffic comes
+here, and leaves the request alone."""
+
+
+@functools.lru_cache(8)
+def _known(prefix: bytes) -> "re.Pattern[bytes]":
+    names = "|".join(_MEANT).encode()
+    return re.compile(rb"(?:\A|&)%b(%b)(?:=([^&]*))?(?=&|\Z)" % (re.escape(prefix), names))
 
 
 def parameters(query: bytes) -> list[tuple[bytes, bytes]]:
@@ -166,27 +188,41 @@ def _decoded(text: bytes) -> bytes:
     return unquote_to_bytes(text.replace(b"+", b" "))
 
 
-def read(query: bytes, caps: Caps) -> Controls | None:
-    """The controls in a query, None where there are none; other parameters are anybody's. Raises Refusal (400)."""
+def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
+    """The controls in a query, None where there are none; and what is named as one and has a value of somebody else's.
+
+    Raises Refusal (400) where a value was meant for us and is wrong.
+    """
+    given: dict[str, list[bytes]] = {}
+    for parameter in _known(caps.prefix).finditer(query):
+        given.setdefault(parameter[1].decode(), []).append(_decoded(parameter[2] or b""))
     found: Controls | None = None
-    seen: set[str] = set()
-    for parameter in _KNOWN.finditer(query):
-        name, value = parameter[1].decode(), _decoded(parameter[2] or b"")
-        found = found or Controls()
-        text = value.decode("utf-8", "backslashreplace")
-        try:
-            if name == "header":
-                found.add_field(value)
-                continue
-            if name in seen:
-                raise config.ConfigError("it is there more than once")
-            if len(text) > _LONGEST:
-                raise config.ConfigError(f"expected {_LONGEST} characters at most")
-            seen.add(name)
-            _PARAMETERS[name](found, text, caps)
-        except config.ConfigError as error:
-            raise Refusal(400, _explain(name, text, str(error))) from None
-    return found
+    ignored = []
+    for name, values in given.items():
+        texts = [value.decode("utf-8", "backslashreplace") for value in values]
+        meant = [place for place, text in enumerate(texts) if _MEANT[name].match(text)]
+        if name != "header" and len(values) > 1:  # as applications repeat theirs
+            meant = []
+        if len(meant) < len(values):
+            ignored.append(caps.prefix + name.encode())
+        for place in meant:
+            found = found or Controls()
+            try:
+                _set(found, name, values[place], texts[place], caps)
+            except config.ConfigError as error:
+                why = _explain(caps.prefix.decode() + name, texts[place], str(error))
+                raise Refusal(400, why) from None
+    return found, ignored
+
+
+def _set(found: Controls, name: str, value: bytes, text: str, caps: Caps) -> None:
+    """Raises ConfigError."""
+    if name == "header":
+        found.add_field(value)
+        return
+    if len(text) > _LONGEST:
+        raise config.ConfigError(f"expected {_LONGEST} characters at most")
+    _PARAMETERS[name](found, text, caps)
 
 
 def _explain(name: str, text: str, why: str) -> str:

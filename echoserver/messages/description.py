@@ -84,7 +84,7 @@ def describe(head: bytes, content: Content | None, connection: Mapping[str, Any]
         "parameters": [[text_of(name), text_of(value)] for name, value in parameters(query)],
         "version": version.decode(),
         "fields": [[name.decode(), text_of(value.strip(b" \t"))] for name, _, value in fields],
-        "content": None if content is None else content.described(),
+        "content": content.described() if content is not None and content.length else None,
         **connection,
     }
     lines = ",\n".join(

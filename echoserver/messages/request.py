@@ -25,25 +25,33 @@ REMEMBERED_SIZE = (
 )
 _REMEMBERED = 256  # header sections, and sections of fields, whose reading is remembered
 
+_SLASH, _ONE = b"/1"
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _METHOD_SO_FAR = re.compile(TOKEN + rb"(?:\Z| )")
 _METHOD_GOES_ON = re.compile(TOKEN[:-1] + rb"*(?:\Z| )")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINES_THAT_MATTER = re.compile(
-    rb"\r\n(?:host|con(?:tent-(?:length|type)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*", re.IGNORECASE
+    rb"\r\n(?:host|con(?:tent-(?:length|type|encoding|language)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*",
+    re.IGNORECASE,
 )
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
+_ZONED = re.compile(rb"\[[0-9A-Fa-f:.]+%[^\]]*\](?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)")
+_RAW_TARGET = re.compile(TOKEN + rb" [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
 _PREFLIGHT = re.compile(
     rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
 )
 _TOKENS = re.compile(TOKEN + rb"(?:[ \t]*,[ \t]*" + TOKEN + rb")*")
+_CODED = (b"Content-Encoding", b"Content-Language")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
-"""What the server answers for itself."""
+"""What the server answers for itself, by path."""
+READY = b"/readyz"
 BROWSER_PAGE = b"/.echo"
 """Likewise, where requests may ask for other answers than an echo."""
+_ASK_FOR_PAGES = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 
 
 class _NoCallbacks:
@@ -63,14 +71,16 @@ Known = dict[bytes, "Fields"]
 class Fields:
     """What the fields of a header section mean: those few that mean something to this server.
 
-    declared: there is content, of content_length bytes or chunked. close, keep_alive: the Connection options. plain:
-    nothing but the content is asked for. json: rather JSON than text is accepted. upgrade: to WebSocket is asked for.
-    answer: to a request with content of a known length over HTTP/1.1, the rest of the response head after prefix().
+    declared: there is content, of content_length bytes or chunked. has_content: of more bytes than none. content_type:
+    with the lines of the other fields that say what the content is, which go back with it (RFC 9110 section 8). close,
+    keep_alive: the Connection options. plain: nothing but the content is asked for. json: rather JSON than text is
+    accepted. upgrade: to WebSocket is asked for. answer: to a request with content of a known length over HTTP/1.1, the
+    rest of the response head after prefix().
     """
 
     __slots__ = (
-        "answer", "chunked", "close", "content_length", "content_type", "declared", "expectations", "host", "json",
-        "keep_alive", "plain", "upgrade",
+        "answer", "chunked", "close", "content_length", "content_type", "declared", "expectations", "has_content",
+        "host", "json", "keep_alive", "plain", "upgrade",
     )  # fmt: skip
 
     def __init__(self, lines: list[bytes], section: bytes) -> None:
@@ -86,7 +96,10 @@ class Fields:
         self.host = _has_host(found.get(b"host"))
         self.declared = self.chunked or lengths is not None
         self.content_length = int(lengths[0]) if lengths else 0
+        self.has_content = self.chunked or self.content_length > 0
         self.content_type = found.get(b"content-type", [b""])[0] or b"application/octet-stream"
+        if b"content-encoding" in found or b"content-language" in found:
+            self.content_type += _how_it_is_coded(found)
         self.expectations = found.get(b"expect")
         self.json = _prefers_json(found.get(b"accept"))
         options = found.get(b"connection")
@@ -98,6 +111,15 @@ class Fields:
             self.upgrade = b"upgrade" in named and b"websocket" in _listed(found.get(b"upgrade", []))
         self.plain = self.host and not self.close and not self.expectations and not self.upgrade
         self.answer = fields(self.content_type, self.content_length, b"")
+
+
+def _how_it_is_coded(found: dict[bytes, list[bytes]]) -> bytes:
+    """Content-Encoding and Content-Language (RFC 9110 sections 8.4 and 8.5), each line with the CRLF before it.
+
+    Content-Location is none of them: it would say that the content is also to be had there.
+    """
+    values = {name: b", ".join(filter(None, found.get(name.lower(), ()))) for name in _CODED}
+    return b"".join(b"\r\n%b: %b" % each for each in values.items() if each[1])
 
 
 def _listed(values: list[bytes]) -> list[bytes]:
@@ -150,9 +172,13 @@ def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> boo
         return False
     if lengths is not None:
         raise Refusal(400, "both Content-Length and Transfer-Encoding")
-    if b",".join(codings).lower() != b"chunked":
-        raise Refusal(501, "a transfer coding other than chunked")
-    return True
+    if b",".join(codings).lower() == b"chunked":
+        return True
+    listed = _listed(codings)
+    # an empty member might be ignored (RFC 9110 section 5.6.1.2), but a proxy before us may not see it as we do
+    if listed[-1] != b"chunked" or listed.count(b"chunked") > 1 or b"" in listed:
+        raise Refusal(400, "chunked is not the last transfer coding, once: where the content ends can't be told")
+    raise Refusal(501, "a transfer coding other than chunked")
 
 
 def _has_host(hosts: list[bytes] | None) -> bool:
@@ -161,9 +187,17 @@ def _has_host(hosts: list[bytes] | None) -> bool:
         return False
     if len(hosts) > 1:
         raise Refusal(400, "more than one Host field")
-    if not _HOST.fullmatch(hosts[0]):
-        raise Refusal(400, "the Host field is not a host and a port")
+    _check_host(hosts[0], "the Host field")
     return True
+
+
+def _check_host(host: bytes, where: str) -> None:
+    """RFC 9110 section 4.2: a host, perhaps with a port. Zones of IPv6 addresses are for user interfaces (RFC 9844)."""
+    if _HOST.fullmatch(host):
+        return
+    if _ZONED.fullmatch(host):
+        raise Refusal(400, f"{where} has an IPv6 zone (%...), known to the client's host alone: expected none")
+    raise Refusal(400, f"{where} is not a host and a port")
 
 
 _WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re.IGNORECASE)
@@ -192,15 +226,16 @@ class Request:
 
     head: the section itself, its blank line included. size: head and content together, -1 where the content has to be
     looked at (chunked, Expect, pages of our own), and where the connection becomes a WebSocket's (upgrade).
-    content_length: bytes; 0 also for chunked and for none. answer: the rest of the response head after prefix(), and to
-    a request without content the echo of its head. echoed: bytes of content in the answer, where that is known. extra:
-    field lines that go into the answer. controls: what is asked for besides an echo. shape: what the next one on the
-    connection may share with this one, set by the connection.
+    content_length: bytes; 0 also for chunked and for none. content_type: as in Fields, b"" for no content. answer: the
+    rest of the response head after prefix(), and to a request without content the echo of its head. echoed: bytes of
+    content in the answer, where that is known. extra: field lines that go into the answer. probe: it is to be echoed
+    only as long as the server is ready. controls: what is asked for
+    besides an echo. shape: what the next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
         "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
-        "head", "head_size", "keep_alive", "page", "shape", "silent", "size", "upgrade",
+        "head", "head_size", "keep_alive", "page", "probe", "shape", "silent", "size", "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -209,7 +244,7 @@ class Request:
         self.size = -1
         self.content_length = self.echoed = 0
         self.content_type = self.connection = self.answer = self.extra = b""
-        self.chunked = self.expects = self.silent = self.upgrade = False
+        self.chunked = self.expects = self.probe = self.silent = self.upgrade = False
         self.keep_alive = True
         self.page: bytes | None = None
         self.controls: Controls | None = None
@@ -238,35 +273,37 @@ def read(
     """Read a whole header section, from the request line to the blank line. Raises Refusal.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
-    content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: targets that are the
+    content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: paths that are the
     server's own. extra: field lines that go into every echo. caps: how far controls may go, None: there are none. cors:
     preflight requests are answered.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
-        raise _not_a_request_line()
+        raise _not_a_request_line(head)
     method, target, version = line.groups()
-    if version[:1] != b"1":
+    if version[0] != _ONE:
         raise Refusal(505, f"HTTP/{version.decode()} is not spoken here, HTTP/1.1 and HTTP/1.0 are")
     found = read_fields(head[line.end() - 2 :], known)
     request = Request(head)
     request.extra = extra
     if closing or not found.plain or version == b"1.0":
         _heed(request, found, version, closing)
-        request.upgrade = found.upgrade and _upgrades(method, target, version, found, pages)
-    if target[:1] != b"/" or method == b"CONNECT":
-        _check_target(method, target)
-    if (caps is not None and (b"?" in target or found.json)) or (cors and method == b"OPTIONS"):
+        request.upgrade = found.upgrade and method == b"GET" and version != b"1.0" and not found.has_content
+    query = b"?" in target
+    path = target
+    if query or target[0] != _SLASH or method == b"CONNECT":
+        path = _path(method, target)
+    if path in pages and _is_for_page(request, method, path, found, cors=cors):
+        return request
+    if (caps is not None and (query or found.json)) or (cors and method == b"OPTIONS"):
         request.controls = _controls(request, found, caps, cors=cors)
     if request.upgrade:
         return request
     if found.declared:
         _answer_content(request, method, found, max_body)
-    elif target in pages and method in (b"GET", b"HEAD"):
-        request.page = target
     else:
         _answer_head(request, method)
-    if request.controls is not None:
+    if request.controls is not None or request.probe:
         request.size = -1
     if method == b"HEAD":
         request.silent = True
@@ -276,13 +313,15 @@ def read(
 
 def _controls(request: Request, found: Fields, caps: Caps | None, *, cors: bool) -> Controls | None:
     """What the query and Accept ask for, or a preflight request."""
-    if cors and not found.declared and (allowed := _preflight(request.head)):
+    if cors and not found.has_content and (allowed := _preflight(request.head)):
         return Controls(controls.NONE, allowed)
     if caps is None:
         return None
     _, target, version = request.head[: request.head.index(b"\r")].split(b" ")
-    asked = controls.read(target.partition(b"?")[2], caps)
-    if found.json and not found.declared and not request.upgrade:
+    asked, ignored = controls.read(target.partition(b"?")[2], caps)
+    if ignored:
+        request.extra += b"X-Echo-Ignored: %b\r\n" % b", ".join(ignored)
+    if found.json and not found.has_content and not request.upgrade:
         asked = asked or Controls()
         asked.echo = asked.echo or controls.JSON
     if asked is not None and asked.chunked and version == b"HTTP/1.0":
@@ -310,7 +349,9 @@ def _preflight(head: bytes) -> bytes:
     return allowed + b"Access-Control-Max-Age: 600\r\n"
 
 
-def _not_a_request_line() -> Refusal:
+def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
+    if _RAW_TARGET.match(head):
+        return Refusal(400, "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9")
     return Refusal(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
 
 
@@ -332,26 +373,54 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
         request.connection = b"keep-alive"
 
 
-def _upgrades(method: bytes, target: bytes, version: bytes, found: Fields, pages: AbstractSet[bytes]) -> bool:
-    """Whether a request that asks for WebSocket gets it: one that RFC 6455 section 4.1 knows, to no page of our own."""
-    if target[:1] != b"/":
-        _check_target(method, target)
-    bare = not found.chunked and not found.content_length
-    return bare and method == b"GET" and version != b"1.0" and target not in pages
+def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, *, cors: bool) -> bool:
+    """Whether a page of the server's own answers a request to its path: to OPTIONS, what may be asked of it."""
+    if method not in _ASK_FOR_PAGES or found.has_content:
+        request.probe = path == READY
+        return False
+    request.page = path
+    request.upgrade = False
+    request.silent = method == b"HEAD"
+    request.extra = b""
+    if method == b"OPTIONS":
+        request.extra = _ALLOW + (_preflight(request.head) if cors else b"")
+    return True
 
 
-def _check_target(method: bytes, target: bytes) -> None:
-    """RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to."""
+def _path(method: bytes, target: bytes) -> bytes:
+    """Of a target, without the query; raises Refusal where there is none.
+
+    RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to.
+    """
     if method == b"CONNECT":
         raise Refusal(501, "no tunnels (CONNECT) through an echo server")
-    if target != b"*" and not _ABSOLUTE.match(target):
+    if target[:1] == b"/":
+        return target.partition(b"?")[0]
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise Refusal(400, "the target * is for OPTIONS only (RFC 9112 section 3.2.4)")
+        return target
+    uri = _ABSOLUTE.match(target)
+    if uri is None:
         raise _not_a_request_line()
+    scheme, authority = uri.groups()
+    if scheme.lower() not in {b"http", b"https"}:
+        raise Refusal(400, "the target is a URI, but of no scheme that is served here: expected http or https")
+    if b"@" in authority:
+        raise Refusal(400, "the target names a user before its host (RFC 9110 section 4.2.4)")
+    if not authority or authority[:1] == b":":
+        raise Refusal(400, "the target names no host (RFC 9110 section 4.2.1)")
+    _check_host(authority, "the host in the target")
+    return target[uri.end() :].partition(b"?")[0]
 
 
 def _answer_content(request: Request, method: bytes, found: Fields, max_body: int) -> None:
     length = found.content_length
     if method == b"TRACE":
-        raise Refusal(400, "a TRACE request has no content (RFC 9110 section 9.3.8)")
+        if found.has_content:
+            raise Refusal(400, "a TRACE request has no content (RFC 9110 section 9.3.8)")
+        _answer_head(request, method)
+        return
     if max_body and length > max_body:
         raise Refusal(413, f"content of {length} bytes, at most {max_body} are taken")
     request.content_type = found.content_type
@@ -396,11 +465,13 @@ def _answer_head(request: Request, method: bytes) -> None:
 class Reader:
     """Reads header sections for connections that are answered alike, and remembers those that come again.
 
-    closing: every answer is its connection's last. echoes: what is no page of the server's own is echoed, else refused.
+    closing: every answer is its connection's last. unready: nothing is echoed at /readyz any more. echoes: what is no
+    page of the server's own is echoed, else refused.
     """
 
     __slots__ = (
         "__weakref__", "_caps", "_cors", "_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered",
+        "unready",
     )  # fmt: skip
 
     def __init__(
@@ -413,7 +484,7 @@ class Reader:
         self._pages = pages
         self._echoes = echoes
         self._extra = extra
-        self.closing = False
+        self.closing = self.unready = False
         self.known: Known = {} if known is None else known
         self.remembered: dict[bytes, Request] = {}
 
@@ -423,7 +494,7 @@ class Reader:
             self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, caps=self._caps,
             cors=self._cors,
         )  # fmt: skip
-        made.closing = self.closing
+        made.closing, made.unready = self.closing, self.unready
         return made
 
     def read(self, head: bytes) -> Request:
@@ -432,13 +503,26 @@ class Reader:
             head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
             caps=self._caps, cors=self._cors,
         )  # fmt: skip
-        if found.page is None and not self._echoes:
-            raise Refusal(404, f"nothing but GET {', '.join(sorted(each.decode() for each in self._pages))} here")
+        if (found.probe or not self._echoes) and found.page is None:
+            self._check_echo(head, found)
         return found
+
+    def _check_echo(self, head: bytes, found: Request) -> None:
+        """Refuse an echo where there are only pages, and where somebody might take the server for ready that is not."""
+        if found.probe and self.unready:
+            raise Refusal(503, "draining")
+        if self._echoes:
+            return
+        method, target, _ = head.split(b" ", 2)
+        if _path(method, target) not in self._pages:
+            raise Refusal(404, f"nothing but {', '.join(sorted(each.decode() for each in self._pages))} here")
+        if method in _ASK_FOR_PAGES:
+            raise Refusal(400, "a request for a page of the server's own has no content")
+        raise Refusal(405, "a page of the server's own is for GET, HEAD and OPTIONS", _ALLOW)
 
     def read_first(self, head: bytes) -> Request:
         """The same for a connection's first request, which is often that of other connections too."""
-        if self.closing:
+        if self.closing or self.unready:
             return self.read(head)
         found = self.remembered.get(head)
         if found is None:
@@ -472,7 +556,7 @@ def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:
         raise Refusal(400, "a line of the header section does not end in CRLF")
     first_line_ends = pending.find(b"\r\n", 0, looked_at) < 0 <= pending.find(b"\r\n", max(0, looked_at - 1))
     if first_line_ends and not _REQUEST_LINE.match(pending):
-        raise _not_a_request_line()
+        raise _not_a_request_line(pending)
     if len(pending) > max_header:
         raise too_long(pending, max_header)
 

@@ -9,9 +9,8 @@ MOST_PARTS = 6
 
 _TARGET = re.compile(rb"(" + TOKEN + rb" /)[!->@-~]*( HTTP/1\.[0-9])")
 _VALUE = re.compile(
-    rb"((?!(?:host|content-length|content-type|transfer-encoding|connection|expect|upgrade|proxy-connection):)"
-    + TOKEN
-    + rb":)[ -~]*()",
+    rb"((?!(?:host|content-(?:length|type|encoding|language)|transfer-encoding|connection|expect|upgrade"
+    rb"|proxy-connection):)" + TOKEN + rb":)[ -~]*()",
     re.IGNORECASE,
 )
 _PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x20 for byte in range(256))
@@ -25,6 +24,7 @@ class Shape:
 
     These are the path, and values of fields that mean nothing to this server. Any printable ASCII may stand there
     without making it another request, or one that llhttp would refuse; in the path all but what begins a query.
+    The path may be that of a page, which is echoed to such a request; but no shape may outlive the server's readiness.
     """
 
     __slots__ = ("_beginning", "_rest", "varying")

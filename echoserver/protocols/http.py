@@ -188,7 +188,9 @@ class HttpEcho(HttpConnection):
             return -1
         if request.page is not None:
             status, content_type, content, extra = self.worker.page(request.page)
-            start, silent = self.start(status) + extra, request.silent
+            start, silent = self.start(status) + extra + request.extra, request.silent
+            if request.extra:  # OPTIONS asks for no more
+                content = b""
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
             self._done(request, 0, 0 if silent else len(content), status)
             if len(content) > _COPIED and not silent:  # whether the client takes it has to be known before the next
@@ -208,11 +210,11 @@ class HttpEcho(HttpConnection):
             return end
         self._remember(NO_REQUEST)
         self._serving = request
-        if request.expects and position == len(data):
-            out.append(response.CONTINUE)
         if request.controls is not None:
             self._flush(out)
             return self._begin_demand(OnDemand(self, request, request.controls), data, position)
+        if request.expects and position == len(data):
+            out.append(response.CONTINUE)
         if request.chunked:
             self._decoder = ChunkedDecoder()
             self._left = 0  # bytes of content so far
@@ -485,6 +487,8 @@ class HttpEcho(HttpConnection):
         if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
             self._refuse(Refusal(503, "too much is kept for other clients"), self._serving.head)
             return -1
+        if self._serving.expects and position == len(data):
+            demand.heed_expectation()
         end = self._take_for_demand(demand, data, position)
         if end >= 0 and not self._demand_done(demand, data, end):
             return -1
@@ -554,7 +558,7 @@ class HttpEcho(HttpConnection):
         if demand.plan.abort:
             self.reset()
         elif demand.closes:
-            self._last(more=end < len(data))
+            self._last(more=end < len(data) or demand.declined)
         else:
             return True
         return False
@@ -609,6 +613,7 @@ class HttpEcho(HttpConnection):
             request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
+            and not request.probe
             and not self.worker.draining
         )
 

@@ -332,6 +332,9 @@ class HttpConnection(Connection):
         over = self._receive is HttpConnection._drop
         return self._serving is NO_REQUEST and not self._begun() and not over and self.behind is None
 
+    def unready(self) -> None:
+        self._remember(NO_REQUEST)  # /readyz may be of its shape
+
     def drain(self) -> None:
         self._remember(NO_REQUEST)
         if self._serving is not NO_REQUEST:

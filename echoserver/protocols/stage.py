@@ -79,6 +79,9 @@ class Stage(asyncio.BufferedProtocol):
         """Nothing would be lost now."""
         return True
 
+    def unready(self) -> None:
+        """That is for what comes next."""
+
     def drain(self) -> None:
         """It may go on, for its client may be about to be told that it comes too late."""
 

@@ -135,7 +135,9 @@ def test_the_pages_are_at_the_admin_listener_and_nowhere_else(workers: str, unix
             assert exchange(connect(), request(f"GET {path} HTTP/1.1")) == (200, content)
         status, content = exchange(connect(), request("GET /metrics HTTP/1.1"))
         assert (status, b"\nechoserver_workers " in content) == (200, True)
-        for path in ("/", "/healthz/", "/metrics?x", "/echo"):
+        status, content = exchange(connect(), request("GET /metrics?format=prometheus HTTP/1.1"))
+        assert (status, b"\nechoserver_workers " in content) == (200, True)
+        for path in ("/", "/healthz/", "/metric?/metrics", "/echo"):
             assert exchange(connect(), request(f"GET {path} HTTP/1.1"))[0] == 404
         assert exchange(connect(), request("POST / HTTP/1.1", "Content-Length: 2", content=b"hi"))[0] == 404
         for path in ("/healthz", "/readyz", "/metrics"):

@@ -43,6 +43,15 @@ def test_its_names_are_there_once_and_those_that_the_script_uses_exist() -> None
     assert used <= set(names)
 
 
+def test_controls_prefix_is_in_the_page() -> None:
+    assert browser.page("") is browser.PAGE
+    page = browser.page("echo-").decode()
+    assert '<body data-prefix="echo-" spellcheck' in page
+    assert "/?echo-delay=1s, /?echo-status=503" in page
+    script = re.findall(r"<script>(.*?)</script>", PAGE, re.DOTALL)
+    assert re.findall(r"<script>(.*?)</script>", page, re.DOTALL) == script, "its policy is about this one"
+
+
 def luminance(colour: str) -> float:
     """WCAG 2.2's relative luminance."""
     parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))

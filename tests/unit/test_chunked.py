@@ -17,6 +17,7 @@ MAX_LINE = 4096
 """Bytes of a size line, and of all trailer lines together."""
 
 BAD_SIZE = (400, "a chunk does not begin with its size")
+BAD_EXTENSION = (400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
 TOO_LONG = (400, "a chunk is longer than its size says")
 LONG_LINE = (400, "a line of chunked content is too long")
 NO_CRLF = (400, "a line of chunked content does not end in CRLF")
@@ -71,6 +72,8 @@ GOOD = {
     ),
     "extensions": (b'1;a\r\nx\r\n1;b=c;d="e \\" f;\t"\r\ny\r\n0;last\r\n\r\n', b"xy"),
     "blanks around extensions (RFC 9112 section 7.1.1)": (b"1 \t; a = b\r\nx\r\n0 ;c\r\n\r\n", b"x"),
+    "quoted strings (RFC 9112 section 7.1.1)": (b'1;a="b;c=[\\"]";d=""\r\nx\r\n0;e="\\\\"\r\n\r\n', b"x"),
+    "a size with many zeros (RFC 9112 section 7.1)": (b"0" * 50 + b"1\r\nx\r\n" + b"0" * 50 + b"\r\n\r\n", b"x"),
     "extensions of high bytes": (b'1;a="\xc3\xa9"\r\nx\r\n0\r\n\r\n', b"x"),
     "trailers": (b"1\r\nx\r\n0\r\nA: b\r\nc:\r\nD: \t\xff \r\n\r\n", b"x"),
 }
@@ -139,10 +142,38 @@ BAD = {
     "a size of 64 bits": (b"ffffffffffffffff\r\n", BAD_SIZE),
     "a size behind the first": (b"1\r\nx\r\nz\r\n", BAD_SIZE),
     "a bare LF for an end": (b"5\nhello\r\n", BAD_SIZE),
-    "NUL in an extension": (b"5;\0\r\nhello\r\n", BAD_SIZE),
-    "a control in an extension": (b"5;a=\x01\r\nhello\r\n", BAD_SIZE),
-    "a bare LF in an extension": (b"5;a\nb\r\nhello\r\n", BAD_SIZE),
-    "a bare CR in an extension": (b"5;a\rb\r\nhello\r\n", BAD_SIZE),
+    "a size of 64 bits behind zeros": (b"0000ffffffffffffffff\r\n", BAD_SIZE),
+    **{
+        f"RFC 9112 section 7.1.1: {extension!r}": (b"5%b\r\nhello\r\n" % extension, BAD_EXTENSION)
+        for extension in (
+            b";",
+            b";;a",
+            b";a;",
+            b";=b",
+            b";a=",
+            b";bad[=x",
+            b";a=b[",
+            b";a b",
+            b";a=b c",
+            b"; ",
+            b";a ",
+            b";a=b ",
+            b';a="b',
+            b';a=b"',
+            b';a="b"c',
+            b';a="\\"',
+            b';a="b\\',
+            b';"a"=b',
+            b';a="\x01"',
+            b';a="\x7f"',
+            b";a=\xc3",
+            b";\0",
+            b";a=\x01",
+            b";a\nb",
+            b";a\rb",
+            b';a="\rb"',
+        )
+    },
     "more than the size": (b"1\r\nhello\r\n", TOO_LONG),
     "one more than the size": (b"1\r\nhe\r\n", TOO_LONG),
     "a bare LF behind the content": (b"1\r\nh\n0\r\n\r\n", TOO_LONG),

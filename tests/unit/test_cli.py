@@ -16,7 +16,8 @@ OTHER = {  # for every option a text that is not its default
     "admin": "fd:7", "max_message": "3MiB", "ws_ping": "20s",
     "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
     "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
-    "unix_mode": "0600", "controls": "off", "max_delay": "5s", "max_size": "5MiB", "cors": "*",
+    "unix_mode": "0600", "controls": "off", "controls_prefix": "echo-", "max_delay": "5s", "max_size": "5MiB",
+    "cors": "*",
     "tcp_mode": "chargen", "tcp_delay": "6ms", "tcp_rate": "7", "tcp_close_after": "8", "tcp_reset": "9%",
 }  # fmt: skip
 NEEDED = {"https": {"tls_cert": "/c.pem"}, "tls": {"tls_cert": "/c.pem"}}  # what else has to be said

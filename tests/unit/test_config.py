@@ -365,7 +365,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
             tls_cert=None, tls_key=None, tls_client_ca=None, access_log="off",
             log_format="text", log_level="info", cpu_affinity=False, served_by=True, tcp_mode="echo", tcp_delay=0.0,
             tcp_rate=0, tcp_close_after=0, tcp_reset=0.0,
-            controls=True, max_delay=60.0, max_size=1 << 30, cors=None,
+            controls=True, controls_prefix="", max_delay=60.0, max_size=1 << 30, cors=None,
         )
     )  # fmt: skip
 
@@ -411,6 +411,10 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
             "--tcp-delay with --tcp-mode discard: nothing is sent that could be late",
         ),
         ({"tcp_mode": "daytime"}, "'daytime' is not a mode: expected echo, discard or chargen"),
+        (
+            {"controls_prefix": "echo="},
+            "'echo=' is not a prefix: expected 1 to 32 letters, digits, - . _ or ~, as in echo-, or off",
+        ),
         ({"max_body": "much"}, f"'much' is not a size: {SIZE}"),
         ({"https": "443"}, "--https needs a certificate: --tls-cert and --tls-key"),
         ({"tls": "443", "tls_key": "/k"}, "--tls needs a certificate: --tls-cert and --tls-key"),

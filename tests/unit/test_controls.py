@@ -17,8 +17,9 @@ USUAL = Plan(None, 0.0, close=False, abort=False)
 
 
 def read(query: str, caps: Caps = CAPS) -> Controls:
-    found = controls.read(query.encode(), caps)
+    found, ignored = controls.read(query.encode(), caps)
     assert found is not None
+    assert not ignored
     return found
 
 
@@ -36,7 +37,7 @@ def chosen(query: str, times: int = 2000) -> "collections.Counter[Plan]":
 
 @pytest.mark.parametrize("query", ["", "a=1", "&&", "=", "status_=503", "Status=503", "delay.x=1", "%", "a=%zz&b"])
 def test_what_has_none(query: str) -> None:
-    assert controls.read(query.encode(), CAPS) is None
+    assert controls.read(query.encode(), CAPS) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -126,11 +127,14 @@ def test_fields() -> None:
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("echo=xml", "echo='xml': expected json, head, body or none"),
-        ("echo", "echo='': expected json, head, body or none"),
+        ("echo=JSON", "echo='JSON': expected json, head, body or none"),
+        ("echo=headers", "echo='headers': expected json, head, body or none"),
         ("status=600", "status: '600' is not the status of an answer: expected 200 to 599"),
         ("status=101", "status: '101' is not the status of an answer: expected 200 to 599"),
-        ("status=50٣", "status: '50٣' is not the status of an answer: expected 200 to 599"),
+        ("status=999", "status: '999' is not the status of an answer: expected 200 to 599"),
+        ("status=5030", "status: '5030' is not the status of an answer: expected 200 to 599"),
+        ("status=+503", "status: ' 503' is not the status of an answer: expected 200 to 599"),
+        ("status=500٣", "status: '500٣' is not the status of an answer: expected 200 to 599"),
         ("status=503,404", "status='503,404': '503' has no percentage: expected VALUE:PERCENT,VALUE:PERCENT"),
         ("status=503:60,404:41", "status='503:60,404:41': the percentages are more than 100 together"),
         (
@@ -141,19 +145,19 @@ def test_fields() -> None:
             "status=503:",
             "status='503:': '' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off",
         ),
-        ("status=503&status=404", "status='404': it is there more than once"),
         ("delay=60001ms", "delay='60001ms': at most 60 s are allowed here (--max-delay)"),
         ("delay=1s-61s:1", "delay='1s-61s:1': at most 60 s are allowed here (--max-delay)"),
         ("delay=2s-1s", "delay: '2s-1s' is not a range: expected the shorter duration first"),
-        ("delay=-1s", "delay='-1s': '' is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off"),
+        ("delay=10sec", "delay: '10sec' is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off"),
+        ("delay=OFF", "delay: 'OFF' is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off"),
         ("delay=1e9", "delay: '1e9' is not a duration: expected a number and a unit, as in 500ms, 10s, 2m, or off"),
         ("size=1025MiB", "size='1025MiB': at most 1073741824 bytes are allowed here (--max-size)"),
-        ("size=-1", "size: '-1' is not a size: expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"),
+        ("size=10XB", "size: '10XB' is not a size: expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"),
+        ("rate=1KB/s", "rate: '1KB/s' is not a size: expected bytes or a unit, as in 1000, 64KiB, 16MiB, 1GB"),
         ("rate=0", "rate='0': expected at least a byte a second"),
-        ("chunked=1", "chunked='1': expected no value"),
-        ("close=yes", "close: 'yes' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off"),
-        ("abort=nan", "abort: 'nan' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off"),
-        ("header=X", "header='X': expected Name:Value, without control characters"),
+        ("close=101", "close: '101' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off"),
+        ("abort=ON", "abort: 'ON' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off"),
+        ("header=:X", "header=':X': expected Name:Value, without control characters"),
         ("header=X%20Y:1", "header='X Y:1': expected Name:Value, without control characters"),
         ("header=X:a%0d%0aY:b", "header='X:a\\r\\nY:b': expected Name:Value, without control characters"),
         ("header=X:a%00", "header='X:a\\x00': expected Name:Value, without control characters"),
@@ -163,13 +167,51 @@ def test_fields() -> None:
         ),
         ("header=%FF:1", "header='\\\\xff:1': expected Name:Value, without control characters"),
         ("size=" + "1" * 1001, f"size='{'1' * 60}...': expected 1000 characters at most"),
-        ("header=" + "a" * 65_000, f"header='{'a' * 60}...': expected Name:Value, without control characters"),
+        ("header=" + "(" * 65_000 + ":", f"header='{'(' * 60}...': expected Name:Value, without control characters"),
         ("&".join(["header=A:b"] * 101), "header='A:b': more than 100 fields"),
-        ("echo=" + "x" * 1000, f"echo='{'x' * 60}...': expected json, head, body or none"),
+        ("echo=json" + "x" * 996, f"echo='json{'x' * 56}...': expected json, head, body or none"),
+        ("echo=json" + "x" * 997, f"echo='json{'x' * 56}...': expected 1000 characters at most"),
     ],
 )
 def test_wrong_values(query: str, reason: str) -> None:
     assert refusal(query) == reason
+
+
+@pytest.mark.parametrize(
+    ("query", "ignored"),
+    [
+        ("status=open", "status"), ("status=", "status"), ("status", "status"), ("status=1", "status"),
+        ("status=50", "status"), ("status=5xx", "status"), ("status=-200", "status"), ("status=50٣", "status"),
+        ("status=open&status=closed", "status"), ("status=200&status=404", "status"),
+        ("status=999&status=open", "status"), ("delay=1s&delay=1s", "delay"), ("close&close", "close"),
+        ("delay=soon", "delay"), ("delay=", "delay"), ("delay=-1s", "delay"), ("delay=offset", "delay"),
+        ("delay=.5", "delay"), ("size=XL", "size"), ("size=-1", "size"), ("size", "size"), ("rate=USD", "rate"),
+        ("echo=xml", "echo"), ("echo", "echo"), ("echo=1", "echo"), ("echo=" + "x" * 60_000, "echo"),
+        ("close=yes", "close"), ("close=once", "close"), ("close=office", "close"), ("abort=nan", "abort"),
+        ("chunked=1", "chunked"), ("chunked=true", "chunked"), ("header=X", "header"), ("header", "header"),
+        ("header=a&header=b", "header"), ("header=" + "a" * 65_000, "header"),
+        ("size=XL&a=b&status=open&echo=x", "size, status, echo"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_a_control_is_an_applications(query: str, ignored: str) -> None:
+    assert controls.read(query.encode(), CAPS) == (None, ignored.encode().split(b", "))
+
+
+def test_what_is_a_control_beside_what_is_an_applications() -> None:
+    found, ignored = controls.read(b"status=open&delay=1s&header=x&header=A:b&size=1&size=2", CAPS)
+    assert found is not None
+    assert (found.choose(), found.fields, found.size) == (Plan(None, 1.0, close=False, abort=False), b"A: b\r\n", None)
+    assert ignored == [b"status", b"header", b"size"]
+
+
+def test_controls_prefix() -> None:
+    caps = Caps(60.0, 1 << 30, b"e.-")
+    found, ignored = controls.read(b"status=404&size=10XB&e.-status=503&ex-delay=1s&e.-e.-size=3", caps)
+    assert found is not None
+    assert (found.choose().status, found.size, ignored) == (503, None, [])
+    assert controls.read(b"e.-status=open&status=1", caps) == (None, [b"e.-status"])
+    assert refusal("e.-delay=10sec", caps).startswith("e.-delay: '10sec' is not a duration")
+    assert refusal("e.-delay=2m", caps).startswith("e.-delay='2m': at most 60 s")
 
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "connection", "Keep-Alive", "TE", "trailer", "Upgrade"])
@@ -193,7 +235,9 @@ def test_any_query_is_read_or_refused_in_one_short_line(pairs: list[tuple[str, s
     query = "&".join("=".join(pair) for pair in pairs) if raw else urllib.parse.urlencode(pairs)
     refused = found = None
     try:
-        found = controls.read(query.encode("utf-8", "surrogatepass"), CAPS)
+        found, ignored = controls.read(query.encode("utf-8", "surrogatepass"), CAPS)
+        assert len(ignored) == len(set(ignored))
+        assert set(ignored) <= {name.encode() for name, _ in pairs} | {b"close", b"abort"} or raw
     except Refusal as caught:
         refused = caught
     if refused is not None:

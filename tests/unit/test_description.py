@@ -59,7 +59,11 @@ def test_it_is_written_for_people_too() -> None:
     assert lines[9:12] == ['  "fields": [', '    ["Host", "x"],', '    ["A", "b"]']
 
 
-@pytest.mark.parametrize("content", [b"", b"text", "héllo\n\0".encode(), b'"\\', bytes(range(256)), b"\xc3"])
+def test_content_of_no_bytes_is_none() -> None:
+    assert described(HEAD, content_of())["content"] is None
+
+
+@pytest.mark.parametrize("content", [b"t", b"text", "héllo\n\0".encode(), b'"\\', bytes(range(256)), b"\xc3"])
 def test_content(content: bytes) -> None:
     made = described(HEAD, content_of(content[:1], content[1:]))["content"]
     assert (made["length"], made["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())

@@ -119,6 +119,11 @@ STAYS_OPEN: dict[str, tuple[bytes, bytes]] = {
     "chunked Upgrade": (chunked(b"hello", fields=(b"Connection: upgrade", b"Upgrade: x")), content_of(b"hello")),
     "healthz": (get(b"/healthz"), page(b"200 OK", b"ok")),
     "readyz": (get(b"/readyz"), page(b"200 OK", b"ready")),
+    "OPTIONS of healthz": (
+        get(b"/healthz", method=b"OPTIONS"),
+        b"HTTP/1.1 200 OK\r\nServer: echoserver\r\nAllow: GET, HEAD, OPTIONS\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 0\r\n\r\n",
+    ),
     "HEAD of healthz": (get(b"/healthz", method=b"HEAD"), head_of(page(b"200 OK", b"ok"))),
     "a long head": (get(b"/", b"A: " + b"b" * 2000), echo(get(b"/", b"A: " + b"b" * 2000))),
 }
@@ -149,7 +154,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
         refused(b"400 Bad Request", b"both Content-Length and Transfer-Encoding"),
     ),
     "a coding": (
-        get(b"/", b"Transfer-Encoding: gzip"),
+        get(b"/", b"Transfer-Encoding: gzip, chunked"),
         refused(b"501 Not Implemented", b"a transfer coding other than chunked"),
     ),
     "CONNECT": (

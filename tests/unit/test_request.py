@@ -18,6 +18,11 @@ from tests.unit.examples import examples
 
 LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
 OTHER_CODING = "a transfer coding other than chunked"
+NOT_CHUNKED_LAST = "chunked is not the last transfer coding, once: where the content ends can't be told"
+RAW_TARGET = "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
+NO_SCHEME = "the target is a URI, but of no scheme that is served here: expected http or https"
+NO_HOST = "the target names no host (RFC 9110 section 4.2.1)"
+ASTERISK = "the target * is for OPTIONS only (RFC 9112 section 3.2.4)"
 BINARY = b"application/octet-stream"
 
 
@@ -57,8 +62,12 @@ CLOSE = Means(keep_alive=False, connection=b"close")
 GOOD: dict[str, tuple[bytes, Means]] = {
     "GET": (head(), Means()),
     "path and query": (head(b"GET /a/b?c=d&e=%00 HTTP/1.1"), Means()),
-    "absolute form": (head(b"GET http://a:1/b HTTP/1.1"), Means()),
-    "asterisk form": (head(b"OPTIONS * HTTP/1.1"), Means()),
+    "absolute form (RFC 9112 section 3.2.2)": (head(b"GET http://a:1/b HTTP/1.1"), Means()),
+    "absolute form, https": (head(b"GET HTTPS://a?b HTTP/1.1"), Means()),
+    "absolute form, IPv6": (head(b"GET http://[::1]:80 HTTP/1.1"), Means()),
+    "absolute form, another Host": (head(b"GET http://a/ HTTP/1.1", host=b"Host: b"), Means()),
+    "absolute form, an @ in the path": (head(b"GET http://a/@b?c://@d HTTP/1.1"), Means()),
+    "asterisk form (RFC 9112 section 3.2.4)": (head(b"OPTIONS * HTTP/1.1"), Means()),
     "HTTP/1.0 without Host": (head(b"GET / HTTP/1.0", host=None), CLOSE),
     "HTTP/1.0 keep-alive": (
         head(b"GET / HTTP/1.0", b"Connection: Keep-Alive"),
@@ -93,6 +102,29 @@ GOOD: dict[str, tuple[bytes, Means]] = {
         content(3, b"text/html; charset=x"),
     ),
     "empty content type": (head(b"POST / HTTP/1.1", b"Content-Type:", b"Content-Length: 3"), content(3)),
+    "Content-Encoding": (
+        head(b"POST / HTTP/1.1", b"Content-Encoding:  gzip ", b"Content-Length: 3"),
+        content(3, BINARY + b"\r\nContent-Encoding: gzip"),
+    ),
+    "Content-Encoding and Content-Language, repeated": (
+        head(
+            b"POST / HTTP/1.1",
+            b"content-LANGUAGE: de",
+            b"Content-Encoding: gzip",
+            b"Content-Language: en, fr",
+            b"Content-Type: a/b",
+            b"content-encoding:br",
+            b"Content-Language:",
+            b"Content-Length: 3",
+        ),
+        content(3, b"a/b\r\nContent-Encoding: gzip, br\r\nContent-Language: de, en, fr"),
+    ),
+    "empty Content-Encoding": (head(b"POST / HTTP/1.1", b"Content-Encoding:", b"Content-Length: 3"), content(3)),
+    "Content-Encoding without content": (head(b"POST / HTTP/1.1", b"Content-Encoding: gzip"), Means()),
+    "fields of a representation that stay": (
+        head(b"POST / HTTP/1.1", b"Content-Location: /a", b"Content-Range: bytes 0-2/9", b"Content-Length: 3"),
+        content(3),
+    ),
     "content type without content": (head(b"POST / HTTP/1.1", b"Content-Type: text/html"), Means()),
     "chunked": (head(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked"), CHUNKED),
     "Chunked": (head(b"POST / HTTP/1.1", b"transfer-encoding:CHUNKED "), CHUNKED),
@@ -133,9 +165,30 @@ GOOD: dict[str, tuple[bytes, Means]] = {
         head(b"HEAD /readyz HTTP/1.1"),
         Means(page=b"/readyz", silent=True, known_size=False),
     ),
+    **{
+        f"readyz: {line.decode()}": (head(line), Means(page=b"/readyz", known_size=False))
+        for line in (
+            b"GET /readyz? HTTP/1.1",
+            b"GET /readyz?a=b?c HTTP/1.1",
+            b"OPTIONS /readyz HTTP/1.1",
+            b"GET http://h/readyz?x HTTP/1.1",
+            b"OPTIONS HTTPS://h:1/readyz HTTP/1.1",
+        )
+    },
+    "healthz, Content-Length: 0": (
+        head(b"GET /healthz HTTP/1.1", b"Content-Length: 0"),
+        Means(page=b"/healthz", known_size=False),
+    ),
     "POST to healthz": (head(b"POST /healthz HTTP/1.1"), Means()),
+    "POST to readyz": (head(b"POST /readyz HTTP/1.1"), Means(known_size=False)),
     "content for healthz": (head(b"GET /healthz HTTP/1.1", b"Content-Length: 3"), content(3)),
-    "not quite healthz": (head(b"GET /healthz? HTTP/1.1"), Means()),
+    "content for readyz": (
+        head(b"PUT /readyz?a HTTP/1.1", b"Content-Length: 3"),
+        dataclasses.replace(content(3), known_size=False),
+    ),
+    "not quite healthz": (head(b"GET /healthz/ HTTP/1.1"), Means()),
+    "not quite healthz, absolute": (head(b"GET http://healthz HTTP/1.1"), Means()),
+    "TRACE, Content-Length: 0": (head(b"TRACE / HTTP/1.1", b"Content-Length: 0"), Means()),
     "100 fields": (head(b"GET / HTTP/1.1", *[b"A: b"] * (MAX_FIELDS - 1)), Means()),
     "repeats, cases and all that may be in a value": (
         head(b"GET / HTTP/1.1", b"a: 1", b"A:2", b"a:", b"b: \t\xff\x80 :,;\"' "),
@@ -254,7 +307,50 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         400,
         LINE_EXPECTED,
     ),
-    "a target with high bytes": (head(b"GET /\xff HTTP/1.1"), 400, LINE_EXPECTED),
+    "a target with high bytes": (head(b"GET /\xff HTTP/1.1"), 400, RAW_TARGET),
+    "a target in UTF-8": (head("GET /é?ü HTTP/1.1".encode()), 400, RAW_TARGET),
+    "a target in UTF-8, with a blank": (head("GET /é ü HTTP/1.1".encode()), 400, LINE_EXPECTED),
+    **{
+        f"RFC 9112 section 3.2.4: {method.decode()} *": (head(b"%b * HTTP/1.1" % method), 400, ASTERISK)
+        for method in (b"GET", b"POST", b"HEAD", b"TRACE", b"FOO", b"options")
+    },
+    **{
+        f"RFC 9110 section 4.2.1: {target!r}": (head(b"GET %b HTTP/1.1" % target), 400, NO_HOST)
+        for target in (b"http://", b"http:///a", b"https://?a", b"http://:80/", b"http://#")
+    },
+    **{
+        f"RFC 9110 section 4.2.4: {target!r}": (
+            head(b"GET %b HTTP/1.1" % target),
+            400,
+            "the target names a user before its host (RFC 9110 section 4.2.4)",
+        )
+        for target in (b"http://u@a/", b"http://u:p@a:80/", b"https://@a", b"http://@/")
+    },
+    **{
+        f"RFC 9110 section 4.2: {target!r}": (head(b"GET %b HTTP/1.1" % target), 400, NO_SCHEME)
+        for target in (b"ftp://a/", b"ws://a/", b"file:///a", b"httpx://a/", b"x+y-z.1://a")
+    },
+    **{
+        f"RFC 9110 section 4.2: {target!r}": (
+            head(b"GET %b HTTP/1.1" % target),
+            400,
+            "the host in the target is not a host and a port",
+        )
+        for target in (b"http://a:b/", b"http://[::1/", b"http://a[/", b"http://%/", b'http://"a"/')
+    },
+    "RFC 9844: a zone in the target": (
+        head(b"GET http://[fe80::1%25eth0]/ HTTP/1.1"),
+        400,
+        "the host in the target has an IPv6 zone (%...), known to the client's host alone: expected none",
+    ),
+    **{
+        f"RFC 9844: Host: {host!r}": (
+            head(host=b"Host: " + host),
+            400,
+            "the Host field has an IPv6 zone (%...), known to the client's host alone: expected none",
+        )
+        for host in (b"[fe80::1%25eth0]", b"[fe80::1%eth0]", b"[fe80::1%eth0]:8080", b"[fe80::1%1]:", b"[fe80::1%]")
+    },
     "HTTP/2.0": (head(b"GET / HTTP/2.0"), 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
     "HTTP/0.9": (head(b"GET / HTTP/0.9"), 505, "HTTP/0.9 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
@@ -271,7 +367,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "CONNECT": (head(b"CONNECT x:443 HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
     "CONNECT to a path": (head(b"CONNECT / HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
     "TRACE with content": (
-        head(b"TRACE / HTTP/1.1", b"Content-Length: 0"),
+        head(b"TRACE / HTTP/1.1", b"Content-Length: 1"),
         400,
         "a TRACE request has no content (RFC 9110 section 9.3.8)",
     ),
@@ -321,11 +417,19 @@ for name, lines, reason in (
         reason,
     )
 for coding in (
-    b"", b"gzip", b"identity", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"xchunked", b"chunked;a=b",
-    b"\x0bchunked", b"chunked\r\nTransfer-Encoding: identity", b"identity\r\nTransfer-Encoding: chunked",
+    b"", b"gzip", b"identity", b"chunked, gzip", b"chunked, chunked", b"xchunked", b"gzip, xchunked", b"chunked;a=b",
+    b"\x0bchunked", b"chunked\r\nTransfer-Encoding: identity", b", chunked", b"chunked,", b"gzip, chunked;a=b",
 ):  # fmt: skip
     section = head(b"POST / HTTP/1.1", b"Transfer-Encoding: " + coding)
-    BAD[f"Transfer-Encoding: {coding!r}"] = (section, 501, OTHER_CODING)
+    BAD[f"RFC 9112 section 6.3: Transfer-Encoding: {coding!r}"] = (section, 400, NOT_CHUNKED_LAST)
+for coding in (
+    b"gzip, chunked",
+    b"identity\r\nTransfer-Encoding: chunked",
+    b"deflate, gzip ,\tCHUNKED",
+    b'x;a="b",chunked',
+):
+    section = head(b"POST / HTTP/1.1", b"Transfer-Encoding: " + coding)
+    BAD[f"RFC 9112 section 6.1: Transfer-Encoding: {coding!r}"] = (section, 501, OTHER_CODING)
 for first, second in (
     (b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     (b"Content-Length: 0", b"transfer-encoding:x"),
@@ -662,7 +766,8 @@ def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
 def test_accept(accept: bytes, json: bool) -> None:
     found = asked(b"GET / HTTP/1.1", b"aCCept:  " + accept)
     assert (found is not None and found.echo == controls.JSON) == json
-    assert asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 0") is None, "there is content to echo"
+    assert asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 1") is None, "there is content to echo"
+    assert (asked(b"POST / HTTP/1.1", b"Accept: " + accept, b"Content-Length: 0") is not None) == json
     assert messages.read(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + accept + b"\r\n\r\n").controls is None, "off"
 
 
@@ -701,12 +806,83 @@ def test_a_preflight_request(query: bytes) -> None:
         (PREFLIGHT[:2], True),
         ((PREFLIGHT[0], PREFLIGHT[2]), True),
         ((b"GET / HTTP/1.1", *PREFLIGHT[1:]), True),
-        ((*PREFLIGHT, b"Content-Length: 0"), True),
+        ((*PREFLIGHT, b"Content-Length: 1"), True),
         ((*PREFLIGHT[:2], b"Access-Control-Request-Method: P T"), True),
     ],
 )
 def test_no_preflight_request(lines: tuple[bytes, ...], cors: bool) -> None:
     assert asked(*lines, cors=cors) is None
+
+
+def test_a_preflight_request_of_no_bytes() -> None:
+    assert asked(*PREFLIGHT, b"Content-Length: 0", cors=True) is not None
+
+
+PAGES = [
+    (line, fields)
+    for line in (
+        b"GET /readyz HTTP/1.1",
+        b"HEAD /readyz?x HTTP/1.1",
+        b"OPTIONS http://h/readyz?x HTTP/1.1",
+        b"GET /.echo?status=503&delay=lots HTTP/1.1",
+    )
+    for fields in (
+        (),
+        (b"Accept: application/json",),
+        (b"Content-Length: 0",),
+        (b"Connection: upgrade", b"Upgrade: websocket"),
+    )
+]
+
+
+@pytest.mark.parametrize(("line", "fields"), PAGES)
+def test_page__controls_accept_and_upgrade_do_not_touch_it(line: bytes, fields: tuple[bytes, ...]) -> None:
+    pages = messages.PAGES | {messages.BROWSER_PAGE}
+    found = messages.read(head(line, *fields), caps=CAPS, cors=True, pages=pages, extra=b"X-Client-Subject: a\r\n")
+    assert (found.page in pages, found.controls, found.upgrade, found.size) == (True, None, False, -1)
+    assert found.extra == (b"Allow: GET, HEAD, OPTIONS\r\n" if line.startswith(b"OPTIONS") else b"")
+
+
+def test_page__preflight() -> None:
+    section = head(b"OPTIONS /metrics HTTP/1.1", *PREFLIGHT[1:])
+    allow = b"Allow: GET, HEAD, OPTIONS\r\n"
+    assert messages.read(section, cors=True).extra == (
+        allow + b"Access-Control-Allow-Methods: PUT\r\nAccess-Control-Max-Age: 600\r\n"
+    )
+    assert messages.read(section).extra == allow
+
+
+@pytest.mark.parametrize("length", [b"00", b"3"])
+@pytest.mark.parametrize("target", [b"/readyz", b"/readyz?status=200", b"http://h/readyz?x"])
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"FOO", b"GET"])
+def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: bytes, length: bytes) -> None:
+    section = head(b"%b %b HTTP/1.1" % (method, target), b"Content-Length: " + length)
+    reader, admin = messages.Reader(caps=CAPS), messages.Reader(echoes=False)
+    if method != b"GET" or length == b"3":
+        assert reader.read_first(section).probe
+    reader.unready = admin.unready = True
+    if method == b"GET" and length == b"00":
+        assert reader.read(section).page == b"/readyz"
+    else:
+        assert refusal_of(lambda: reader.read(section)) == (503, "draining")
+        assert refusal_of(lambda: reader.read_first(section)) == (503, "draining")
+        assert refusal_of(lambda: admin.read(section)) == (503, "draining")
+
+
+def test_admin__405_and_400_and_404() -> None:
+    def refused(line: bytes, *fields: bytes) -> Refusal:
+        with pytest.raises(Refusal) as caught:
+            messages.Reader(echoes=False).read(head(line, *fields))
+        return caught.value
+
+    for method in (b"POST", b"DELETE", b"TRACE", b"FOO"):
+        refusal = refused(b"%b /metrics?x HTTP/1.1" % method)
+        assert refusal.args == (405, "a page of the server's own is for GET, HEAD and OPTIONS")
+        assert refusal.extra == b"Allow: GET, HEAD, OPTIONS\r\n"
+    why = "a request for a page of the server's own has no content"
+    assert refused(b"GET /readyz HTTP/1.1", b"Content-Length: 3").args == (400, why)
+    assert refused(b"GET /x HTTP/1.1").args == (404, "nothing but /healthz, /metrics, /readyz here")
+    assert refused(b"OPTIONS * HTTP/1.1").status == 404
 
 
 @pytest.mark.parametrize("names", [b"a b", b"a,,b", b"a;b", b"a" * 100 + b";", b"a," * 100 + b";"])

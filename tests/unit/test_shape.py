@@ -114,6 +114,8 @@ NO_SHAPE = {
     "the same length, written otherwise": [post(length=b"3"), post(length=b"03")],
     "another Host": [post(b"/", b"A: %d" % number).replace(b": x", b": x%d" % number) for number in range(2)],
     "another type": [post(b"/", b"Content-Type: x/%d" % number) for number in range(2)],
+    "another Content-Encoding": [post(b"/", b"content-encoding: x%d" % number) for number in range(2)],
+    "another Content-Language": [post(b"/", b"Content-Language: x%d" % number) for number in range(2)],
     "another connection": [post(b"/", b"Connection: x%d" % number) for number in range(2)],
     "another upgrade": [post(b"/", b"Upgrade: x%d" % number) for number in range(2)],
     "another proxy connection": [post(b"/", b"Proxy-Connection: x%d" % number) for number in range(2)],
@@ -144,6 +146,8 @@ names = st.sampled_from(
         b"Host",
         b"Content-Type",
         b"Content-Length",
+        b"Content-Encoding",
+        b"Content-Language",
         b"Expect",
     ]
 )

@@ -1,5 +1,6 @@
 """curl as the client: what people will try first."""
 
+import gzip
 import os
 import pathlib
 import subprocess
@@ -49,6 +50,33 @@ def test_any_method(server: Server, method: str) -> None:
 def test_post(server: Server) -> None:
     said = curl("-d", "a=b&c", "-w", "%{http_code} %{content_type} %{num_headers}", url(server)).stdout
     assert said == b"a=b&c200 application/x-www-form-urlencoded 6"
+
+
+def test_content_encoding__compressed(server: Server) -> None:
+    """What was sent compressed is to be read as it was before."""
+    packed = gzip.compress(b'{"a": 1}')
+    options = ("-H", "Content-Encoding: gzip", "-H", "Content-Type: application/json", "--data-binary", "@-")
+    assert curl(*options, "--compressed", url(server), given=packed).stdout == b'{"a": 1}'
+    assert curl(*options, url(server), given=packed).stdout == packed
+    assert curl(*options, "--compressed", url(server, "/?delay=1ms"), given=packed).stdout == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("query", ["status=401", "status=503&delay=100ms"])
+def test_expect__the_file_stays_where_it_is(server: Server, file: pathlib.Path, query: str) -> None:
+    said = curl(
+        "-H", "Expect: 100-continue", "--expect100-timeout", str(PATIENCE), "--data-binary", f"@{file}",
+        "-w", "%{http_code} %{size_upload}", url(server, f"/?{query}"),
+    ).stdout  # fmt: skip
+    assert said == b"%b 0" % query[7:10].encode()
+
+
+def test_expect__413(file: pathlib.Path) -> None:
+    with Server("--max-body", "1MiB") as server:
+        said = curl(
+            "-H", "Expect: 100-continue", "--expect100-timeout", str(PATIENCE), "--data-binary", f"@{file}",
+            "-o", os.devnull, "-w", "%{http_code} %{size_upload}", url(server),
+        ).stdout  # fmt: skip
+    assert said == b"413 0"
 
 
 def test_path_as_is(server: Server) -> None:

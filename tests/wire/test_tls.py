@@ -18,7 +18,7 @@ import pytest
 
 from tests.certificates import Certificates
 from tests.programs import needs
-from tests.servers import PATIENCE, HttpClient, Server, read_all, request, sending, wait_for
+from tests.servers import COMMAND, PATIENCE, PYTHON, HttpClient, Server, read_all, request, sending, wait_for
 from tests.tls_bridge import Bridge
 from tests.websockets import TEXT, echo, frame, upgrade
 
@@ -224,6 +224,17 @@ def test_openssl_client(server: Server, certificates: Certificates) -> None:
                 break
         assert line
         done.stdin.close()
+
+
+@openssl_is_here
+@pytest.mark.skipif(COMMAND != PYTHON, reason="a static executable can't set them (docs/operating.md)")
+def test_groups_are_mozillas(server: Server, certificates: Certificates) -> None:
+    taken = set()
+    for group in ("X25519", "P-256", "P-384", "X448", "P-521", "ffdhe2048"):
+        said = s_client(server, certificates, "-groups", group, "-tls1_3", "-no_ign_eof").communicate(b"")[0]
+        if b"\nServer Temp Key: " in said:
+            taken.add(group)
+    assert taken == {"X25519", "P-256", "P-384"}
 
 
 @openssl_is_here

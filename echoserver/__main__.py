@@ -13,7 +13,7 @@ def run() -> int:
         from echoserver.cli import main  # noqa: PLC0415 - signals come first: this takes a while
 
         return main()
-    except (MemoryError, ImportError) as error:  # in too little memory nothing can be mapped
+    except (MemoryError, ImportError, SystemError) as error:  # in too little memory nothing can be mapped
         print(f"echoserver: cannot start: {error or 'out of memory'}", file=sys.stderr)
         return 3
 

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import itertools
 import os
+import socket
 import time
 import zlib
 from collections import deque
@@ -58,6 +59,9 @@ def group(name: str) -> pytest.MarkDecorator:
 # --- the harness --------------------------------------------------------------------------------------------------
 
 
+_SOCKET = socket.socket()  # what a connection asks the kernel about
+
+
 class LeanTransport(asyncio.Transport):
     """Has a kernel that takes everything at once, and serves one connection after the other.
 
@@ -69,12 +73,12 @@ class LeanTransport(asyncio.Transport):
 
     feed: Callable[[bytes], None]
 
-    def __init__(self, writes: int = 1, descriptor: int = -1) -> None:
+    def __init__(self, writes: int = 1, descriptor: int | None = None) -> None:
         super().__init__()
         self._writes = writes
         self._count = 0
         self._kept = deque[Data | Iterable[Data]](maxlen=writes)
-        self._descriptor = descriptor
+        self._descriptor = _SOCKET.fileno() if descriptor is None else descriptor
 
     def connect(self, protocol: asyncio.BaseProtocol) -> None:
         self.set_protocol(protocol)
@@ -137,6 +141,12 @@ class LeanTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is ever queued."""
+
+    def pause_reading(self) -> None:
+        """What is fed is read all the same."""
+
+    def resume_reading(self) -> None:
+        """The same."""
 
     def write_eof(self) -> None:
         """What counts here is what was sent before."""

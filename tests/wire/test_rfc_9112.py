@@ -96,9 +96,13 @@ def test_rfc_9112_section_what_is_refused_and_the_connection_closed(
         client.send(GET + sent, piece if len(sent) < 1000 else 1000)
         client.send(GET)
         assert client.answer().content == GET
-        answer = client.answer()
-        assert (answer.status, answer["connection"]) == (status, "close")
-        assert client.rest() == b"", "nothing behind it is answered"
+        answer = client.rest()
+        assert answer.count(b"\r\nServer: ") == 1, "nothing behind it is answered"
+        if piece and b"Transfer-Encoding: chunked" in answer:  # the echo had begun: it is broken off
+            assert not answer.endswith(b"0\r\n\r\n")
+            return
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nConnection: close\r\n" in answer
 
 
 @pytest.mark.parametrize("sent", [b"3\r\nab", b"Content-Length: 3"], ids=["chunked", "length"])

@@ -121,7 +121,10 @@ def test_another_system_is_told_what_is_supported(platform: str) -> None:
         "from echoserver.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     ended = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
-    expected = f"echoserver: the server runs on Linux only, and this is {platform}: run it in a container; `healthcheck` works anywhere\n"
+    expected = (
+        f"echoserver: the server runs on Linux only, and this is {platform}: run it in a container; "
+        "`healthcheck` works anywhere\n"
+    )
     assert (ended.returncode, ended.stderr) == (3, expected)
     asked = [sys.executable, "-c", start, "healthcheck", "http://127.0.0.1:1/"]
     assert subprocess.run(asked, capture_output=True, check=False).returncode == 1

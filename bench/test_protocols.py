@@ -472,14 +472,17 @@ ERRORS = {
         b"GET /  HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"400 Bad Request", b"the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF",
     ),
-    "no Host": (b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n", b"400 Bad Request", b"no Host field"),
+    "no Host": (
+        b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n",
+        b"400 Bad Request", b"an HTTP/1.1 request must have a Host field",
+    ),
     "bad field": (
         b"GET / HTTP/1.1\r\nHost: localhost\r\nBad name: 1\r\n\r\n",
-        b"400 Bad Request", b"invalid header token",
+        b"400 Bad Request", b"a field line must be Name: value, and the name a token (RFC 9110 section 5.1)",
     ),
     "101 fields": (
         request(*[b"X: 1"] * 100, line=b"GET / HTTP/1.1"),
-        b"431 Request Header Fields Too Large", b"more than 100 fields in the header section",
+        b"431 Request Header Fields Too Large", b"the header section has more than 100 field lines",
     ),
     "64 KiB of fields": (
         request(b"X: " + b"1" * (64 << 10), line=b"GET / HTTP/1.1"),

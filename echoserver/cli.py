@@ -125,7 +125,7 @@ def ignored(environment: Mapping[str, str]) -> list[str]:
         meant = _meant(name.lower().replace("_", "-"))
         if meant:
             known_as = f"ECHOSERVER_{meant.upper().replace('-', '_')}"
-            said.append(f"{variable} is no option's variable, and does nothing: did you mean {known_as}?")
+            said.append(f"{variable} is ignored, there is no such option: did you mean {known_as}?")
     return said
 
 
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     platform: str = sys.platform
     if platform != "linux" and not {"-h", "--help", "--version"} & set(arguments):
         print(
-            f"echoserver: it serves on Linux, and this is {platform}: run it in a container; "
+            f"echoserver: the server runs on Linux only, and this is {platform}: run it in a container; "
             "`healthcheck` works anywhere", file=sys.stderr,
         )  # fmt: skip
         return NOT_STARTED
@@ -227,11 +227,11 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[config.Add
         said = config.parse(_from_environment(parser, environment))
         where = said.admin or said.http or said.https
         if where is None:
-            raise config.ConfigError("HTTP is off: expected a URL to ask")
+            raise config.ConfigError("--http, --https and --admin are off: expected a URL to check")
         if where is said.https and said.tls_client_ca:
-            raise config.ConfigError("--https wants a client certificate: expected --admin, or a URL to ask")
+            raise config.ConfigError("--https requires client certificates: expected --admin, or a URL to check")
         if where.descriptors:
-            raise config.ConfigError(f"{where} says nothing of an address: expected a URL to ask")
+            raise config.ConfigError(f"the address of {where} is not known here: expected a URL to check")
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         asked = config.Address(anywhere.get(where.host or "", where.host), where.port, where.path)
         return asked, "/healthz", where is said.https, said.proxy_protocol and where is not said.admin
@@ -258,8 +258,8 @@ def _of_url(url: str) -> tuple[config.Address, str, bool, bool]:
     except config.ConfigError:
         expected = "expected http://HOST:PORT/PATH, unix:/path or unix:@name"
         if "@" in url.partition("://")[2].partition("/")[0]:
-            expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
-        raise config.ConfigError(f"{url!r} is not a URL to ask: {expected}") from None
+            expected = "expected http://HOST:PORT/PATH without a user: there is no authentication"
+        raise config.ConfigError(f"{url!r} is not a URL to check: {expected}") from None
     return where, target if target.startswith("/") else f"/{target}", bool(secure), False
 
 

@@ -81,7 +81,7 @@ def address(text: str) -> Address | None:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ConfigError(f"{text!r} is not an address: an IPv6 address goes in brackets, as in [::1]:8080")
+        raise ConfigError(f"{text!r} is not an address: expected brackets around an IPv6 address, as in [::1]:8080")
     if not host:
         raise ConfigError(f"{text!r} is not an address: {expected}")
     return Address(hostname(host), port(number))
@@ -91,7 +91,7 @@ def unix_address(text: str) -> Address:
     """``unix:/path``, or ``unix:@name`` for an abstract socket."""
     path = text.removeprefix("unix:")
     if not path.removeprefix("@") or "\0" in path or len(os.fsencode(path)) > 107 + path.startswith("@"):
-        raise ConfigError(f"{text!r} is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes")
+        raise ConfigError(f"{text!r} is not an address: expected a path, or a name after @, of 1 to 107 bytes")
     return Address(path=path)
 
 
@@ -264,7 +264,7 @@ def file_mode(text: str) -> int:
 def file(text: str) -> str | None:
     """The path of a file, which need not be there yet, or ``off`` (None)."""
     if not text or "\0" in text:
-        raise ConfigError(f"{text!r} is not the path of a file")
+        raise ConfigError(f"{text!r} is not the path of a file: expected a path, or off")
     return None if text == "off" else text
 
 
@@ -299,7 +299,7 @@ def origin(text: str) -> str | None:
         raise ConfigError(f"{text!r} is not an origin: expected it as browsers send it, {meant}")
     if not text.isascii():
         raise ConfigError(
-            f"{text!r} is not an origin: browsers send such a name as punycode, as in https://xn--bcher-kva.example"
+            f"{text!r} is not an origin: expected the host in punycode, as in https://xn--bcher-kva.example"
         )
     if "*" in text:
         raise ConfigError(f"{text!r} is not an origin: expected one, SCHEME://HOST or SCHEME://HOST:PORT, or * for any")
@@ -406,20 +406,20 @@ class Config:
         "echo, discard (only read, RFC 863) or chargen (only send, RFC 864)",
     )
     tcp_delay: float = _option(
-        "off", duration, "TIME", FAULTS, "each byte goes back so long after it came; chargen: begins so late"
+        "off", duration, "TIME", FAULTS, "each byte is sent back this long after it came; chargen: begins this late"
     )
     tcp_rate: int = _option(
         "off", some_or_off, "SIZE", FAULTS, "bytes a second that are sent (discard: read) on each connection"
     )
     tcp_close_after: int = _option(
-        "off", some_or_off, "SIZE", FAULTS, "a connection is closed when so much has been sent (discard: read)"
+        "off", some_or_off, "SIZE", FAULTS, "a connection is closed when this much has been sent (discard: read)"
     )
     tcp_reset: float = _option(
         "off",
         percent,
         "PERCENT",
         FAULTS,
-        "this share of connections is reset where --tcp-close-after would close it, else for an answer",
+        "this share of connections is reset where --tcp-close-after would close it, else instead of an answer",
     )
     max_connections: int = _option(
         "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"
@@ -437,10 +437,18 @@ class Config:
         "auto", _auto_or(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
     )
     buffer_total: int = _option(
-        "auto", _auto_or(1 << 16), "SIZE", MEMORY, "the same for all of a worker; auto: what the memory limit allows"
+        "auto",
+        _auto_or(1 << 16),
+        "SIZE",
+        MEMORY,
+        "the same for all connections of a worker; auto: what the memory limit allows",
     )
     header_timeout: float = _option(
-        "10s", duration, "TIME", DEADLINES, "for an HTTP header section, else 408; for a PROXY preamble; for TLS"
+        "10s",
+        duration,
+        "TIME",
+        DEADLINES,
+        "for an HTTP header section (then 408), a PROXY preamble, or a TLS handshake",
     )
     keep_alive_timeout: float = _option(
         "75s", duration, "TIME", DEADLINES, "an idle HTTP connection is closed after this time"
@@ -453,7 +461,11 @@ class Config:
         "a TCP or WebSocket connection, or HTTP content, that stalls this long is closed",
     )
     ws_ping: float = _option(
-        "off", duration, "TIME", DEADLINES, "a WebSocket client that sends nothing for so long is pinged; then closed"
+        "off",
+        duration,
+        "TIME",
+        DEADLINES,
+        "a WebSocket client that sends nothing for this long is pinged, after as long again closed",
     )
     drain_delay: float = _option(
         "0", duration, "TIME", DEADLINES, "after a signal, go on serving this long while /readyz says 503"
@@ -462,10 +474,18 @@ class Config:
         "10s", duration, "TIME", DEADLINES, "then finish what is under way, for at most this long; off: no limit"
     )
     controls: bool = _option(
-        "on", on_or_off, "on|off", ON_DEMAND, "requests may ask for statuses, delays and the like in their query"
+        "on",
+        on_or_off,
+        "on|off",
+        ON_DEMAND,
+        "requests may ask for statuses, delays and the like by parameters in their query",
     )
     controls_prefix: str = _option(
-        "off", prefix, "PREFIX", ON_DEMAND, "what the names of these begin with: echo- makes it ?echo-status=503"
+        "off",
+        prefix,
+        "PREFIX",
+        ON_DEMAND,
+        "what the names of these parameters begin with: echo- makes it ?echo-status=503",
     )
     max_delay: float = _option("60s", duration, "TIME", ON_DEMAND, "the longest delay that a request may ask for")
     max_size: int = _option("1GiB", size_or_off, "SIZE", ON_DEMAND, "the longest content that a request may ask for")
@@ -487,7 +507,11 @@ class Config:
         "what the server's own lines on stderr look like",
     )
     log_level: str = _option(
-        "info", _one_of("a level", *LEVELS), "LEVEL", LOGS, f"the least that is said: {', '.join(LEVELS)}"
+        "info",
+        _one_of("a level", *LEVELS),
+        "LEVEL",
+        LOGS,
+        f"the least severe lines that are logged: {', '.join(LEVELS)}",
     )
     workers: int = _option("1", workers, "N", PROCESS, "processes: a number, or auto for one a CPU", "WEB_CONCURRENCY")
     cpu_affinity: bool = _option("off", on_or_off, "on|off", PROCESS, "bind each worker to a CPU of its own")
@@ -522,9 +546,11 @@ def parse(texts: Mapping[str, str]) -> Config:
             raise ConfigError(f"--{taken[where]} and --{name} are both {where}: expected two addresses")
         taken[where] = name
     if (values["https"] or values["tls"]) and not values["tls_cert"]:
-        raise ConfigError(f"--{'https' if values['https'] else 'tls'} needs a certificate: --tls-cert and --tls-key")
+        raise ConfigError(
+            f"--{'https' if values['https'] else 'tls'} needs a certificate: expected --tls-cert and --tls-key"
+        )
     if values["tcp_mode"] == "discard" and values["tcp_delay"]:
-        raise ConfigError("--tcp-delay with --tcp-mode discard: nothing is sent that could be late")
+        raise ConfigError("--tcp-delay must be off with --tcp-mode discard, which sends nothing")
     limit = None
     if not values["buffer_total"]:
         limit = memory.limit()

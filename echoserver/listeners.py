@@ -148,7 +148,7 @@ def _remove_stale(path: str) -> None:
     """Remove a unix socket that nobody listens on any more. Raises OSError where it is something else."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(None, "the file exists and is no socket")
+            raise OSError(None, "the file exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -320,7 +320,7 @@ def _inherited(protocol: str, descriptor: int) -> Endpoint:
         if given.family == socket.AF_UNIX:
             sockaddr = unix_path(sockaddr)
         if given.family == socket.AF_UNIX and protocol == "udp":
-            raise CannotListen(f"{where}: it is a unix socket, and UDP has none here")
+            raise CannotListen(f"{where}: it is a unix socket, expected a UDP socket")
         if not sockaddr or (given.family != socket.AF_UNIX and not sockaddr[1]):
             raise CannotListen(f"{where}: it is not bound to an address")
         with contextlib.suppress(OSError):

@@ -41,8 +41,8 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
     limit = settings.memory_limit
     if limit is not None and limit < memory.least(settings.workers):
         log.error(
-            "cannot start: %s of memory (the control group's limit) are too little for %s: "
-            "expected at least %s%s, or --buffer-total, which then is not looked at",
+            "cannot start: %s of memory (the control group's limit) is too little for %s: "
+            "expected at least %s%s, or --buffer-total SIZE, which turns this check off",
             memory.said(limit), _workers(settings), memory.said(memory.least(settings.workers)),
             "" if settings.workers == 1 else f", or --workers {memory.workers_within(limit)}",
         )  # fmt: skip
@@ -97,10 +97,12 @@ def _alone(settings: config.Config, reservation: listeners.Reservation, common: 
         try:
             common.contexts.update(_contexts(settings))
             log.info(
-                "reloaded: certificates were read again" if common.contexts else "reloaded: there is nothing to read"
+                "reloaded: certificates were read again"
+                if common.contexts
+                else "reloaded: there are no certificates to read"
             )
         except config.CannotLoad as error:
-            log.error("the certificate in use stays: %s", error)
+            log.error("certificates were not reloaded, those in use stay: %s", error)
         systemd.notify("READY=1")
 
     def run() -> int:
@@ -330,13 +332,13 @@ class Supervisor:
         successor = next((each for each in self._children.values() if each.replaces is child), None)
         if child.retiring or successor is not None:
             if code:
-                log.warning("worker %d, which is replaced, %s", child.pid, how)
+                log.warning("worker %d, which is being replaced, %s", child.pid, how)
             if successor is not None:
                 successor.replaces = None
             self._replace_next()
             return
         if child.replaces is not None:
-            self._not_reloaded(f"worker {child.pid} {how} at its start, the one before goes on")
+            self._not_reloaded(f"worker {child.pid} {how} at its start, the former one goes on")
             self._to_replace.clear()
             if child.replaces.retiring:  # it does not: somebody has told it to end meanwhile
                 self._restart(child.number)
@@ -434,7 +436,7 @@ class Supervisor:
         try:
             self._common.contexts.update(_contexts(self._config))
         except config.CannotLoad as error:
-            log.error("the certificate in use stays: %s", error)
+            log.error("certificates were not reloaded, those in use stay: %s", error)
         self._generation += 1
         self._to_replace = list(range(self._config.workers))
         if not self._reloading:
@@ -470,7 +472,7 @@ class Supervisor:
         """Start the successor of a worker, which retires when that is ready."""
         try:
             if not self._start(child.number, child):
-                self._not_reloaded(f"worker {child.number} has too many former processes that still serve")
+                self._not_reloaded(f"worker {child.number} has too many former processes that are still serving")
         except OSError as error:
             self._not_reloaded(f"cannot start another worker: {logs.reason(error)}")
 

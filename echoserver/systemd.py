@@ -39,7 +39,8 @@ def passed(environment: Mapping[str, str]) -> dict[str, str]:
         name = "udp" if _is_datagram(descriptor) else free.pop(0) if free else ""
         if not name:
             raise ConfigError(
-                f"LISTEN_FDS: what is descriptor {descriptor} for? FileDescriptorName= may be {', '.join(PROTOCOLS)}"
+                f"LISTEN_FDS: descriptor {descriptor} has no name that says what it is for: "
+                f"expected FileDescriptorName= to be one of {', '.join(PROTOCOLS)}"
             )
         found.setdefault(name, []).append(descriptor)
     given = {name: f"fd:{','.join(map(str, descriptors))}" for name, descriptors in found.items()}

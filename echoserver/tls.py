@@ -19,8 +19,12 @@ _CIPHERS = ":".join(
 _GROUPS = "X25519:P-256:P-384"
 """Those of the same list for key exchange, in OpenSSL's names; its default has X448, P-521 and ffdhe groups too."""
 _SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST (openssl/ssl.h)
-_TOO_WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
-"""What OpenSSL's security level says of certificates, by reason."""
+_TOO_WEAK = {
+    "EE_KEY_TOO_SMALL": "the certificate's key is too small",
+    "CA_KEY_TOO_SMALL": "the key of a CA certificate in it is too small",
+    "CA_MD_TOO_WEAK": "a certificate in it is signed with a hash that is too weak",
+}
+"""What OpenSSL's security level has against certificates, by its reason."""
 _SHORT = {  # RFC 4514 section 3
     "commonName": "CN", "localityName": "L", "stateOrProvinceName": "ST", "organizationName": "O",
     "organizationalUnitName": "OU", "countryName": "C", "streetAddress": "STREET", "domainComponent": "DC",
@@ -110,9 +114,9 @@ def _load_certificate(context: ssl.SSLContext, certificate: str, key: str | None
         if encrypted:
             raise CannotLoad(f"{option} {path}: the key is encrypted: expected one without a passphrase") from None
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise CannotLoad(f"{option} {path}: the key is not that of the certificate in {certificate}") from None
+            raise CannotLoad(f"{option} {path}: the key does not match the certificate in {certificate}") from None
         if error.reason in _TOO_WEAK:
-            raise CannotLoad(f"--tls-cert {certificate}: {str(error.reason).lower().replace('_', ' ')}") from None
+            raise CannotLoad(f"--tls-cert {certificate}: {_TOO_WEAK[error.reason]}") from None
         with _reading("--tls-cert", certificate):
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
         raise CannotLoad(f"{option} {path}: there is no private key in it (PEM), or it is broken") from None

@@ -203,7 +203,12 @@ class Worker:
         if target == b"/metrics":
             exposition = self._common.exposition
             if exposition is None:
-                return 501, _TEXT, b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n", b""
+                return (
+                    501,
+                    _TEXT,
+                    b"501 Not Implemented: metrics are not installed: expected pip install 'echoserver[metrics]'\n",
+                    b"",
+                )
             return 200, metrics.CONTENT_TYPE, self._metrics(exposition), b""
         if target == b"/readyz":
             return (503, _TEXT, b"draining\n", b"") if self.stopping else (200, _TEXT, b"ready\n", b"")
@@ -281,7 +286,10 @@ class Worker:
             return False
         if self.now - self._refused_at >= 60:
             self._refused_at = self.now
-            log.warning("%d connections: more are refused (--max-connections, descriptors)", self.max_connections)
+            log.warning(
+                "%d connections are open: new ones are refused (--max-connections, or the descriptor limit)",
+                self.max_connections,
+            )
         return True
 
     # --- its life ---

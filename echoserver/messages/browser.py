@@ -141,7 +141,7 @@ function compose() {
   const bare = /^(get|head)$/i.test(method), content = $('content').value
   for (const line of lines('fields')) {
     const found = /^([!#$%&'*+.^`|~\w-]+):[ \t]*(.*)$/.exec(line)
-    if (!found) throw Error('Not a field, which is Name: value: ' + line)
+    if (!found) throw Error('Expected a field line, Name: value, got: ' + line)
     fields.push([found[1], found[2]])
   }
   const body = bare || !content && !/^(post|put)$/i.test(method) ? undefined : content
@@ -288,7 +288,7 @@ function connect(event) {
   mine.onmessage = ({data}) => typeof data == 'string'
     ? entry('in', 'text (1)', data) : entry('in', 'binary (2)', new Uint8Array(data))
   mine.onclose = ({code, reason}) => {
-    if (!opened) entry('', 'failed', undefined, 'The server did not agree to WebSocket, or there is none.')
+    if (!opened) entry('', 'failed', undefined, 'The handshake failed: the server refused it or did not answer.')
     else if (code == 1006) entry('', 'closed', undefined, 'The connection ended without a close frame.')
     else entry('in', 'close (8)', undefined, code == 1005 ? 'without a code' : `${code} ${reason}`)
     socket = undefined
@@ -314,7 +314,7 @@ function say(event) {
     return entry('out', 'text (1)', text)
   }
   const digits = text.replace(/\s/g, '')
-  if (!/^([0-9a-f]{2})*$/i.test(digits)) return tell('trouble', 'Hex is two digits for each byte: 00 ff 7f', true)
+  if (!/^([0-9a-f]{2})*$/i.test(digits)) return tell('trouble', 'Expected two hex digits a byte, as in 00 ff 7f', true)
   const bytes = Uint8Array.from(digits.match(/../g) || [], pair => parseInt(pair, 16))
   socket.send(bytes)
   entry('out', 'binary (2)', bytes)

@@ -103,8 +103,8 @@ class ChunkedDecoder:
         """Keep the beginning of a line for the next data, refused as soon as it can't become a line."""
         if len(beginning) - beginning.endswith(b"\r") > limit:
             if self._state == _TRAILER:
-                raise Refusal(431, "the trailer section is too long")
-            raise Refusal(400, "a line of chunked content is too long")
+                raise Refusal(431, f"the trailer section is longer than {_MAX_LINE} bytes")
+            raise Refusal(400, f"a line of chunked content is longer than {_MAX_LINE} bytes")
         if b"\n" in beginning:
             raise Refusal(400, "a line of chunked content does not end in CRLF")
         self._rest = beginning
@@ -114,11 +114,11 @@ class ChunkedDecoder:
         if found is None:
             if _ITS_SIZE.match(line):
                 raise Refusal(400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
-            raise Refusal(400, "a chunk does not begin with its size")
+            raise Refusal(400, "a chunk must begin with its size in hexadecimal digits")
         self._left = int(found[1] or b"0", 16)
         self._state = _CONTENT if self._left else _TRAILER
 
     def _drop_trailer(self, line: bytes) -> None:
         self._trailer_left -= len(line) + 2
         if not _TRAILER_LINE.fullmatch(line):
-            raise Refusal(400, "a line of the trailer section is not a field")
+            raise Refusal(400, "a line of the trailer section must be a field line, Name: value")

@@ -133,12 +133,14 @@ class Controls:
             raise config.ConfigError("expected Name:Value, without control characters")
         lower = name.lower()
         if lower in _FRAMING:
-            raise config.ConfigError(f"{name.decode()} is about messages' ends or the connection, and can't be set")
+            raise config.ConfigError(
+                f"{name.decode()} must not be set: it is about the end of the response or the connection"
+            )
         if _NEVER.fullmatch(lower):
-            raise config.ConfigError(f"{name.decode()} is for the server's operator to set (CORS: --cors)")
+            raise config.ConfigError(f"{name.decode()} must not be set by a request (CORS: --cors)")
         self._count += 1
         if self._count > _MOST_FIELDS:
-            raise config.ConfigError(f"more than {_MOST_FIELDS} fields")
+            raise config.ConfigError(f"expected at most {_MOST_FIELDS} fields")
         self.replaced.add(lower)
         self.fields += b"%b: %b\r\n" % (name, text)
 
@@ -247,13 +249,13 @@ def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Sh
             raise config.ConfigError(f"{item[:_SHOWN]!r} has no percentage: expected VALUE:PERCENT,VALUE:PERCENT")
         shares.append(Share(config.percent(percent) if colon else 100.0, *parse(value)))
     if sum(share.percent for share in shares) > 100 + 1e-9:
-        raise config.ConfigError("the percentages are more than 100 together")
+        raise config.ConfigError("the percentages must add up to at most 100")
     return shares
 
 
 def _status(text: str) -> tuple[float, float]:
     if not re.fullmatch(r"[2-5][0-9][0-9]", text, re.ASCII):
-        raise config.ConfigError(f"{text[:_SHOWN]!r} is not the status of an answer: expected 200 to 599")
+        raise config.ConfigError(f"{text[:_SHOWN]!r} is not the status of a response: expected 200 to 599")
     return float(text), float(text)
 
 

@@ -55,7 +55,7 @@ class Inflater:
         try:
             inflated: bytes = self._decoder.decompress(self._input, _INFLATED)
         except zlib.error:
-            raise Unacceptable(PROTOCOL_ERROR, "the compressed message can't be inflated") from None
+            raise Unacceptable(PROTOCOL_ERROR, "a compressed message must be valid DEFLATE data (RFC 7692)") from None
         self._input = self._decoder.unconsumed_tail
         self.pending = bool(self._input) or len(inflated) == _INFLATED
         return inflated

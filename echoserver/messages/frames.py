@@ -16,6 +16,8 @@ MASKED = 0x80
 
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA = 1001, 1002, 1007
 TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
+_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
+"""Those of the protocol that may be sent."""
 
 LONGEST_HEADER = 10
 """Bytes of a server's frame's header at most."""
@@ -48,19 +50,20 @@ def measure(
     first, second = data[position], data[position + 1]
     opcode, length = first & OPCODE, second & 0x7F
     if first & RESERVED or (first & COMPRESSED and not (deflate and opcode in (TEXT, BINARY))):
-        raise Unacceptable(PROTOCOL_ERROR, "a reserved bit is set")
+        raise Unacceptable(PROTOCOL_ERROR, _wrong_bit(first, deflate=deflate))
     if opcode not in _OPCODES:
-        raise Unacceptable(PROTOCOL_ERROR, f"opcode {opcode} is reserved")
+        raise Unacceptable(PROTOCOL_ERROR, f"opcode {opcode} is reserved: expected 0, 1, 2, 8, 9 or 10")
     if not second & MASKED:
-        raise Unacceptable(PROTOCOL_ERROR, "a client's frame is masked")
+        raise Unacceptable(PROTOCOL_ERROR, "client frames must be masked")
     if opcode >= CLOSE:
         if not first & FINAL:
-            raise Unacceptable(PROTOCOL_ERROR, "a control frame is not fragmented")
+            raise Unacceptable(PROTOCOL_ERROR, "control frames must not be fragmented")
         if length > 125:
-            raise Unacceptable(PROTOCOL_ERROR, "a control frame has 125 bytes at most")
+            raise Unacceptable(PROTOCOL_ERROR, "control frames must have at most 125 bytes of payload")
     elif within != (opcode == CONTINUATION):
-        expected = "a continuation frame was expected" if within else "there is nothing to continue"
-        raise Unacceptable(PROTOCOL_ERROR, expected)
+        continuation, new = "a continuation frame", "a new message"
+        expected, got = (continuation, new) if within else (new, continuation)
+        raise Unacceptable(PROTOCOL_ERROR, f"expected {expected}, got {got}")
     if length < 126:
         return 6, length
     size = 4 if length == 126 else 10
@@ -68,8 +71,16 @@ def measure(
         return None
     length = int.from_bytes(data[position + 2 : position + size], "big")
     if length >> 63:
-        raise Unacceptable(PROTOCOL_ERROR, "the most significant bit of a length is 0")
+        raise Unacceptable(PROTOCOL_ERROR, "the most significant bit of a 64-bit payload length must be 0")
     return size + 4, length
+
+
+def _wrong_bit(first: int, *, deflate: bool) -> str:
+    """Which reserved bit of a frame's first byte is set that may not be."""
+    if first & RESERVED:
+        return "the reserved bits RSV2 and RSV3 must be 0"
+    when = "except in the first frame of a message" if deflate else "where permessage-deflate was not negotiated"
+    return f"the reserved bit RSV1 must be 0 {when}"
 
 
 def header(first: int, length: int) -> bytes:
@@ -98,7 +109,23 @@ def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
         data = before + data
         return bytes(data[codecs.utf_8_decode(data, "strict", final)[1] :])
     except UnicodeDecodeError:
-        raise Unacceptable(INVALID_DATA, "text is UTF-8") from None
+        raise Unacceptable(INVALID_DATA, "a text message must be UTF-8") from None
+
+
+def check_close(payload: bytes) -> None:
+    """Check what a close frame says (RFC 6455 sections 5.5.1 and 7.4). Raises Unacceptable."""
+    if not payload:
+        return
+    if len(payload) == 1:
+        raise Unacceptable(PROTOCOL_ERROR, "a close frame must have a code of 2 bytes, or no payload")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CODES and not 3000 <= code <= 4999:
+        expected = "expected 1000 to 1003, 1007 to 1014 or 3000 to 4999"
+        raise Unacceptable(PROTOCOL_ERROR, f"a close frame must not have the code {code}: {expected}")
+    try:
+        codecs.utf_8_decode(payload[2:], "strict", True)
+    except UnicodeDecodeError:
+        raise Unacceptable(INVALID_DATA, "the reason in a close frame must be UTF-8") from None
 
 
 class Whole:

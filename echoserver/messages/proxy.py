@@ -112,7 +112,7 @@ def _read_line(line: bytes) -> Preamble:
     if protocol == b"UNKNOWN":  # whatever follows is to be ignored
         return Preamble(1, None, None)
     if len(words) != 4 or not all(words):
-        raise BadPreamble(f"v1: not two addresses and two ports with single spaces behind {protocol.decode()}")
+        raise BadPreamble(f"v1: expected two addresses and two ports, with single spaces, after {protocol.decode()}")
     source, destination, source_port, destination_port = words
     family = socket.AF_INET if protocol == b"TCP4" else socket.AF_INET6
     return Preamble(
@@ -161,10 +161,10 @@ def _end_of_block(beginning: bytes) -> int:
         return 0
     length = int.from_bytes(beginning[14:16], "big")
     if _HEADER + length > MAX_SIZE:
-        raise BadPreamble(f"v2: {_HEADER + length} bytes, the most is {MAX_SIZE}")
+        raise BadPreamble(f"v2: {_HEADER + length} bytes: expected at most {MAX_SIZE}")
     layout = _layout(beginning)
     if layout and length < layout.size:
-        raise BadPreamble(f"v2: {length} bytes of addresses, the family has {layout.size}")
+        raise BadPreamble(f"v2: {length} bytes of addresses: expected at least {layout.size}")
     return _HEADER + length
 
 
@@ -215,7 +215,7 @@ def _check_vectors(block: bytes, position: int) -> None:
         kind, length = _VECTOR.unpack_from(block, position)
         position = value + length
         if position > len(block):
-            raise BadPreamble("v2: a TLV is longer than what is left")
+            raise BadPreamble("v2: a TLV is longer than the rest of the preamble")
         if kind == _CRC32C:
             if length != 4:
                 raise BadPreamble(f"v2: a CRC32c of {length} bytes, not 4")

@@ -139,7 +139,7 @@ def read_fields(section: bytes, known: Known | None) -> Fields:
         return found
     # the first test, because counting takes longer: there is at least a byte between two line ends
     if len(section) > 3 * MAX_FIELDS and section.count(b"\r\n") > MAX_FIELDS + 2:
-        raise Refusal(431, f"more than {MAX_FIELDS} fields in the header section")
+        raise Refusal(431, f"the header section has more than {MAX_FIELDS} field lines")
     lines = _LINES_THAT_MATTER.findall(section)
     key = b"".join(lines)
     found = known.get(key)
@@ -155,6 +155,23 @@ def read_fields(section: bytes, known: Known | None) -> Fields:
     return found
 
 
+_NAME_AND_VALUE = "a field line must be Name: value, and the name a token (RFC 9110 section 5.1)"
+_SYNTAX = {
+    "Invalid header token": _NAME_AND_VALUE,
+    "Invalid header field char": _NAME_AND_VALUE,
+    "Unexpected space after start line": _NAME_AND_VALUE,
+    "Invalid header value char": "a field value must not have control characters",
+    "Missing expected CR after header value": "a field line must end in CRLF",
+    "Missing expected LF after header value": "a field line must end in CRLF",
+    "Unexpected whitespace after header value": "a field value must not be folded onto another line",
+    "Invalid character in Content-Length": "Content-Length must be a decimal number",
+    "Empty Content-Length": "Content-Length must be a decimal number, it is empty",
+    "Content-Length overflow": "Content-Length must be less than 2^64",
+    "Duplicate Content-Length": "a request must not have more than one Content-Length field",
+}
+"""What llhttp says of header sections, and what there is to say of them to somebody who has never heard of llhttp."""
+
+
 def _check_syntax(section: bytes) -> None:
     """Refuses what llhttp does."""
     try:
@@ -162,8 +179,7 @@ def _check_syntax(section: bytes) -> None:
     except httptools.HttpParserUpgrade:
         pass  # it means one to a WebSocket or none: content, if any, is read as if Upgrade were not there
     except httptools.HttpParserError as error:
-        text = str(error)
-        raise Refusal(400, text[:1].lower() + text[1:]) from None
+        raise Refusal(400, _SYNTAX.get(str(error), f"the header section is malformed: {error}")) from None
 
 
 def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> bool:
@@ -171,14 +187,14 @@ def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> boo
     if codings is None:
         return False
     if lengths is not None:
-        raise Refusal(400, "both Content-Length and Transfer-Encoding")
+        raise Refusal(400, "a request must not have both Content-Length and Transfer-Encoding")
     if b",".join(codings).lower() == b"chunked":
         return True
     listed = _listed(codings)
     # an empty member might be ignored (RFC 9110 section 5.6.1.2), but a proxy before us may not see it as we do
     if listed[-1] != b"chunked" or listed.count(b"chunked") > 1 or b"" in listed:
-        raise Refusal(400, "chunked is not the last transfer coding, once: where the content ends can't be told")
-    raise Refusal(501, "a transfer coding other than chunked")
+        raise Refusal(400, "Transfer-Encoding must name chunked once, as the last coding, and have no empty members")
+    raise Refusal(501, "the only transfer coding supported is chunked")
 
 
 def _has_host(hosts: list[bytes] | None) -> bool:
@@ -186,7 +202,7 @@ def _has_host(hosts: list[bytes] | None) -> bool:
     if hosts is None:
         return False
     if len(hosts) > 1:
-        raise Refusal(400, "more than one Host field")
+        raise Refusal(400, "a request must not have more than one Host field")
     _check_host(hosts[0], "the Host field")
     return True
 
@@ -196,8 +212,8 @@ def _check_host(host: bytes, where: str) -> None:
     if _HOST.fullmatch(host):
         return
     if _ZONED.fullmatch(host):
-        raise Refusal(400, f"{where} has an IPv6 zone (%...), known to the client's host alone: expected none")
-    raise Refusal(400, f"{where} is not a host and a port")
+        raise Refusal(400, f"{where} must not have an IPv6 zone (%...): only the client's machine knows it")
+    raise Refusal(400, f"{where} must be HOST or HOST:PORT")
 
 
 _WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re.IGNORECASE)
@@ -282,7 +298,7 @@ def read(
         raise _not_a_request_line(head)
     method, target, version = line.groups()
     if version[0] != _ONE:
-        raise Refusal(505, f"HTTP/{version.decode()} is not spoken here, HTTP/1.1 and HTTP/1.0 are")
+        raise Refusal(505, f"HTTP/{version.decode()} is not supported: expected HTTP/1.1 or HTTP/1.0")
     found = read_fields(head[line.end() - 2 :], known)
     request = Request(head)
     request.extra = extra
@@ -325,7 +341,7 @@ def _controls(request: Request, found: Fields, caps: Caps | None, *, cors: bool)
         asked = asked or Controls()
         asked.echo = asked.echo or controls.JSON
     if asked is not None and asked.chunked and version == b"HTTP/1.0":
-        raise Refusal(400, "chunked: HTTP/1.0 has no transfer codings")
+        raise Refusal(400, "chunked: the response to an HTTP/1.0 request must not be chunked")
     return asked
 
 
@@ -351,7 +367,9 @@ def _preflight(head: bytes) -> bytes:
 
 def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
     if _RAW_TARGET.match(head):
-        return Refusal(400, "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9")
+        return Refusal(
+            400, "the request target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
+        )
     return Refusal(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
 
 
@@ -359,12 +377,12 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
     """What HTTP/1.0 does otherwise, and what the fields ask for besides: to close, to go on, to wait for a 100."""
     old = version == b"1.0"
     if not found.host and not old:
-        raise Refusal(400, "no Host field")
+        raise Refusal(400, "an HTTP/1.1 request must have a Host field")
     if found.chunked and old:
-        raise Refusal(400, "Transfer-Encoding in an HTTP/1.0 request")
+        raise Refusal(400, "an HTTP/1.0 request must not have Transfer-Encoding")
     if found.expectations and not old:
         if b",".join(found.expectations).lower() != b"100-continue":
-            raise Refusal(417, "an expectation other than 100-continue")
+            raise Refusal(417, "the only expectation supported is 100-continue")
         request.expects = found.chunked or found.content_length > 0
     if closing or found.close or (old and not found.keep_alive):
         request.keep_alive = False
@@ -393,24 +411,24 @@ def _path(method: bytes, target: bytes) -> bytes:
     RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to.
     """
     if method == b"CONNECT":
-        raise Refusal(501, "no tunnels (CONNECT) through an echo server")
+        raise Refusal(501, "CONNECT is not supported: an echo server opens no tunnels")
     if target[:1] == b"/":
         return target.partition(b"?")[0]
     if target == b"*":
         if method != b"OPTIONS":
-            raise Refusal(400, "the target * is for OPTIONS only (RFC 9112 section 3.2.4)")
+            raise Refusal(400, "the request target * must be used with OPTIONS only (RFC 9112 section 3.2.4)")
         return target
     uri = _ABSOLUTE.match(target)
     if uri is None:
         raise _not_a_request_line()
     scheme, authority = uri.groups()
     if scheme.lower() not in {b"http", b"https"}:
-        raise Refusal(400, "the target is a URI, but of no scheme that is served here: expected http or https")
+        raise Refusal(400, "the scheme of the request target must be http or https")
     if b"@" in authority:
-        raise Refusal(400, "the target names a user before its host (RFC 9110 section 4.2.4)")
+        raise Refusal(400, "the request target must not have a user before its host (RFC 9110 section 4.2.4)")
     if not authority or authority[:1] == b":":
-        raise Refusal(400, "the target names no host (RFC 9110 section 4.2.1)")
-    _check_host(authority, "the host in the target")
+        raise Refusal(400, "the request target must have a host after its scheme (RFC 9110 section 4.2.1)")
+    _check_host(authority, "the host in the request target")
     return target[uri.end() :].partition(b"?")[0]
 
 
@@ -418,11 +436,11 @@ def _answer_content(request: Request, method: bytes, found: Fields, max_body: in
     length = found.content_length
     if method == b"TRACE":
         if found.has_content:
-            raise Refusal(400, "a TRACE request has no content (RFC 9110 section 9.3.8)")
+            raise Refusal(400, "a TRACE request must not have content (RFC 9110 section 9.3.8)")
         _answer_head(request, method)
         return
     if max_body and length > max_body:
-        raise Refusal(413, f"content of {length} bytes, at most {max_body} are taken")
+        raise Refusal(413, f"the content has {length} bytes: expected at most {max_body} (--max-body)")
     request.content_type = found.content_type
     request.content_length = length
     request.chunked = found.chunked
@@ -510,15 +528,15 @@ class Reader:
     def _check_echo(self, head: bytes, found: Request) -> None:
         """Refuse an echo where there are only pages, and where somebody might take the server for ready that is not."""
         if found.probe and self.unready:
-            raise Refusal(503, "draining")
+            raise Refusal(503, "the server is shutting down")
         if self._echoes:
             return
         method, target, _ = head.split(b" ", 2)
         if _path(method, target) not in self._pages:
-            raise Refusal(404, f"nothing but {', '.join(sorted(each.decode() for each in self._pages))} here")
+            raise Refusal(404, f"this listener serves only {', '.join(sorted(each.decode() for each in self._pages))}")
         if method in _ASK_FOR_PAGES:
-            raise Refusal(400, "a request for a page of the server's own has no content")
-        raise Refusal(405, "a page of the server's own is for GET, HEAD and OPTIONS", _ALLOW)
+            raise Refusal(400, "a request for one of the server's own pages must not have content")
+        raise Refusal(405, "the methods for the server's own pages are GET, HEAD and OPTIONS", _ALLOW)
 
     def read_first(self, head: bytes) -> Request:
         """The same for a connection's first request, which is often that of other connections too."""
@@ -551,7 +569,7 @@ def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:
     # no part is looked at again with each byte that comes: 64 KiB of them would take half a minute
     method = _METHOD_GOES_ON if looked_at else _METHOD_SO_FAR
     if pending.find(b" ", 0, looked_at) < 0 and not method.match(pending, looked_at):
-        raise Refusal(400, "this does not begin as an HTTP request does")
+        raise Refusal(400, "this is not an HTTP request: expected a method, such as GET, and a space")
     if _BARE_LF.search(pending, looked_at):
         raise Refusal(400, "a line of the header section does not end in CRLF")
     first_line_ends = pending.find(b"\r\n", 0, looked_at) < 0 <= pending.find(b"\r\n", max(0, looked_at - 1))

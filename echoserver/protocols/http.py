@@ -230,7 +230,7 @@ class HttpEcho(HttpConnection):
         begin = self.worker.upgrade
         try:
             if begin is None:
-                raise Refusal(501, "WebSocket needs pip install 'echoserver[websocket]'")
+                raise Refusal(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
             following = begin(self, request)
         except Refusal as refusal:
             self._refuse(refusal, request.head)
@@ -308,7 +308,7 @@ class HttpEcho(HttpConnection):
             try:
                 messages.look_at(pending, self._looked_at, worker.config.max_header)
                 if len(pending) > _SPARED and worker.owed >= worker.config.buffer_total:
-                    raise Refusal(503, "too much is kept for other clients")
+                    raise Refusal(503, "the server's buffers are full (--buffer-total)")
             except Refusal as refusal:
                 self._refuse(refusal, bytes(pending))
             self._looked_at = len(pending)
@@ -450,7 +450,7 @@ class HttpEcho(HttpConnection):
         try:
             content, position = decoder.feed(data, position)
             if not self._is_taken(self._left + len(content)):
-                raise Refusal(413, f"more than {worker.config.max_body} bytes of content")
+                raise Refusal(413, f"the content has more than {worker.config.max_body} bytes (--max-body)")
             self._left += len(content)
         except Refusal as refusal:
             self._flush(out)
@@ -485,7 +485,7 @@ class HttpEcho(HttpConnection):
         self._demand = demand
         self._receive = HttpEcho._feed_demand
         if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
-            self._refuse(Refusal(503, "too much is kept for other clients"), self._serving.head)
+            self._refuse(Refusal(503, "the server's buffers are full (--buffer-total)"), self._serving.head)
             return -1
         if self._serving.expects and position == len(data):
             demand.heed_expectation()

@@ -88,7 +88,7 @@ class HttpConnection(Connection):
             else:
                 self._refuse(Refusal(503, "too many connections"), error=_FULL)
         elif worker.refuses:
-            self._refuse(Refusal(503, "shutting down"), error=_DRAINING)
+            self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
 
     def take_transport(self) -> None:
         """Be the transport's protocol, or have it read little at a time."""
@@ -265,9 +265,12 @@ class HttpConnection(Connection):
 
     def eof_received(self) -> bool:
         if self._begun():
-            self._refuse(Refusal(400, "the connection was closed within the header section"), self._head_so_far())
+            self._refuse(
+                Refusal(400, "the client closed the connection before the header section was complete"),
+                self._head_so_far(),
+            )
         elif self._serving is not NO_REQUEST and not self.answering():
-            self._refuse(Refusal(400, "the connection was closed within the content"))
+            self._refuse(Refusal(400, "the client closed the connection before the content was complete"))
         self._lingering = False  # nothing more comes
         return self.finish()
 
@@ -295,7 +298,9 @@ class HttpConnection(Connection):
                 self.cut()
         elif self._since is not None and 0 < config.header_timeout <= now - self._since:
             if self._begun():
-                late = Refusal(408, "the header section did not come in time")
+                late = Refusal(
+                    408, f"the header section was not complete within {config.header_timeout:g} s (--header-timeout)"
+                )
                 self._refuse(late, self._head_so_far(), error=_HEADER)
             else:
                 self.worker.counts[_HEADER] += 1
@@ -325,7 +330,9 @@ class HttpConnection(Connection):
             self.cut()
         else:
             self.take_transport()
-            self._refuse(Refusal(408, "the content stopped coming"), error=_IDLE)
+            self._refuse(
+                Refusal(408, f"no content came for {self.worker.config.idle_timeout:g} s (--idle-timeout)"), error=_IDLE
+            )
 
     def idle(self) -> bool:
         """Between two requests, or before the first."""

@@ -114,7 +114,7 @@ class OnDemand:
             complete = self._decoder.complete
             most = self._connection.worker.config.max_body
             if 0 < most < self.received + len(content):
-                raise Refusal(413, f"more than {most} bytes of content")
+                raise Refusal(413, f"the content has more than {most} bytes (--max-body)")
         else:
             end = min(position + self._left, len(data))
             content = data[position:end]

@@ -53,8 +53,10 @@ _ERRORS = {
 }  # fmt: skip
 _FIELDS = re.compile(rb"\r\n(sec-websocket-[^:\r]*):([^\r]*)", re.IGNORECASE)
 _EXPECTED = {
-    "Sec-WebSocket-Key": "16 bytes in base64", "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Extensions": "a list of extensions", "Sec-WebSocket-Protocol": "a list of tokens",
+    "Sec-WebSocket-Key": "one Sec-WebSocket-Key field with 16 bytes in base64",
+    "Sec-WebSocket-Version": "one Sec-WebSocket-Version field with the value 13",
+    "Sec-WebSocket-Extensions": "a list of extensions in Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol": "a list of tokens in Sec-WebSocket-Protocol",
 }  # fmt: skip
 # 32 KiB a connection for what is sent; 4 KiB, where the client lets a server say so, for what is received, else 32
 _DEFLATE = (
@@ -104,9 +106,9 @@ def _allowance(most: int) -> int:
 
 def _refusal(error: Exception | None) -> Refusal:
     name = error.name if isinstance(error, InvalidHeader) else ""
-    expected = f"expected {_EXPECTED[name]} in {name}" if name in _EXPECTED else "a handshake was expected"
+    expected = _EXPECTED.get(name, "the fields of RFC 6455 section 4.1")
     version = b"Sec-WebSocket-Version: 13\r\n" if name == "Sec-WebSocket-Version" else b""  # RFC 6455 section 4.4
-    return Refusal(400, f"no WebSocket: {expected}", version)
+    return Refusal(400, f"the WebSocket handshake is not valid: expected {expected}", version)
 
 
 class WebSocketEcho(Connection):
@@ -386,7 +388,9 @@ class WebSocketEcho(Connection):
         try:
             return self.worker.pool.take(length + frames.LONGEST_HEADER)
         except OSError:
-            raise Unacceptable(frames.TRY_AGAIN_LATER, "there is no room for so long a message") from None
+            raise Unacceptable(
+                frames.TRY_AGAIN_LATER, f"no memory for a message of {length} bytes now, try again later"
+            ) from None
 
     def _complete_whole(self, whole: Whole, data: bytes, position: int, out: Out) -> int:
         """Take what belongs to a whole message that has begun to come before; returns how far. Raises Unacceptable."""
@@ -417,13 +421,15 @@ class WebSocketEcho(Connection):
     def _check_size(self, more: int) -> None:
         size = more if self._message is None else len(self._message) + more
         if size > self._most:
-            raise Unacceptable(frames.TOO_BIG, f"a message has {self._most} bytes at most")
+            raise Unacceptable(frames.TOO_BIG, f"a message must have at most {self._most} bytes (--max-message)")
 
     # --- what is answered ---
 
     def _take_control(self, frame: bytes, out: Out) -> None:
-        """Answer a control frame."""
+        """Answer a control frame. Raises Unacceptable."""
         core = self._core
+        if frame[0] & frames.OPCODE == CLOSE:
+            frames.check_close(_unmask(frame[6:], frame[2:6]))
         core.receive_data(frame)
         core.events_received()
         self._answer_of(core, out)
@@ -472,7 +478,9 @@ class WebSocketEcho(Connection):
             self.hold(change)
         worker = self.worker
         if kept > _SPARED and worker.owed >= worker.config.buffer_total:
-            self._fail(Unacceptable(frames.TRY_AGAIN_LATER, "too much is kept for other clients"))
+            self._fail(
+                Unacceptable(frames.TRY_AGAIN_LATER, "the server's buffers are full (--buffer-total), try again later")
+            )
 
     def take_turn(self) -> None:
         self.go_on_reading(TURN)
@@ -572,7 +580,7 @@ class WebSocketEcho(Connection):
             self._core.send_ping(b"")
             self._speak()
         elif self.worker.hurried and self.idle() and (now - self.stamp >= QUIET or now - self._draining >= LINGER):
-            self._leave("the server stops")
+            self._leave("the server is shutting down")
 
     def idle(self) -> bool:
         """Between two messages, and all that came is answered."""

@@ -387,7 +387,7 @@ def test_a_message_of_many_bytes(plain: Browser) -> None:
 
 def test_what_is_wrong_with_a_message_or_a_close(plain: Browser) -> None:
     plain.open().opened().click("as-binary").fill(message="0").click("say")
-    assert plain.text("trouble") == "Hex is two digits for each byte: 00 ff 7f"
+    assert plain.text("trouble") == "Expected two hex digits a byte, as in 00 ff 7f"
     plain.fill(code="1001").click("disconnect")
     assert "1001" in plain.text("trouble")
     plain.fill(code="").click("disconnect").closed()
@@ -400,7 +400,7 @@ def test_what_is_wrong_with_a_message_or_a_close(plain: Browser) -> None:
 def test_connections_that_fail_or_end(plain: Browser) -> None:
     url = plain.origin.replace("http", "ws")
     plain.open(url=f"{url}/?status=503").closed()
-    assert plain.log() == [("", "failed The server did not agree to WebSocket, or there is none.")]
+    assert plain.log() == [("", "failed The handshake failed: the server refused it or did not answer.")]
     plain.fill(url="ftp://a/").click("connect")
     assert plain.element("trouble").get_attribute("class") == "quiet bad"
     assert plain.element("connect").is_enabled()

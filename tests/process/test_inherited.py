@@ -227,7 +227,7 @@ def test_a_descriptor_that_is_no_socket(tmp_path: Path) -> None:
         ("tcp", "unix", True, "it is not a stream socket"),
         ("udp", "inet", False, "it is not a datagram socket"),
         ("udp", "unix", False, "it is not a datagram socket"),
-        ("udp", "unix", True, "it is a unix socket, and UDP has none here"),
+        ("udp", "unix", True, "it is a unix socket, expected a UDP socket"),
     ],
 )
 def test_the_wrong_type(workers: str, protocol: str, kind: str, datagram: bool, why: str, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_socket_that_is_not_bound(family: socket.AddressFamily, protocol: str)
         number = given.fileno()
         line = cannot_start(3, f"--{protocol}", f"fd:{number}", pass_fds=[number])
     if family == socket.AF_UNIX and protocol == "udp":
-        assert line.endswith("it is a unix socket, and UDP has none here")
+        assert line.endswith("it is a unix socket, expected a UDP socket")
     else:
         assert line == f"echoserver: cannot listen on {protocol} fd:{number}: it is not bound to an address"
 
@@ -399,7 +399,10 @@ def test_a_third_socket_that_nothing_is_said_of(tmp_path: Path) -> None:
         sockets("inet", "inet6", "unix", folder=tmp_path) as given, Passed(*given) as passed,
     ):  # fmt: skip
         names = ", ".join(config.PROTOCOLS)
-        expected = f"echoserver: LISTEN_FDS: what is descriptor 5 for? FileDescriptorName= may be {names}\n"
+        expected = (
+            "echoserver: LISTEN_FDS: descriptor 5 has no name that says what it is for: "
+            f"expected FileDescriptorName= to be one of {names}\n"
+        )
         assert passed.fails() == (2, expected)
         assert passed.fails(names="x:y:z") == (2, expected)
 

@@ -80,8 +80,8 @@ def test_memory_that_is_too_little_for_the_workers(limited: ControlGroup) -> Non
     ended = run("--http", "0", "--tcp", "0", "--udp", "0", "--workers", "2", before=limited.inside)
     assert ended.returncode == 3
     assert ended.stderr == (
-        "echoserver: cannot start: 32 MiB of memory (the control group's limit) are too little for 2 workers: expected "
-        "at least 48 MiB, or --workers 1, or --buffer-total, which then is not looked at\n"
+        "echoserver: cannot start: 32 MiB of memory (the control group's limit) is too little for 2 workers: expected "
+        "at least 48 MiB, or --workers 1, or --buffer-total SIZE, which turns this check off\n"
     )
 
 

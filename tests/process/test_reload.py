@@ -384,7 +384,7 @@ def test_a_signal_during_a_reload_replaces_those_again_that_were_replaced_before
 
 def test_more_generations_than_there_is_room_for() -> None:
     with Group("--workers", "2", allow_errors=True) as server, contextlib.ExitStack() as stack:
-        full = "worker 0 has too many former processes that still serve"
+        full = "worker 0 has too many former processes that are still serving"
         held = []
         for _ in range(20):
             # enough of them that each worker has some
@@ -508,7 +508,7 @@ def test_a_successor_that_is_killed_before_it_is_ready(gate: Gate) -> None:
             server.send_signal(signal.SIGHUP)
             wait_for(lambda: "not reloaded" in server.lines[-1], "its end")
         assert server.children() == before
-        assert server.lines[-1].endswith("was ended by SIGKILL at its start, the one before goes on")
+        assert server.lines[-1].endswith("was ended by SIGKILL at its start, the former one goes on")
         server.reload()
         wait_for(lambda: replaced(server, before), "other workers")
         assert samples_of(server)["echoserver_worker_restarts_total"] == 0
@@ -637,7 +637,7 @@ def test_one_worker_reads_again_what_there_is() -> None:
         assert echoes(client)
         for number in range(1, 4):
             server.send_signal(signal.SIGHUP)
-            line = "echoserver: reloaded: there is nothing to read"
+            line = "echoserver: reloaded: there are no certificates to read"
             wait_for(lambda number=number, line=line: server.lines.count(line) == number, "the line")  # type: ignore[misc]
         assert echoes(client)
         assert server.get() == 200
@@ -705,7 +705,7 @@ def test_a_broken_certificate_is_not_taken(workers: str, certificates: Certifica
         certificates.cert.write_bytes(b"nothing of use")
         server.send_signal(signal.SIGHUP)
         line = (
-            f"echoserver: the certificate in use stays: --tls-cert {certificates.cert}: "
+            f"echoserver: certificates were not reloaded, those in use stay: --tls-cert {certificates.cert}: "
             "there is no certificate in it (PEM), or it is broken"
         )
         wait_for(lambda: line in server.lines, "the error")

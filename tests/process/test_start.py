@@ -110,7 +110,7 @@ def test_variables_that_do_nothing_are_named() -> None:
         "ECHOSERVER_PORT_8080_TCP_PORT": "8080", "ECHOSERVER_PORT_8080_TCP_ADDR": "10.0.0.1",
     }  # fmt: skip
     with Group(environment={**linked, "ECHOSERVER_HTTPP": "9"}) as server:
-        warned = "echoserver: ECHOSERVER_HTTPP is no option's variable, and does nothing: did you mean ECHOSERVER_HTTP?"
+        warned = "echoserver: ECHOSERVER_HTTPP is ignored, there is no such option: did you mean ECHOSERVER_HTTP?"
         assert [line for line in server.lines if "did you mean" in line] == [warned]
 
 
@@ -122,7 +122,8 @@ def test_another_system_is_told_what_is_supported(platform: str) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
     expected = (
-        f"echoserver: it serves on Linux, and this is {platform}: run it in a container; `healthcheck` works anywhere\n"
+        f"echoserver: the server runs on Linux only, and this is {platform}: run it in a container; "
+        "`healthcheck` works anywhere\n"
     )
     assert (ended.returncode, ended.stderr) == (3, expected)
     asked = [sys.executable, "-c", start, "healthcheck", "http://127.0.0.1:1/"]
@@ -527,7 +528,7 @@ def test_a_file_where_a_unix_socket_should_be(workers: str, tmp_path: Path) -> N
     path = tmp_path / "tcp.sock"
     path.write_text("dear", encoding="ascii")
     line = cannot_start(3, "--tcp", f"unix:{path}", "--workers", workers)
-    assert line == f"echoserver: cannot listen on tcp unix:{path}: the file exists and is no socket"
+    assert line == f"echoserver: cannot listen on tcp unix:{path}: the file exists and is not a socket"
     assert path.read_text(encoding="ascii") == "dear"
 
 

@@ -16,13 +16,13 @@ from tests.unit.examples import examples
 MAX_LINE = 4096
 """Bytes of a size line, and of all trailer lines together."""
 
-BAD_SIZE = (400, "a chunk does not begin with its size")
+BAD_SIZE = (400, "a chunk must begin with its size in hexadecimal digits")
 BAD_EXTENSION = (400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
 TOO_LONG = (400, "a chunk is longer than its size says")
-LONG_LINE = (400, "a line of chunked content is too long")
+LONG_LINE = (400, "a line of chunked content is longer than 4096 bytes")
 NO_CRLF = (400, "a line of chunked content does not end in CRLF")
-BAD_TRAILER = (400, "a line of the trailer section is not a field")
-LONG_TRAILER = (431, "the trailer section is too long")
+BAD_TRAILER = (400, "a line of the trailer section must be a field line, Name: value")
+LONG_TRAILER = (431, "the trailer section is longer than 4096 bytes")
 
 
 def decode(pieces: Iterable[bytes]) -> tuple[bytes, int]:

@@ -287,14 +287,14 @@ def test_healthcheck_of_what_is_no_url(capsys: pytest.CaptureFixture[str], url: 
 )
 def test_healthcheck_has_no_authentication(capsys: pytest.CaptureFixture[str], url: str) -> None:
     assert cli.main(["healthcheck", url]) == 1
-    expected = "there is no authentication here, expected http://HOST:PORT/PATH without a user"
-    assert capsys.readouterr().err == f"echoserver healthcheck: {url!r} is not a URL to ask: {expected}\n"
+    expected = "expected http://HOST:PORT/PATH without a user: there is no authentication"
+    assert capsys.readouterr().err == f"echoserver healthcheck: {url!r} is not a URL to check: {expected}\n"
 
 
 @pytest.mark.parametrize("url", ["unix:", "unix:@", "unix:/" + "p" * 107])
 def test_healthcheck_of_what_is_no_unix_socket(capsys: pytest.CaptureFixture[str], url: str) -> None:
     assert cli.main(["healthcheck", url]) == 1
-    assert "a unix socket's path, or its name after @, has 1 to 107 bytes" in capsys.readouterr().err
+    assert "expected a path, or a name after @, of 1 to 107 bytes" in capsys.readouterr().err
 
 
 def test_healthcheck_takes_one_url_at_most(capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +313,10 @@ def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 1
-    assert capsys.readouterr().err == "echoserver healthcheck: HTTP is off: expected a URL to ask\n"
+    assert (
+        capsys.readouterr().err
+        == "echoserver healthcheck: --http, --https and --admin are off: expected a URL to check\n"
+    )
 
 
 def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -360,9 +363,12 @@ def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], exp
 def test_healthcheck_where_clients_need_certificates(capsys: pytest.CaptureFixture[str]) -> None:
     served = {"HTTP": "off", "HTTPS": "9", "TLS_CERT": "c", "TLS_CLIENT_CA": "ca"}
     assert cli.healthcheck([], {f"ECHOSERVER_{name}": text for name, text in served.items()}) == 1
-    assert "--https wants a client certificate" in capsys.readouterr().err
+    assert "--https requires client certificates" in capsys.readouterr().err
 
 
 def test_healthcheck_of_an_inherited_socket_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.healthcheck([], {"ECHOSERVER_HTTP": "fd:3"}) == 1
-    assert capsys.readouterr().err == "echoserver healthcheck: fd:3 says nothing of an address: expected a URL to ask\n"
+    assert (
+        capsys.readouterr().err
+        == "echoserver healthcheck: the address of fd:3 is not known here: expected a URL to check\n"
+    )

@@ -74,8 +74,8 @@ def test_addresses(text: str, expected: Address | None) -> None:
         ("localhost:http", f"'http' is not a port: {PORT}"),
         ("localhost:65536", f"'65536' is not a port: {PORT}"),
         ("localhost:+1", f"'+1' is not a port: {PORT}"),
-        ("::1", "'::1' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
-        ("[::1]", "'[::1]' is not an address: an IPv6 address goes in brackets, as in [::1]:8080"),
+        ("::1", "'::1' is not an address: expected brackets around an IPv6 address, as in [::1]:8080"),
+        ("[::1]", "'[::1]' is not an address: expected brackets around an IPv6 address, as in [::1]:8080"),
         (
             "http://127.0.0.1:8080",
             "'http://127.0.0.1:8080' is not an address: expected no scheme, as in 127.0.0.1:8080",
@@ -87,15 +87,15 @@ def test_addresses(text: str, expected: Address | None) -> None:
         ("http://unix:/p", f"'http://unix:/p' is not an address: {ADDRESS}"),
         ("a b:80", f"'a b' is not a host: {HOST}"),
         ("a/b:80", f"'a/b' is not a host: {HOST}"),
-        ("unix:@", "'unix:@' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes"),
-        ("unix:", "'unix:' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes"),
+        ("unix:@", "'unix:@' is not an address: expected a path, or a name after @, of 1 to 107 bytes"),
+        ("unix:", "'unix:' is not an address: expected a path, or a name after @, of 1 to 107 bytes"),
         (
             "unix:a\0b",
-            "'unix:a\\x00b' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes",
+            "'unix:a\\x00b' is not an address: expected a path, or a name after @, of 1 to 107 bytes",
         ),
         (
             "unix:" + "é" * 54,
-            f"'unix:{'é' * 54}' is not an address: a unix socket's path, or its name after @, has 1 to 107 bytes",
+            f"'unix:{'é' * 54}' is not an address: expected a path, or a name after @, of 1 to 107 bytes",
         ),
     ],
 )
@@ -268,7 +268,7 @@ def test_cors_takes_what_browsers_send(text: str) -> None:
         ("http://a.example:80", "expected it as browsers send it, http://a.example"),
         ("HTTPS://A.Example", "expected it as browsers send it, https://a.example"),
         ("https://user:pass@a.example", "expected it as browsers send it, https://a.example"),
-        ("https://b\u00fccher.example", "browsers send such a name as punycode, as in https://xn--bcher-kva.example"),
+        ("https://b\u00fccher.example", "expected the host in punycode, as in https://xn--bcher-kva.example"),
         *(
             (text, "expected SCHEME://HOST or SCHEME://HOST:PORT, null, * or off")
             for text in (
@@ -408,7 +408,7 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
         ),
         (
             {"tcp_mode": "discard", "tcp_delay": "1s"},
-            "--tcp-delay with --tcp-mode discard: nothing is sent that could be late",
+            "--tcp-delay must be off with --tcp-mode discard, which sends nothing",
         ),
         ({"tcp_mode": "daytime"}, "'daytime' is not a mode: expected echo, discard or chargen"),
         (
@@ -416,8 +416,8 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
             "'echo=' is not a prefix: expected 1 to 32 letters, digits, - . _ or ~, as in echo-, or off",
         ),
         ({"max_body": "much"}, f"'much' is not a size: {SIZE}"),
-        ({"https": "443"}, "--https needs a certificate: --tls-cert and --tls-key"),
-        ({"tls": "443", "tls_key": "/k"}, "--tls needs a certificate: --tls-cert and --tls-key"),
+        ({"https": "443"}, "--https needs a certificate: expected --tls-cert and --tls-key"),
+        ({"tls": "443", "tls_key": "/k"}, "--tls needs a certificate: expected --tls-cert and --tls-key"),
         (
             {"https": "7", "tls": "7", "tls_cert": "/c"},
             "--https and --tls are both 127.0.0.1:7: expected two addresses",

@@ -106,9 +106,7 @@ def test_values() -> None:
     ],
 )
 def test_no_field_that_browsers_would_remember_can_be_set(name: str) -> None:
-    assert refusal(f"header={name}:x") == (
-        f"header='{name}:x': {name} is for the server's operator to set (CORS: --cors)"
-    )
+    assert refusal(f"header={name}:x") == (f"header='{name}:x': {name} must not be set by a request (CORS: --cors)")
 
 
 def test_a_long_value_is_read_in_no_time() -> None:
@@ -129,14 +127,14 @@ def test_fields() -> None:
     [
         ("echo=JSON", "echo='JSON': expected json, head, body or none"),
         ("echo=headers", "echo='headers': expected json, head, body or none"),
-        ("status=600", "status: '600' is not the status of an answer: expected 200 to 599"),
-        ("status=101", "status: '101' is not the status of an answer: expected 200 to 599"),
-        ("status=999", "status: '999' is not the status of an answer: expected 200 to 599"),
-        ("status=5030", "status: '5030' is not the status of an answer: expected 200 to 599"),
-        ("status=+503", "status: ' 503' is not the status of an answer: expected 200 to 599"),
-        ("status=500٣", "status: '500٣' is not the status of an answer: expected 200 to 599"),
+        ("status=600", "status: '600' is not the status of a response: expected 200 to 599"),
+        ("status=101", "status: '101' is not the status of a response: expected 200 to 599"),
+        ("status=999", "status: '999' is not the status of a response: expected 200 to 599"),
+        ("status=5030", "status: '5030' is not the status of a response: expected 200 to 599"),
+        ("status=+503", "status: ' 503' is not the status of a response: expected 200 to 599"),
+        ("status=500٣", "status: '500٣' is not the status of a response: expected 200 to 599"),
         ("status=503,404", "status='503,404': '503' has no percentage: expected VALUE:PERCENT,VALUE:PERCENT"),
-        ("status=503:60,404:41", "status='503:60,404:41': the percentages are more than 100 together"),
+        ("status=503:60,404:41", "status='503:60,404:41': the percentages must add up to at most 100"),
         (
             "status=503:101",
             "status='503:101': '101' is not a share: expected a number from 0 to 100, as in 25, 0.1%, or on or off",
@@ -163,12 +161,13 @@ def test_fields() -> None:
         ("header=X:a%00", "header='X:a\\x00': expected Name:Value, without control characters"),
         (
             "header=content-LENGTH:5",
-            "header='content-LENGTH:5': content-LENGTH is about messages' ends or the connection, and can't be set",
+            "header='content-LENGTH:5': content-LENGTH must not be set: "
+            "it is about the end of the response or the connection",
         ),
         ("header=%FF:1", "header='\\\\xff:1': expected Name:Value, without control characters"),
         ("size=" + "1" * 1001, f"size='{'1' * 60}...': expected 1000 characters at most"),
         ("header=" + "(" * 65_000 + ":", f"header='{'(' * 60}...': expected Name:Value, without control characters"),
-        ("&".join(["header=A:b"] * 101), "header='A:b': more than 100 fields"),
+        ("&".join(["header=A:b"] * 101), "header='A:b': expected at most 100 fields"),
         ("echo=json" + "x" * 996, f"echo='json{'x' * 56}...': expected json, head, body or none"),
         ("echo=json" + "x" * 997, f"echo='json{'x' * 56}...': expected 1000 characters at most"),
     ],
@@ -218,7 +217,7 @@ def test_controls_prefix() -> None:
 def test_no_field_that_frames_messages_can_be_set(name: str) -> None:
     assert (
         refusal(f"header={name}:x")
-        == f"header='{name}:x': {name} is about messages' ends or the connection, and can't be set"
+        == f"header='{name}:x': {name} must not be set: it is about the end of the response or the connection"
     )
 
 

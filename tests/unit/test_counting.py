@@ -688,7 +688,7 @@ def test_content_that_stops_coming_in_the_log(loop: asyncio.AbstractEventLoop) -
             client.feed(request)
             sweep(worker, 5)
             client._settle()
-    late = refused(b"408 Request Timeout", b"the content stopped coming")
+    late = refused(b"408 Request Timeout", b"no content came for 5 s (--idle-timeout)")
     assert log.figures == [(408, 4, size_of(late)), (499, 299_999, 299_999), (499, 5, 5)]
 
 

@@ -178,10 +178,10 @@ OTHER_PROTOCOL = "v1: the protocol is not TCP4, TCP6 or UNKNOWN"
 LONG_LINE = "v1: no CRLF in 107 bytes"
 NO_CRLF = "v1: the line does not end in CRLF"
 WORDS_4, WORDS_6 = (
-    f"v1: not two addresses and two ports with single spaces behind {name}" for name in ("TCP4", "TCP6")
+    f"v1: expected two addresses and two ports, with single spaces, after {name}" for name in ("TCP4", "TCP6")
 )
 CUT_OFF = "v2: the last TLV is cut off"
-LONGER = "v2: a TLV is longer than what is left"
+LONGER = "v2: a TLV is longer than the rest of the preamble"
 WRONG_CRC = "v2: the CRC32c is wrong"
 
 
@@ -261,13 +261,13 @@ BAD = {
     "v2, family 15": (SIGNATURE + b"\x21\xf0", "v2: unknown address family 15"),
     "v2, transport 3": (SIGNATURE + b"\x21\x13", "v2: unknown transport protocol 3"),
     "v2, transport 15, no family": (SIGNATURE + b"\x21\x0f", "v2: unknown transport protocol 15"),
-    "v2, longer than the most": (SIGNATURE + b"\x21\x11\x40\x01", "v2: 16401 bytes, the most is 16400"),
-    "v2, the longest": (SIGNATURE + b"\x21\x11\xff\xff", "v2: 65551 bytes, the most is 16400"),
-    "v2, local, longer than the most": (SIGNATURE + b"\x20\x00\x40\x01", "v2: 16401 bytes, the most is 16400"),
-    "v2, IPv4, no addresses": (SIGNATURE + b"\x21\x11\x00\x00", "v2: 0 bytes of addresses, the family has 12"),
-    "v2, IPv4, too short": (SIGNATURE + b"\x21\x12\x00\x0b", "v2: 11 bytes of addresses, the family has 12"),
-    "v2, IPv6, too short": (SIGNATURE + b"\x21\x21\x00\x23", "v2: 35 bytes of addresses, the family has 36"),
-    "v2, unix, too short": (SIGNATURE + b"\x21\x31\x00\xd7", "v2: 215 bytes of addresses, the family has 216"),
+    "v2, longer than the most": (SIGNATURE + b"\x21\x11\x40\x01", "v2: 16401 bytes: expected at most 16400"),
+    "v2, the longest": (SIGNATURE + b"\x21\x11\xff\xff", "v2: 65551 bytes: expected at most 16400"),
+    "v2, local, longer than the most": (SIGNATURE + b"\x20\x00\x40\x01", "v2: 16401 bytes: expected at most 16400"),
+    "v2, IPv4, no addresses": (SIGNATURE + b"\x21\x11\x00\x00", "v2: 0 bytes of addresses: expected at least 12"),
+    "v2, IPv4, too short": (SIGNATURE + b"\x21\x12\x00\x0b", "v2: 11 bytes of addresses: expected at least 12"),
+    "v2, IPv6, too short": (SIGNATURE + b"\x21\x21\x00\x23", "v2: 35 bytes of addresses: expected at least 36"),
+    "v2, unix, too short": (SIGNATURE + b"\x21\x31\x00\xd7", "v2: 215 bytes of addresses: expected at least 216"),
     "v2, a byte of a TLV": (with_vectors(b"\x04"), CUT_OFF),
     "v2, a TLV without a length": (with_vectors(b"\x04\x00\x01?\x04\x00"), CUT_OFF),
     "v2, a TLV without a value": (with_vectors(b"\x04\x00\x01"), LONGER),

@@ -17,12 +17,13 @@ from echoserver.messages.response import Refusal, fields
 from tests.unit.examples import examples
 
 LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
-OTHER_CODING = "a transfer coding other than chunked"
-NOT_CHUNKED_LAST = "chunked is not the last transfer coding, once: where the content ends can't be told"
-RAW_TARGET = "the target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
-NO_SCHEME = "the target is a URI, but of no scheme that is served here: expected http or https"
-NO_HOST = "the target names no host (RFC 9110 section 4.2.1)"
-ASTERISK = "the target * is for OPTIONS only (RFC 9112 section 3.2.4)"
+OTHER_CODING = "the only transfer coding supported is chunked"
+NOT_CHUNKED_LAST = "Transfer-Encoding must name chunked once, as the last coding, and have no empty members"
+RAW_TARGET = "the request target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
+NO_SCHEME = "the scheme of the request target must be http or https"
+NO_FIELD_LINE = "a field line must be Name: value, and the name a token (RFC 9110 section 5.1)"
+NO_HOST = "the request target must have a host after its scheme (RFC 9110 section 4.2.1)"
+ASTERISK = "the request target * must be used with OPTIONS only (RFC 9112 section 3.2.4)"
 BINARY = b"application/octet-stream"
 
 
@@ -264,7 +265,7 @@ def test_content_up_to_max_body_is_taken() -> None:
     assert messages.read(section, max_body=1000).content_length == 1000
     assert refusal_of(lambda: messages.read(section, max_body=999)) == (
         413,
-        "content of 1000 bytes, at most 999 are taken",
+        "the content has 1000 bytes: expected at most 999 (--max-body)",
     )
 
 
@@ -322,7 +323,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         f"RFC 9110 section 4.2.4: {target!r}": (
             head(b"GET %b HTTP/1.1" % target),
             400,
-            "the target names a user before its host (RFC 9110 section 4.2.4)",
+            "the request target must not have a user before its host (RFC 9110 section 4.2.4)",
         )
         for target in (b"http://u@a/", b"http://u:p@a:80/", b"https://@a", b"http://@/")
     },
@@ -334,80 +335,92 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         f"RFC 9110 section 4.2: {target!r}": (
             head(b"GET %b HTTP/1.1" % target),
             400,
-            "the host in the target is not a host and a port",
+            "the host in the request target must be HOST or HOST:PORT",
         )
         for target in (b"http://a:b/", b"http://[::1/", b"http://a[/", b"http://%/", b'http://"a"/')
     },
     "RFC 9844: a zone in the target": (
         head(b"GET http://[fe80::1%25eth0]/ HTTP/1.1"),
         400,
-        "the host in the target has an IPv6 zone (%...), known to the client's host alone: expected none",
+        "the host in the request target must not have an IPv6 zone (%...): only the client's machine knows it",
     ),
     **{
         f"RFC 9844: Host: {host!r}": (
             head(host=b"Host: " + host),
             400,
-            "the Host field has an IPv6 zone (%...), known to the client's host alone: expected none",
+            "the Host field must not have an IPv6 zone (%...): only the client's machine knows it",
         )
         for host in (b"[fe80::1%25eth0]", b"[fe80::1%eth0]", b"[fe80::1%eth0]:8080", b"[fe80::1%1]:", b"[fe80::1%]")
     },
-    "HTTP/2.0": (head(b"GET / HTTP/2.0"), 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
-    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
-    "HTTP/0.9": (head(b"GET / HTTP/0.9"), 505, "HTTP/0.9 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
-    "HTTP/3.1": (head(b"GET / HTTP/3.1"), 505, "HTTP/3.1 is not spoken here, HTTP/1.1 and HTTP/1.0 are"),
+    "HTTP/2.0": (head(b"GET / HTTP/2.0"), 505, "HTTP/2.0 is not supported: expected HTTP/1.1 or HTTP/1.0"),
+    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not supported: expected HTTP/1.1 or HTTP/1.0"),
+    "HTTP/0.9": (head(b"GET / HTTP/0.9"), 505, "HTTP/0.9 is not supported: expected HTTP/1.1 or HTTP/1.0"),
+    "HTTP/3.1": (head(b"GET / HTTP/3.1"), 505, "HTTP/3.1 is not supported: expected HTTP/1.1 or HTTP/1.0"),
     "101 fields": (
         head(b"GET / HTTP/1.1", *[b"A: b"] * MAX_FIELDS),
         431,
-        "more than 100 fields in the header section",
+        "the header section has more than 100 field lines",
     ),
-    "no Host": (head(host=None), 400, "no Host field"),
-    "no Host on 1.2": (head(b"GET / HTTP/1.2", host=None), 400, "no Host field"),
-    "two Hosts": (head(b"GET / HTTP/1.1", b"host:x"), 400, "more than one Host field"),
-    "two Hosts on 1.0": (head(b"GET / HTTP/1.0", b"Host: x"), 400, "more than one Host field"),
-    "CONNECT": (head(b"CONNECT x:443 HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
-    "CONNECT to a path": (head(b"CONNECT / HTTP/1.1"), 501, "no tunnels (CONNECT) through an echo server"),
+    "no Host": (head(host=None), 400, "an HTTP/1.1 request must have a Host field"),
+    "no Host on 1.2": (head(b"GET / HTTP/1.2", host=None), 400, "an HTTP/1.1 request must have a Host field"),
+    "two Hosts": (head(b"GET / HTTP/1.1", b"host:x"), 400, "a request must not have more than one Host field"),
+    "two Hosts on 1.0": (head(b"GET / HTTP/1.0", b"Host: x"), 400, "a request must not have more than one Host field"),
+    "CONNECT": (head(b"CONNECT x:443 HTTP/1.1"), 501, "CONNECT is not supported: an echo server opens no tunnels"),
+    "CONNECT to a path": (
+        head(b"CONNECT / HTTP/1.1"),
+        501,
+        "CONNECT is not supported: an echo server opens no tunnels",
+    ),
     "TRACE with content": (
         head(b"TRACE / HTTP/1.1", b"Content-Length: 1"),
         400,
-        "a TRACE request has no content (RFC 9110 section 9.3.8)",
+        "a TRACE request must not have content (RFC 9110 section 9.3.8)",
     ),
     "TRACE with chunked content": (
         head(b"TRACE / HTTP/1.1", b"Transfer-Encoding: chunked"),
         400,
-        "a TRACE request has no content (RFC 9110 section 9.3.8)",
+        "a TRACE request must not have content (RFC 9110 section 9.3.8)",
     ),
     "chunked on 1.0": (
         head(b"POST / HTTP/1.0", b"Transfer-Encoding: chunked"),
         400,
-        "Transfer-Encoding in an HTTP/1.0 request",
+        "an HTTP/1.0 request must not have Transfer-Encoding",
     ),
     "another expectation": (
         head(b"POST / HTTP/1.1", b"Expect: 200-ok", b"Content-Length: 3"),
         417,
-        "an expectation other than 100-continue",
+        "the only expectation supported is 100-continue",
     ),
     "two expectations": (
         head(b"GET / HTTP/1.1", b"Expect: 100-continue", b"Expect: x"),
         417,
-        "an expectation other than 100-continue",
+        "the only expectation supported is 100-continue",
     ),
 }
 for host in (b"a@b", b"x y", b"x, y", b"x:y", b"a/b", b"x:80:80", b"::1", b"[::1", b"[x]", b"\xc3\xa9", b"%", b'"x"'):
-    BAD[f"Host: {host!r}"] = (head(host=b"Host: " + host), 400, "the Host field is not a host and a port")
+    BAD[f"Host: {host!r}"] = (head(host=b"Host: " + host), 400, "the Host field must be HOST or HOST:PORT")
 for name, lines, reason in (
-    ("5, 5", b"Content-Length: 5, 5", "invalid character in Content-Length"),
-    ("+5", b"Content-Length: +5", "invalid character in Content-Length"),
-    ("-5", b"Content-Length: -5", "invalid character in Content-Length"),
-    ("0x5", b"Content-Length: 0x5", "invalid character in Content-Length"),
-    ("5 5", b"Content-Length: 5 5", "invalid character in Content-Length"),
-    ("1_0", b"Content-Length: 1_0", "invalid character in Content-Length"),
-    ("a vertical tab", b"Content-Length: 5\x0b", "invalid character in Content-Length"),
-    ("none", b"Content-Length:", "empty Content-Length"),
-    ("only blanks", b"Content-Length: \t ", "empty Content-Length"),
-    ("2**64", b"Content-Length: %d" % 2**64, "content-Length overflow"),
-    ("5000 digits", b"Content-Length: " + b"9" * 5000, "content-Length overflow"),
-    ("twice the same", b"Content-Length: 5\r\ncontent-length: 5", "duplicate Content-Length"),
-    ("two that differ", b"Content-Length: 5\r\nContent-Length: 6", "duplicate Content-Length"),
+    ("5, 5", b"Content-Length: 5, 5", "Content-Length must be a decimal number"),
+    ("+5", b"Content-Length: +5", "Content-Length must be a decimal number"),
+    ("-5", b"Content-Length: -5", "Content-Length must be a decimal number"),
+    ("0x5", b"Content-Length: 0x5", "Content-Length must be a decimal number"),
+    ("5 5", b"Content-Length: 5 5", "Content-Length must be a decimal number"),
+    ("1_0", b"Content-Length: 1_0", "Content-Length must be a decimal number"),
+    ("a vertical tab", b"Content-Length: 5\x0b", "Content-Length must be a decimal number"),
+    ("none", b"Content-Length:", "Content-Length must be a decimal number, it is empty"),
+    ("only blanks", b"Content-Length: \t ", "Content-Length must be a decimal number, it is empty"),
+    ("2**64", b"Content-Length: %d" % 2**64, "Content-Length must be less than 2^64"),
+    ("5000 digits", b"Content-Length: " + b"9" * 5000, "Content-Length must be less than 2^64"),
+    (
+        "twice the same",
+        b"Content-Length: 5\r\ncontent-length: 5",
+        "a request must not have more than one Content-Length field",
+    ),
+    (
+        "two that differ",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        "a request must not have more than one Content-Length field",
+    ),
 ):
     BAD[f"Content-Length: {name}"] = (head(b"POST / HTTP/1.1", lines), 400, reason)
     BAD[f"Content-Length: {name}, a method llhttp does not know"] = (head(b"FOO / HTTP/1.2", lines), 400, reason)
@@ -436,26 +449,26 @@ for first, second in (
 ):
     for pair in ((first, second), (second, first)):
         section = head(b"POST / HTTP/1.1", *pair)
-        BAD[f"both {pair!r}"] = (section, 400, "both Content-Length and Transfer-Encoding")
+        BAD[f"both {pair!r}"] = (section, 400, "a request must not have both Content-Length and Transfer-Encoding")
 for name, line, reason in (
-    ("an obsolete fold", b"A: b\r\n c", "unexpected whitespace after header value"),
-    ("a fold of a secret", b"Cookie: b\r\n\tc", "unexpected whitespace after header value"),
-    ("a bare LF", b"A: b\nContent-Length: 5", "missing expected CR after header value"),
-    ("a bare CR", b"A: b\rContent-Length: 5", "missing expected LF after header value"),
-    ("a space before the colon", b"A : b", "invalid header token"),
-    ("a space before the colon of Content-Length", b"Content-Length : 5", "invalid header field char"),
-    ("NUL", b"A: \0", "invalid header value char"),
-    ("NUL in the name", b"A\0: b", "invalid header token"),
-    ("DEL", b"A: \x7f", "invalid header value char"),
-    ("a control", b"A: \x01", "invalid header value char"),
-    ("a name of high bytes", b"\xff: b", "invalid header token"),
-    ("no name", b": b", "invalid header token"),
-    ("no colon", b"A", "invalid header token"),
-    ("a bracket in the name", b"A[]: b", "invalid header token"),
+    ("an obsolete fold", b"A: b\r\n c", "a field value must not be folded onto another line"),
+    ("a fold of a secret", b"Cookie: b\r\n\tc", "a field value must not be folded onto another line"),
+    ("a bare LF", b"A: b\nContent-Length: 5", "a field line must end in CRLF"),
+    ("a bare CR", b"A: b\rContent-Length: 5", "a field line must end in CRLF"),
+    ("a space before the colon", b"A : b", NO_FIELD_LINE),
+    ("a space before the colon of Content-Length", b"Content-Length : 5", NO_FIELD_LINE),
+    ("NUL", b"A: \0", "a field value must not have control characters"),
+    ("NUL in the name", b"A\0: b", NO_FIELD_LINE),
+    ("DEL", b"A: \x7f", "a field value must not have control characters"),
+    ("a control", b"A: \x01", "a field value must not have control characters"),
+    ("a name of high bytes", b"\xff: b", NO_FIELD_LINE),
+    ("no name", b": b", NO_FIELD_LINE),
+    ("no colon", b"A", NO_FIELD_LINE),
+    ("a bracket in the name", b"A[]: b", NO_FIELD_LINE),
 ):
     for method in (b"GET", b"FOO"):
         BAD[f"{name}, {method.decode()}"] = (head(b"%b / HTTP/1.1" % method, line), 400, reason)
-BAD["a space before the first field"] = (head(host=b" Host: x"), 400, "unexpected space after start line")
+BAD["a space before the first field"] = (head(host=b" Host: x"), 400, NO_FIELD_LINE)
 
 
 @pytest.mark.parametrize(("section", "status", "reason"), BAD.values(), ids=BAD)
@@ -480,12 +493,12 @@ def test_a_beginning_of_what_is_good_is_never_refused(section: bytes) -> None:
 @pytest.mark.parametrize(
     ("pending", "reason"),
     [
-        (b"\0", "this does not begin as an HTTP request does"),
-        (b" GET", "this does not begin as an HTTP request does"),
-        (b"\n", "this does not begin as an HTTP request does"),
-        (b"G@", "this does not begin as an HTTP request does"),
-        (b"GET\r\n", "this does not begin as an HTTP request does"),
-        (b"\x16\x03\x01", "this does not begin as an HTTP request does"),
+        (b"\0", "this is not an HTTP request: expected a method, such as GET, and a space"),
+        (b" GET", "this is not an HTTP request: expected a method, such as GET, and a space"),
+        (b"\n", "this is not an HTTP request: expected a method, such as GET, and a space"),
+        (b"G@", "this is not an HTTP request: expected a method, such as GET, and a space"),
+        (b"GET\r\n", "this is not an HTTP request: expected a method, such as GET, and a space"),
+        (b"\x16\x03\x01", "this is not an HTTP request: expected a method, such as GET, and a space"),
         (b"GET / HTTP/1.1\n", "a line of the header section does not end in CRLF"),
         (b"GET / HTTP/1.1\r\nA: b\n", "a line of the header section does not end in CRLF"),
         (b"GET / HTTP/1.1\r\n\n", "a line of the header section does not end in CRLF"),
@@ -778,7 +791,7 @@ def test_what_the_query_asks_for_goes_before_accept() -> None:
 
 
 def test_chunked_is_nothing_for_http_1_0() -> None:
-    with pytest.raises(Refusal, match="no transfer codings"):
+    with pytest.raises(Refusal, match="must not be chunked"):
         asked(b"GET /?chunked HTTP/1.0")
 
 
@@ -864,9 +877,9 @@ def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: byte
     if method == b"GET" and length == b"00":
         assert reader.read(section).page == b"/readyz"
     else:
-        assert refusal_of(lambda: reader.read(section)) == (503, "draining")
-        assert refusal_of(lambda: reader.read_first(section)) == (503, "draining")
-        assert refusal_of(lambda: admin.read(section)) == (503, "draining")
+        assert refusal_of(lambda: reader.read(section)) == (503, "the server is shutting down")
+        assert refusal_of(lambda: reader.read_first(section)) == (503, "the server is shutting down")
+        assert refusal_of(lambda: admin.read(section)) == (503, "the server is shutting down")
 
 
 def test_admin__405_and_400_and_404() -> None:
@@ -877,11 +890,11 @@ def test_admin__405_and_400_and_404() -> None:
 
     for method in (b"POST", b"DELETE", b"TRACE", b"FOO"):
         refusal = refused(b"%b /metrics?x HTTP/1.1" % method)
-        assert refusal.args == (405, "a page of the server's own is for GET, HEAD and OPTIONS")
+        assert refusal.args == (405, "the methods for the server's own pages are GET, HEAD and OPTIONS")
         assert refusal.extra == b"Allow: GET, HEAD, OPTIONS\r\n"
-    why = "a request for a page of the server's own has no content"
+    why = "a request for one of the server's own pages must not have content"
     assert refused(b"GET /readyz HTTP/1.1", b"Content-Length: 3").args == (400, why)
-    assert refused(b"GET /x HTTP/1.1").args == (404, "nothing but /healthz, /metrics, /readyz here")
+    assert refused(b"GET /x HTTP/1.1").args == (404, "this listener serves only /healthz, /metrics, /readyz")
     assert refused(b"OPTIONS * HTTP/1.1").status == 404
 
 

@@ -21,6 +21,7 @@ from tests.unit.transport import FakeTransport
 from tests.websockets import (
     ACCEPT,
     BINARY,
+    CLOSE,
     CONTINUATION,
     DEFLATE,
     PING,
@@ -204,6 +205,63 @@ def test_a_header_is_measured_or_refused(first: int, second: int, rest: bytes, d
         assert length < 1 << 63
         again = bytes((first, 0x80 | second & 127)) + data[2 : size - 4]
         assert frames.measure(again, 0, deflate=deflate, within=within) == measured
+
+
+REASONS: dict[bytes, tuple[int, str]] = {
+    frame(TEXT, b"x", mask=None): (1002, "client frames must be masked"),
+    frame(TEXT, b"x", rsv=2): (1002, "the reserved bits RSV2 and RSV3 must be 0"),
+    frame(TEXT, b"x", rsv=1): (1002, "the reserved bits RSV2 and RSV3 must be 0"),
+    frame(PING, b"", rsv=4): (1002, "the reserved bit RSV1 must be 0 except in the first frame of a message"),
+    frame(3): (1002, "opcode 3 is reserved: expected 0, 1, 2, 8, 9 or 10"),
+    frame(PING, b"", fin=False): (1002, "control frames must not be fragmented"),
+    frame(PING, bytes(126)): (1002, "control frames must have at most 125 bytes of payload"),
+    frame(CONTINUATION, b"x"): (1002, "expected a new message, got a continuation frame"),
+    frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"): (1002, "expected a continuation frame, got a new message"),
+    b"\x82\xff\x80" + bytes(7): (1002, "the most significant bit of a 64-bit payload length must be 0"),
+    frame(TEXT, b"\xff"): (1007, "a text message must be UTF-8"),
+    frame(TEXT, b"\xc3"): (1007, "a text message must be UTF-8"),
+    frame(TEXT, b"\xff", rsv=4): (1002, "a compressed message must be valid DEFLATE data (RFC 7692)"),
+    frame(BINARY, bytes(1001)): (1009, "a message must have at most 1000 bytes (--max-message)"),
+    frame(CLOSE, b"\3"): (1002, "a close frame must have a code of 2 bytes, or no payload"),
+    **{
+        frame(CLOSE, code.to_bytes(2, "big")): (
+            1002,
+            f"a close frame must not have the code {code}: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999",
+        )
+        for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
+    },
+    frame(CLOSE, b"\x03\xe8\xff"): (1007, "the reason in a close frame must be UTF-8"),
+    frame(CLOSE, b"\x03\xe8\xc3"): (1007, "the reason in a close frame must be UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("sent", "expected"), REASONS.items(), ids=map(str, range(len(REASONS))))
+def test_a_close_says_what_was_wrong_and_what_is_expected(
+    loop: asyncio.AbstractEventLoop, sent: bytes, expected: tuple[int, str]
+) -> None:
+    with Client(make(loop, max_message="1000"), DEFLATE) as client:
+        client.feed_all(sent)
+        (said,) = split(bytes(client.sent))
+        assert (said.code, said.payload[2:].decode()) == expected
+        assert client.ended
+    assert len(said.payload) <= 125
+    name = "content_too_long" if said.code == 1009 else "websocket"
+    assert client.worker.counts[counters.index("errors", name)] == 1
+
+
+def test_without_deflate_no_message_may_be_compressed(loop: asyncio.AbstractEventLoop) -> None:
+    with Client(make(loop)) as client:
+        client.feed_all(frame(TEXT, b"x", rsv=4))
+        (said,) = split(bytes(client.sent))
+    assert said.payload[2:] == b"the reserved bit RSV1 must be 0 where permessage-deflate was not negotiated"
+
+
+@pytest.mark.parametrize("payload", [b"", *(code.to_bytes(2, "big") for code in (1000, 1003, 1007, 1014, 3000, 4999))])
+def test_a_close_that_may_be_is_answered_with_itself(loop: asyncio.AbstractEventLoop, payload: bytes) -> None:
+    with Client(make(loop)) as client:
+        client.feed_all(frame(CLOSE, payload))
+        (said,) = split(bytes(client.sent))
+        assert (said.opcode, said.payload) == (CLOSE, payload)
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 1 << 24])

@@ -138,7 +138,7 @@ def test_many_urls_on_one_connection(server: Server) -> None:
 
 def test_an_error_is_shown(server: Server) -> None:
     said = curl("-X", "CONNECT", "-w", "%{http_code}", url(server)).stdout
-    assert said == b"501 Not Implemented: no tunnels (CONNECT) through an echo server\n501"
+    assert said == b"501 Not Implemented: CONNECT is not supported: an echo server opens no tunnels\n501"
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

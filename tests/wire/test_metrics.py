@@ -345,7 +345,10 @@ def test_without_prometheus_client_the_page_says_what_to_install(tmp_path: pathl
         for _ in range(2):
             answer = ask(server, SCRAPE, "http")
             assert answer.status == 501
-            assert answer.content == b"501 Not Implemented: metrics need pip install 'echoserver[metrics]'\n"
+            assert (
+                answer.content
+                == b"501 Not Implemented: metrics are not installed: expected pip install 'echoserver[metrics]'\n"
+            )
         with HttpClient(server.connect()) as client:
             for data in (POST, SCRAPE, POST, request("HEAD /metrics HTTP/1.1"), POST):
                 assert client.ask(data).status == (200 if data is POST else 501)

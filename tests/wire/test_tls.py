@@ -670,7 +670,10 @@ def test_a_renewed_certificate_is_for_new_connections(tmp_path: Path, loop: str)
             certificates.cert.write_text("broken")
             server.process.send_signal(signal.SIGHUP)
             wait_for(
-                lambda: any("the certificate in use stays: --tls-cert" in line for line in server.lines), "an error"
+                lambda: any(
+                    "certificates were not reloaded, those in use stay: --tls-cert" in line for line in server.lines
+                ),
+                "an error",
             )
             assert serial() == second
             before.sendall(b"still here")

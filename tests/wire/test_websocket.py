@@ -220,7 +220,7 @@ def test_bad_handshakes(server: Server, name: str, piece: int) -> None:
         answer = client.answer()
         assert (answer.status, answer["connection"]) == (400, "close")
         assert answer["sec-websocket-version"] == ("13" if "version" in name else None)
-        assert answer.content.startswith(b"400 Bad Request: no WebSocket: expected ")
+        assert answer.content.startswith(b"400 Bad Request: the WebSocket handshake is not valid: expected ")
         assert answer.content.count(b"\n") == 1
         assert client.rest() == b""
 
@@ -793,7 +793,10 @@ def test_without_the_extra(loop: str, tmp_path: pathlib.Path) -> None:
         assert client.answer().status == 200
         answer = client.answer()
         assert (answer.status, answer["connection"]) == (501, "close")
-        assert answer.content == b"501 Not Implemented: WebSocket needs pip install 'echoserver[websocket]'\n"
+        assert (
+            answer.content
+            == b"501 Not Implemented: WebSocket is not installed: expected pip install 'echoserver[websocket]'\n"
+        )
         assert client.rest() == b""
 
 

@@ -25,7 +25,7 @@ _NEVER = re.compile(rb"access-control-.*|clear-site-data|service-worker-allowed|
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _MOST_FIELDS = 100
-_MOST_PARAMETERS = 1000  # that a description lists
+_MOST_PARAMETERS = 1000  # that are looked at, and that a description lists
 
 
 class Caps(NamedTuple):
@@ -193,8 +193,10 @@ def _decoded(text: bytes) -> bytes:
 def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
     """The controls in a query, None where there are none; and what is named as one and has a value of somebody else's.
 
-    Raises Refusal (400) where a value was meant for us and is wrong.
+    Controls are among the first thousand parameters. Raises Refusal (400) where a value was meant for us and is wrong.
     """
+    if query.count(b"&") >= _MOST_PARAMETERS:
+        query = b"&".join(query.split(b"&", _MOST_PARAMETERS)[:_MOST_PARAMETERS])
     given: dict[str, list[bytes]] = {}
     for parameter in _known(caps.prefix).finditer(query):
         given.setdefault(parameter[1].decode(), []).append(_decoded(parameter[2] or b""))

@@ -14,9 +14,9 @@ _DEFLATED = 8 << 10  # bytes into a step, which take some 0.3 ms
 
 
 class Inflater:
-    """Inflates one message after the other. pending: there is more to inflate. complete: of the message, nothing is.
+    """Inflates one message after the other, in steps that are small whatever their input inflates to.
 
-    Its steps are small whatever their input inflates to.
+    pending: there is more to inflate. complete: all of the message has been inflated.
     """
 
     __slots__ = ("_bits", "_decoder", "_ended", "_input", "_takeover", "pending")
@@ -40,8 +40,7 @@ class Inflater:
     def begin(self) -> None:
         """A message begins."""
         self._ended = False
-        # a stream that has ended (a block with BFINAL set, section 7.2.3.4) inflates nothing any more
-        if not self._takeover or self._decoder.eof:
+        if not self._takeover:
             self._decoder = zlib.decompressobj(self._bits)
 
     def add(self, data: bytes, *, last: bool) -> None:
@@ -57,6 +56,13 @@ class Inflater:
         except zlib.error:
             raise Unacceptable(PROTOCOL_ERROR, "a compressed message must be valid DEFLATE data (RFC 7692)") from None
         self._input = self._decoder.unconsumed_tail
+        if self._decoder.eof:
+            # a block with BFINAL set (section 7.2.3.4) ends a stream, not the message: what follows is another stream,
+            # or at the end of the message no more than what was added to it
+            self._input = self._decoder.unused_data
+            self._decoder = zlib.decompressobj(self._bits)
+            if self._ended and (_EMPTY + _END).endswith(self._input):
+                self._input = b""
         self.pending = bool(self._input) or len(inflated) == _INFLATED
         return inflated
 

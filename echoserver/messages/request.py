@@ -123,7 +123,9 @@ def _how_it_is_coded(found: dict[bytes, list[bytes]]) -> bytes:
 
 
 def _listed(values: list[bytes]) -> list[bytes]:
-    """The members of a list in one or more fields, in lower case (RFC 9110 section 5.6.1)."""
+    """The members of a list in one or more fields, in lower case (RFC 9110 section 5.6.1). Raises Refusal."""
+    if sum(value.count(b",") for value in values) >= MAX_FIELDS:  # 30,000 would take 10 ms
+        raise Refusal(400, f"Connection and Upgrade must not have more than {MAX_FIELDS} members")
     return [member.strip(b" \t").lower() for member in b",".join(values).split(b",")]
 
 
@@ -224,7 +226,7 @@ def _prefers_json(lines: list[bytes] | None) -> bool:
     if lines is None or b"/json" not in (accept := b",".join(lines).lower()):
         return False
     weights: dict[bytes, float] = {}
-    for each in accept.split(b","):
+    for each in accept.split(b",", MAX_FIELDS)[:MAX_FIELDS]:
         media_type, _, parameters = each.partition(b";")
         weight = _WEIGHT.search(parameters)
         weights.setdefault(media_type.strip(b" \t"), float(weight[1]) if weight else 1.0)

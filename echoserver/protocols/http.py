@@ -108,7 +108,8 @@ class HttpEcho(HttpConnection):
         if log is not None and not self._began:
             self._began = worker.loop.time()
         end = len(data)
-        until = min(position + _WINDOW, end)  # then, or after a head that had to be read, the clock is looked at
+        # then, or after a head that had to be read, the clock is looked at
+        until = end if end - position <= _WINDOW else position + _WINDOW
         over = 0.0
         while True:
             while position < until:
@@ -239,6 +240,8 @@ class HttpEcho(HttpConnection):
         self.hand_over(following)
         if not self.transport.is_closing():
             following.take(rest)
+        if self._fin and not self.transport.is_closing():
+            following.eof_received()
 
     def _flush(self, out: list[bytes]) -> None:
         if out:
@@ -263,6 +266,7 @@ class HttpEcho(HttpConnection):
         self.go_on_reading(TURN)
         if self._unread and not self.stopped & BACKLOG and (self._demand is None or not self._demand.complete):
             data, self._unread = self._unread, b""
+            self.stamp = self.worker.now
             self.account()
             if not self.transport.is_closing():
                 self._receive(self, data, self._unread_at)
@@ -281,8 +285,8 @@ class HttpEcho(HttpConnection):
             self.hold(kept - self.held)
 
     def _heed_fin(self) -> None:
-        """The client's FIN, if it has come, is behind what has just been answered."""
-        if self._fin and not self.transport.is_closing():
+        """Heed the client's FIN, if it has come, now that what came before it has been answered."""
+        if self._fin and self in self.worker.connections and not self.transport.is_closing():
             self.eof_received()
 
     # --- a header section that comes in pieces ---
@@ -298,9 +302,9 @@ class HttpEcho(HttpConnection):
         if worker.log is not None and not self._began:
             self._began = worker.loop.time()
         pending += data
-        self.hold(len(data))
         if pending.startswith(b"\r\n"):
             del pending[: messages.skip_empty_lines(pending, 0)]
+        self.hold(len(pending) - self.held)
         if not pending or pending == b"\r":
             self._began = 0.0
             return
@@ -613,6 +617,7 @@ class HttpEcho(HttpConnection):
             request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
+            and request.head_size + request.content_length < FULL_READ
             and not request.probe
             and not self.worker.draining
         )

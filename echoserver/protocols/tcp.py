@@ -18,10 +18,9 @@ _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an obj
 class TcpEcho(RawConnection):
     """As long as the kernel takes all that is written, what the transport reads goes straight back into its write().
 
-    There is no Python between the two: data_received *is* the transport's write. Where much comes with the first read,
-    or when for the first time the kernel does not take everything, this is a connection that moves much, and a Relay
-    takes over for the rest of its life. Where bytes are counted _counted does the same, and where the time of a read
-    matters (--idle-timeout, a drain) _stamped.
+    data_received is _counted, or where the time of a read matters (--idle-timeout, a drain) _stamped. Where much comes
+    with the first read, or a read fills its buffer, or when for the first time the kernel does not take everything,
+    this is a connection that moves much, and a Relay takes over for the rest of its life.
     """
 
     __slots__ = ("data_received",)
@@ -57,11 +56,8 @@ class TcpEcho(RawConnection):
             self._relay()
         elif self.data_received is not None:  # else a Relay has taken over already
             worker = self.worker
-            if worker.config.idle_timeout or worker.draining:
-                self._receive_with(self._stamped)
-            else:
-                counted = worker.counting or worker.log is not None
-                self._receive_with(self._counted if counted else self.transport.write)
+            timed = worker.config.idle_timeout or worker.draining
+            self._receive_with(self._stamped if timed else self._counted)
 
     def _counted(self, data: bytes) -> None:
         size = len(data)

@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from echoserver.connection import LITTLE, PACE
+from echoserver.connection import BACKLOG, LITTLE, PACE, Connection
 from echoserver.messages.pattern import PATTERN
 from echoserver.protocols.tcp import TcpEcho, TlsEcho
 from echoserver.protocols.tcp_faults import Faulty, TcpFaultyEcho, TlsFaultyEcho
@@ -53,6 +53,10 @@ class Discard(Faulty):
 
     def proceed(self) -> None:
         self.go_on_reading(PACE)
+
+    def caught_up(self) -> None:
+        """The kernel has taken all of what TLS itself had to say; the pace goes on as before."""
+        Connection.caught_up(self)
 
 
 class Chargen(Faulty):
@@ -130,7 +134,13 @@ class Chargen(Faulty):
             super().release()
 
     def pause(self) -> None:
-        """What the client sends is dropped, whatever waits for it."""
+        """What the client sends is dropped, whatever waits for it; but TLS may have answers to it, which wait too."""
+        if not self._is_shared():
+            super().pause()
+
+    def caught_up(self) -> None:
+        self.go_on_reading(BACKLOG)
+        super().caught_up()
 
     def crowd(self) -> None:
         """The next blocks are small."""

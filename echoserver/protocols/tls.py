@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from echoserver import counters
-from echoserver.connection import LINGER, TURN_SECONDS, Connection
+from echoserver.connection import BACKLOG, LINGER, TURN, TURN_SECONDS, Connection
 from echoserver.protocols.stage import Echo, Stage
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # records of TLS are read, one is written
 _READ = 64 << 10
 _RECORD = 16 << 10
-_MOST = 256 << 10  # bytes that are encrypted before they are written
+_MOST = 256 << 10  # bytes that are encrypted before they are written: as many as a Relay's buffer, which is used again
 _AT_ONCE = 4 << 10  # bytes that OpenSSL is given however long it may take over them
 # OpenSSL takes a thousand times as long over key updates as over data, and returns when it has taken all of them: so it
 # is given what has been read in steps, which are shorter where they take long
@@ -39,7 +39,7 @@ class Tls(Stage):
 
     __slots__ = (
         "_behind", "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_full", "_full_reads",
-        "_incoming", "_next", "_outgoing", "_paused", "_protocol", "_rest", "_ssl", "_step", "_unencrypted", "_yielded",
+        "_incoming", "_next", "_outgoing", "_protocol", "_rest", "_ssl", "_step", "_stopped", "_unencrypted",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
@@ -59,8 +59,8 @@ class Tls(Stage):
     """The protocol above has been told that something waits to be sent."""
     _unencrypted: list[memoryview]
     """What is to be sent besides: encrypting it all at once would take long."""
-    _yielded: bool
-    """Other connections have their turn, and nothing is read before this one has its next."""
+    _stopped: int
+    """Why nothing is read: TURN, as for any connection; BACKLOG: the protocol above does not want to, whatever for."""
 
     def __init__(self, worker: "Worker", following: Echo, context: ssl.SSLContext) -> None:
         super().__init__(worker)
@@ -69,8 +69,9 @@ class Tls(Stage):
         self._connection: Connection | None = None  # whose transport this is, whatever takes its place as a protocol
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._buffered = self._closing = self._dropping = self._ended = self._fin = self._paused = False
-        self._behind = self._full = self._yielded = False
+        self._buffered = self._closing = self._dropping = self._ended = self._fin = False
+        self._behind = self._full = False
+        self._stopped = 0
         self._rest = b""
         self._unencrypted = []
         self._full_reads, self._step = 0, _FIRST_STEP
@@ -112,17 +113,27 @@ class Tls(Stage):
         elif not self._closing:
             self._shake_hands()
 
-    def _yield_turn(self) -> None:
-        if not self._yielded and self._protocol is not None:
-            self._yielded = True
+    def _stop(self, why: int) -> None:
+        if not self._stopped:
             self.transport.pause_reading()
+        self._stopped |= why
+
+    def _go_on(self, why: int) -> None:
+        stopped, self._stopped = self._stopped, self._stopped & ~why
+        if stopped and not self._stopped:
+            self.transport.resume_reading()
+
+    def _yield_turn(self) -> None:
+        if not self._stopped & TURN and not self._closing:
+            self._stop(TURN)
             self.worker.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        self._yielded = False
         self._full_reads = 0
-        if not self._paused:
-            self.transport.resume_reading()
+        self._go_on(TURN)
+        if self._protocol is None and self._rest and not self._closing:
+            self._shake_hands()
+        elif not self._stopped:
             self._deliver_rest()
 
     def eof_received(self) -> bool:
@@ -156,12 +167,13 @@ class Tls(Stage):
 
     def _shake_hands(self) -> None:
         if self._rest:
-            self._incoming.write(self._rest)
-            self._rest = b""
+            self._feed()
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
+            if self._rest:  # a ClientHello in a thousand pieces takes as long as a thousand messages
+                self._yield_turn()
             return
         except ssl.SSLError as error:
             self._failed(error)
@@ -190,6 +202,7 @@ class Tls(Stage):
         self.worker.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else reason)
         self._flush()
         self._dropping = True
+        self._rest = b""
         self._since = self.worker.loop.time()
         self.transport.write_eof()
 
@@ -205,7 +218,7 @@ class Tls(Stage):
         worker, transport = self.worker, self.transport
         over = monotonic() + TURN_SECONDS if self._rest else 0.0
         try:
-            while not (self._paused or self._ended or self._closing or self._dropping or transport.is_closing()):
+            while not (self._stopped or self._ended or self._closing or self._dropping or transport.is_closing()):
                 filled = 0
                 if self._rest or self._has_read():  # to ask for a buffer can make a protocol take one
                     buffer = self._protocol.get_buffer(-1) if self._buffered else worker.buffer
@@ -249,6 +262,11 @@ class Tls(Stage):
         """Whether anything of what has been read is left, encrypted or not: SSLWantReadError takes longer to say so."""
         return self._incoming.pending > 0 or self._ssl.pending() > 0
 
+    def _feed(self) -> None:
+        """Give OpenSSL the next step of what has been read."""
+        self._incoming.write(self._rest[: self._step])
+        self._rest = self._rest[self._step :]
+
     def _decrypt(self, buffer: memoryview, over: float) -> int:
         """Fill a buffer with what has come, as much as there is room for, or time; returns how much it is."""
         read, filled, size, records = self._ssl.read, 0, len(buffer), 0
@@ -259,9 +277,12 @@ class Tls(Stage):
             except ssl.SSLWantReadError:
                 if not self._rest or monotonic() >= over:
                     break
-                self._incoming.write(self._rest[: self._step])
-                self._rest = self._rest[self._step :]
+                self._feed()
                 continue
+            except ssl.SSLError:
+                if not filled:
+                    raise
+                break  # it will say so again when what came before has been delivered
             if not count:  # close_notify
                 self._fin = True
                 self._rest = b""
@@ -305,7 +326,8 @@ class Tls(Stage):
         if self._closing:
             return
         waiting = bool(self._unencrypted)
-        self._unencrypted += [memoryview(part) for part in parts if part]
+        # what waits already may be followed by what its owner uses again
+        self._unencrypted += [memoryview(bytes(part) if waiting else part) for part in parts if part]
         if not waiting:
             self._encrypt()
             self._tell_whether_full()
@@ -373,14 +395,12 @@ class Tls(Stage):
 
     def pause_reading(self) -> None:
         """Deliver nothing more for now."""
-        self._paused = True
-        self.transport.pause_reading()
+        self._stop(BACKLOG)
 
     def resume_reading(self) -> None:
         """Deliver again, beginning with what has been read already."""
-        self._paused = False
-        if not self._yielded:
-            self.transport.resume_reading()
+        self._go_on(BACKLOG)
+        if not self._stopped:  # else it goes on when it has its turn
             self.worker.loop.call_soon(self._deliver_rest)
 
     def _deliver_rest(self) -> None:

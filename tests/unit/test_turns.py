@@ -17,6 +17,7 @@ from echoserver.protocols.tcp import TcpEcho
 from echoserver.worker import Common, Worker
 from tests.servers import request
 from tests.unit.transport import FakeTransport
+from tests.websockets import BINARY, echo, frame, upgrade
 
 GET = request("GET / HTTP/1.1")
 LAST = request("GET /last HTTP/1.1")
@@ -147,6 +148,47 @@ def test_turns_the_fin_is_heeded_when_all_before_it_is_answered(loop: asyncio.Ab
             client.pass_turn()
         assert client.sent.count(b"HTTP/1.1 200") == 501
         assert client.sent.count(b"HTTP/1.1 400") == (0 if whole else 1)
+
+
+def test_turns_what_is_held_is_the_beginning_of_a_head_and_no_empty_lines(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    with FakeTransport(HttpEcho(worker)) as client:
+        client.feed(b"\r")
+        for _ in range(5):
+            client.feed(b"\n" + b"\r\n" * 50_000 + b"\r")
+        assert current(client).held == worker.owed == 1
+        client.feed(b"\nGET / H")
+        assert worker.owed == 7
+
+
+BUSY = {
+    "members of Connection": (request("GET / HTTP/1.1", "Connection: " + "a," * 100), 400),
+    "members of Upgrade": (request("GET / HTTP/1.1", "Connection: upgrade", "Upgrade: " + "a," * 100), 400),
+    "members of Accept": (request("GET / HTTP/1.1", "Accept: " + "a/b," * 10_000 + "application/json"), 200),
+    "subprotocols": (upgrade("Sec-WebSocket-Protocol: " + "a," * 101 + "b"), 400),
+    "parameters of extensions": (upgrade("Sec-WebSocket-Extensions: a" + ";b" * 101), 400),
+    "parameters of a query": (request("GET /?" + "a&" * 1000 + "status=404 HTTP/1.1"), 200),
+    "a control over and over": (request("GET /?" + "status=404&" * 1000 + " HTTP/1.1"), 200),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), BUSY.values(), ids=BUSY)
+def test_turns_a_header_section_is_bounded_in_what_there_is_to_do(
+    loop: asyncio.AbstractEventLoop, sent: bytes, status: int
+) -> None:
+    """Of 64 KiB of members each takes up to 4 us: no turn of the loop is long enough for them."""
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(sent)
+        assert client.sent.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_turns_an_upgrade_takes_over_the_fin_that_came_while_it_waited(loop: asyncio.AbstractEventLoop) -> None:
+    with FakeTransport(HttpEcho(make(loop))) as client:
+        client.feed(request("GET /?delay=1ms HTTP/1.1") + upgrade() + frame(BINARY, b"hello"))
+        client.eof()
+        while client.open:
+            client.pass_turn()
+        assert client.sent.endswith(echo(BINARY, b"hello"))
 
 
 # --- the gate: several reasons not to read ---

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -367,6 +368,32 @@ def test_bombs_are_inflated_a_step_a_turn(loop: asyncio.AbstractEventLoop, monke
             client.pass_turn()
         assert turns >= 5 * 4 * MIB / (64 << 10)
         assert split(bytes(client.sent)) == [Frame(BINARY, bytes(4 * MIB))] * 5, "over a MiB nothing is compressed"
+
+
+def final(data: bytes) -> bytes:
+    """A deflate stream that ends with a block with BFINAL set."""
+    made = zlib.compressobj(wbits=-12)
+    return made.compress(data) + made.flush(zlib.Z_FINISH)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+def test_rfc_7692_section_7_2_3_4_blocks_with_bfinal_set(loop: asyncio.AbstractEventLoop, padding: bytes) -> None:
+    parts = [final(b"hello "), final(b"world") + padding]
+    with Client(make(loop), DEFLATE) as client:
+        for _ in range(2):
+            client.feed_all(frame(BINARY, parts[0], fin=False, rsv=4) + frame(CONTINUATION, parts[1]))
+            client.feed_all(frame(BINARY, b"".join(parts), rsv=4))
+        inflate = zlib.decompressobj(wbits=-15)
+        said = [inflate.decompress(each.payload + b"\0\0\xff\xff") for each in split(bytes(client.sent))]
+        assert said == [b"hello world"] * 4
+
+
+def test_what_follows_a_block_with_bfinal_set_is_not_kept(loop: asyncio.AbstractEventLoop) -> None:
+    with Client(make(loop), DEFLATE) as client:
+        client.feed_all(frame(BINARY, final(b"hello"), fin=False, rsv=4))
+        client.feed_all(frame(CONTINUATION, b"\xff" * 60_000, fin=False))
+        assert client.sent.startswith(b"\x88")
+        assert client.sent[2:4] == (1002).to_bytes(2, "big")
 
 
 @pytest.mark.parametrize("room", [1000, 10 * MIB])

@@ -722,7 +722,7 @@ def test_a_key_that_is_another_ones(tmp_path: Path) -> None:
     before = certificates.key.read_bytes()
     certificates.renew()
     certificates.key.write_bytes(before)
-    assert_not_started(certificates, "--tls-key", "the key is not that of the certificate")
+    assert_not_started(certificates, "--tls-key", "the key does not match the certificate")
 
 
 def test_a_key_with_a_passphrase(tmp_path: Path) -> None:

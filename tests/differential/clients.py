@@ -1,5 +1,7 @@
 """Has conversations with a server, many at a time over as many sockets, and says in which something was wrong."""
 
+import contextlib
+import dataclasses
 import selectors
 import socket
 import struct
@@ -102,10 +104,16 @@ class _Responses:
         fields = list(self.head.headers)
         if self.interim_since > due.interim:
             self.wrong = "100 that nobody asked for, or twice"
-        found = promises.wrong(due, self.head.status_code, fields, b"".join(self.content))
+        content = b"".join(self.content)
+        found = promises.wrong(due, self.head.status_code, fields, content)
+        if found and due.early is not None and not self.interim_since:
+            early = dataclasses.replace(due.early, about=due.about, behind=True)
+            if not promises.wrong(early, self.head.status_code, fields, content):
+                self._due[len(self.whole) :] = [early]
+                found = ""
         if found and not self.wrong:
             self.wrong = found
-        self.whole.append((self.head.status_code, fields, b"".join(self.content)))
+        self.whole.append((self.head.status_code, fields, content))
         self._reader = None
         return reader.trailing_data[0]
 
@@ -261,7 +269,7 @@ class _Client:
         and what comes later is reset: that no answer is lost is all that is promised.
         """
         last = self.due[-1] if self.due else None
-        return last is not None and last.behind and bool(last.closes) and not last.error
+        return last is not None and last.behind and bool(last.closes) and not last.lingers
 
     def _has_lingered(self) -> bool:
         """Whether the server may have stopped to read what comes behind its last answer: a busy client is slow."""
@@ -320,7 +328,8 @@ def report(kind: str, client: _Client) -> str:
 
 def _made(settings: Settings, port: int, seed: int, numbers: Iterator[int]) -> Iterator[_Client]:
     for number in numbers:
-        yield _Client(conversation(seed, number, settings), settings, port)
+        with contextlib.suppress(promises.ChanceError):
+            yield _Client(conversation(seed, number, settings), settings, port)
 
 
 def converse(settings: Settings, port: int, seed: int, numbers: Iterator[int]) -> Iterator[Mismatch]:

@@ -279,6 +279,8 @@ class _Client:
         """What is wrong with an answer that is not complete, and all there is."""
         responses = self.responses
         how = "reset" if self.reset else "closed"
+        if self.reset and self.due[-1].lingers and self._has_lingered():
+            return ""  # this client was slow to read, too
         if self.reset and self.what.buffer and len(responses.whole) == len(self.due) - 1 and self._sends_on():
             return (
                 ""  # it takes less at a time than the server thinks a client does: see _AT_ONCE in http_connection.py
@@ -321,7 +323,8 @@ def report(kind: str, client: _Client) -> str:
     if client.responses.begun() and client.responses.head is not None:
         lines.append(f"  then: {client.responses.head.status_code} {_shown(b''.join(client.responses.content))}")
     lines.append(
-        f"  the server's FIN: {client.ended}, reset: {client.reset}, left over: {_shown(client.responses.behind)}"
+        f"  after {client.stamp - client.began:.2f} s: the server's FIN: {client.ended}, reset: {client.reset}, "
+        f"left over: {_shown(client.responses.behind)}"
     )
     return "\n".join(lines)
 

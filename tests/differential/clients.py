@@ -104,6 +104,8 @@ class _Responses:
         fields = list(self.head.headers)
         if self.interim_since > due.interim:
             self.wrong = "100 that nobody asked for, or twice"
+        if self.interim_since and due.early is not None and self.head.status_code in due.early.statuses:
+            self.wrong = "100 before an error that was decided"
         content = b"".join(self.content)
         found = promises.wrong(due, self.head.status_code, fields, content)
         if found and due.early is not None and not self.interim_since:

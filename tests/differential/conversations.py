@@ -147,6 +147,12 @@ BAD_CONTROLS = (
     "close=101", "close=5percent", "abort=101", "header=X%20Y:1", "header=Content-Length:1", "header=:x",
     "header=Access-Control-Allow-Origin:*", "status=200:60,404:60", "delay=5ms-1ms",
 )  # fmt: skip
+DECIDED = (
+    "/?status=404", "/?status=503:100&delay=2ms", "/?status=500&echo=json", "/?status=400&size=1000&chunked",
+    "/?status=418&echo=head", "/?status=599&header=X-Added:1&close", "/?abort", "/?status=500:50",
+    "/a?status=404&echo=body", "/?status=502&echo=none&size=XL",
+)  # fmt: skip
+"""With an answer that is an error whatever is sent, or may be."""
 APPLICATIONS = (
     "status=open", "status=1", "status=99", "status=5xx", "status=", "status", "echo=xml", "echo=true", "echo=",
     "delay=soon", "delay=-1", "delay", "delay=offline", "size=XL", "size=-1", "size", "rate=x", "rate=", "close=yes",
@@ -241,6 +247,10 @@ def _a_request(rng: Random, settings: Settings) -> _Wanted:
     method = rng.choice(METHODS)
     fields = _fields(rng, version)
     target = _target(rng)
+    if target in PAGES and rng.random() < 0.5:
+        method = rng.choice(("GET", "HEAD", "OPTIONS"))
+    elif method == "OPTIONS" and rng.random() < 0.1:
+        target = "*"
     content, pause = b"", 0
     chance = rng.random()
     if chance < 0.55 if method != "TRACE" else chance < 0.05:
@@ -269,6 +279,8 @@ def _a_request(rng: Random, settings: Settings) -> _Wanted:
         if rng.random() < 0.1:
             fields.append(rng.choice(("Expect: 100-continue", "expect:100-Continue")))
             pause = 1 if payload and version == "1.1" and rng.random() < 0.5 else 0
+            if rng.random() < 0.3:
+                target = rng.choice(DECIDED)
     head = _head(f"{method} {target} HTTP/{version}", fields)
     return _Wanted(head + content, len(head) if pause else 0)
 

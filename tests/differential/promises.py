@@ -333,6 +333,7 @@ def refusal(message: Message, settings: Settings, before: int) -> Answer:
     """An error: a line of text that says why, and the connection closes."""
     answer = Answer(message.refused, content_type=_ERROR_TYPE, closes=True, error=True, lingers=True)
     answer.silent = message.head.startswith(b"HEAD ")
+    message.behind = True  # torn, the rest of it comes behind its refusal
     if message.started and (message.chunked or before + message.length > settings.buffer_limit or settings.pressed):
         answer.cut = message.content
     answer.interim = message.started

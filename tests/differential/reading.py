@@ -305,7 +305,7 @@ def read(data: bytes, settings: Settings) -> Iterator[Message]:
             yield message
             return
         end = _read_content(reader, message, rest, settings)
-        message.behind = end < len(rest) or bool(message.refused)  # torn, content may come behind its refusal
+        message.behind = end < len(rest)
         yield message
         if message.refused or not message.complete:
             return

@@ -5,6 +5,7 @@ h11 is asked about each request anew, with what is left of the bytes: how connec
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -68,10 +69,18 @@ def _lines(head: bytes) -> list[bytes]:
     return head[:-4].split(b"\r\n")
 
 
+@functools.lru_cache(1)
+def _by_name(head: bytes) -> dict[bytes, list[bytes]]:
+    """Values of fields by their names, read off the lines: h11 has not agreed to them yet."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in _lines(head)[1:]:
+        name, _, value = line.partition(b":")
+        found.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return found
+
+
 def _named(head: bytes, name: bytes) -> list[bytes]:
-    """Values of the fields of a name, read off the lines: h11 has not agreed to them yet."""
-    parts = (line.partition(b":") for line in _lines(head)[1:])
-    return [value.strip(b" \t") for each, _, value in parts if each.lower() == name]
+    return _by_name(head).get(name, [])
 
 
 def _is_control(head: bytes) -> bool:
@@ -208,6 +217,12 @@ def _too_long(head: bytes, settings: Settings) -> set[int]:
     return found
 
 
+@functools.lru_cache(64)
+def _stricter(head: bytes, settings: Settings) -> frozenset[int]:
+    """The statuses of all rules that are broken: clients repeat themselves."""
+    return frozenset({status for rule, status in STRICTER.items() if rule(head)} | _too_long(head, settings))
+
+
 def _unread(head: bytes, settings: Settings) -> set[int]:
     """Statuses for a header section of which not all has come."""
     return {400} | _too_long(head, settings) | ({503} if settings.pressed else set())
@@ -293,7 +308,7 @@ def read(data: bytes, settings: Settings) -> Iterator[Message]:
             return
         head = rest[: blank + 4]
         message = Message(head)
-        refused = {status for rule, status in STRICTER.items() if rule(head)} | _too_long(head, settings)
+        refused = set(_stricter(head, settings))
         reader = h11.Connection(h11.SERVER, max_incomplete_event_size=_ENOUGH)
         reader.receive_data(rest)
         if not refused or not _is_bare_lf(head):

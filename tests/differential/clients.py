@@ -283,7 +283,7 @@ class _Client:
         how = "reset" if self.reset else "closed"
         if self.reset and self.due[-1].lingers and self._has_lingered():
             return ""  # this client was slow to read, too
-        if self.reset and self.what.buffer and len(responses.whole) == len(self.due) - 1 and self._sends_on():
+        if self.reset and self.what.buffer and self._sends_on():
             return (
                 ""  # it takes less at a time than the server thinks a client does: see _AT_ONCE in http_connection.py
             )

@@ -72,13 +72,14 @@ def _decoded(value: bytes) -> bytes:
     return re.sub(rb"%([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), value)
 
 
-_TIME = rb"(?:off|[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h)?)"
-_SIZE = re.compile(rb"([0-9]{1,15})[ \t]*(B|KiB|MiB|GiB|KB|MB|GB)?", re.IGNORECASE)
+_TIME = rb"(?:off|\s*[0-9]{1,9}(?:\.[0-9]{1,9})?\s*(?:ms|s|m|h)?\s*)"
+_SIZE = re.compile(rb"\s*([0-9]{1,15})\s*(B|KiB|MiB|GiB|KB|MB|GB)?\s*", re.IGNORECASE)
 _UNITS = {b"": 1, b"b": 1, b"kib": 1 << 10, b"mib": 1 << 20, b"gib": 1 << 30, b"kb": 10**3, b"mb": 10**6, b"gb": 10**9}
-_PERCENT = re.compile(rb"(?:on|off|([0-9]{1,3}(?:\.[0-9]+)?)%?)")
+_PERCENT = re.compile(rb"on|off|\s*([0-9]{1,3}(?:\.[0-9]+)?)\s*%?\s*")
 _MEANT = {
-    b"status": rb"[0-9]{3}", b"delay": rb"[0-9]|off\Z", b"size": rb"[0-9]", b"rate": rb"[0-9]",
-    b"echo": rb"(?i:json|head|body|none)", b"close": rb"\Z|[0-9]|(?:on|off)\Z", b"abort": rb"\Z|[0-9]|(?:on|off)\Z",
+    b"status": rb"\s*[0-9]{3}", b"delay": rb"\s*[0-9]|off(?![a-z])", b"size": rb"\s*[0-9]", b"rate": rb"\s*[0-9]",
+    b"echo": rb"json|head|body|none", b"close": rb"\Z|\s*[0-9]|(?:on|off)(?![a-z])",
+    b"abort": rb"\Z|\s*[0-9]|(?:on|off)(?![a-z])",
     b"chunked": rb"\Z", b"header": rb"[^:]*:",
 }  # fmt: skip
 """How a value begins that was meant for this server: another one is an application's."""
@@ -174,8 +175,8 @@ def _wish(wishes: Wishes, name: bytes, value: bytes) -> None:
 
 
 def _seconds(text: bytes) -> float:
-    number = re.match(rb"[0-9.]+", text)
-    unit = text[number.end() :] if number else b""
+    number = re.match(rb"\s*[0-9.]+", text)
+    unit = text[number.end() :].strip() if number else b""
     return float(number[0]) * {b"ms": 0.001, b"s": 1, b"": 1, b"m": 60, b"h": 3600}[unit] if number else 0.0
 
 
@@ -216,7 +217,7 @@ def wishes_of(message: Message) -> Wishes:
         if name not in _MEANT:
             continue
         value = _decoded(text)
-        if (name != b"header" and names.count(name) > 1) or not re.match(_MEANT[name], value):
+        if (name != b"header" and names.count(name) > 1) or not re.match(_MEANT[name], value, re.IGNORECASE):
             wishes.ignored |= {name}
             continue
         wishes.any = True

@@ -254,10 +254,11 @@ class _Client:
             return "neither answered nor closed" if left else "answered, and not closed"
         if responses.behind:
             return "bytes behind the last answer"
+        resets = [each.reset or (each.early is not None and each.early.reset) for each in left]
+        if any(resets) and self.reset and not (begun and resets[0]):
+            return ""  # one that was asked for, which may have destroyed the answers before it
         if left and left[0].reset:
-            return "" if self.reset and not begun else "no reset where one was asked for"
-        if left and any(each.reset for each in left) and self.reset:
-            return ""  # which has destroyed those before it
+            return "no reset where one was asked for"
         if left:
             return self._unfinished(left[0])
         if self.reset and not self._has_lingered() and not self._sends_on():

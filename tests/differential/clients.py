@@ -1,5 +1,7 @@
 """Has conversations with a server, many at a time over as many sockets, and says in which something was wrong."""
 
+import contextlib
+import dataclasses
 import selectors
 import socket
 import struct
@@ -102,10 +104,18 @@ class _Responses:
         fields = list(self.head.headers)
         if self.interim_since > due.interim:
             self.wrong = "100 that nobody asked for, or twice"
-        found = promises.wrong(due, self.head.status_code, fields, b"".join(self.content))
+        if self.interim_since and due.early is not None and self.head.status_code in due.early.statuses:
+            self.wrong = "100 before an error that was decided"
+        content = b"".join(self.content)
+        found = promises.wrong(due, self.head.status_code, fields, content)
+        if found and due.early is not None and not self.interim_since:
+            early = dataclasses.replace(due.early, about=due.about, behind=True)
+            if not promises.wrong(early, self.head.status_code, fields, content):
+                self._due[len(self.whole) :] = [early]
+                found = ""
         if found and not self.wrong:
             self.wrong = found
-        self.whole.append((self.head.status_code, fields, b"".join(self.content)))
+        self.whole.append((self.head.status_code, fields, content))
         self._reader = None
         return reader.trailing_data[0]
 
@@ -244,10 +254,11 @@ class _Client:
             return "neither answered nor closed" if left else "answered, and not closed"
         if responses.behind:
             return "bytes behind the last answer"
+        resets = [each.reset or (each.early is not None and each.early.reset) for each in left]
+        if any(resets) and self.reset and not (begun and resets[0]):
+            return ""  # one that was asked for, which may have destroyed the answers before it
         if left and left[0].reset:
-            return "" if self.reset and not begun else "no reset where one was asked for"
-        if left and any(each.reset for each in left) and self.reset:
-            return ""  # which has destroyed those before it
+            return "no reset where one was asked for"
         if left:
             return self._unfinished(left[0])
         if self.reset and not self._has_lingered() and not self._sends_on():
@@ -261,7 +272,7 @@ class _Client:
         and what comes later is reset: that no answer is lost is all that is promised.
         """
         last = self.due[-1] if self.due else None
-        return last is not None and last.behind and bool(last.closes) and not last.error
+        return last is not None and last.behind and bool(last.closes) and not last.lingers
 
     def _has_lingered(self) -> bool:
         """Whether the server may have stopped to read what comes behind its last answer: a busy client is slow."""
@@ -271,7 +282,9 @@ class _Client:
         """What is wrong with an answer that is not complete, and all there is."""
         responses = self.responses
         how = "reset" if self.reset else "closed"
-        if self.reset and self.what.buffer and len(responses.whole) == len(self.due) - 1 and self._sends_on():
+        if self.reset and self.due[-1].lingers and self._has_lingered():
+            return ""  # this client was slow to read, too
+        if self.reset and self.what.buffer and self._sends_on():
             return (
                 ""  # it takes less at a time than the server thinks a client does: see _AT_ONCE in http_connection.py
             )
@@ -313,14 +326,16 @@ def report(kind: str, client: _Client) -> str:
     if client.responses.begun() and client.responses.head is not None:
         lines.append(f"  then: {client.responses.head.status_code} {_shown(b''.join(client.responses.content))}")
     lines.append(
-        f"  the server's FIN: {client.ended}, reset: {client.reset}, left over: {_shown(client.responses.behind)}"
+        f"  after {client.stamp - client.began:.2f} s: the server's FIN: {client.ended}, reset: {client.reset}, "
+        f"left over: {_shown(client.responses.behind)}"
     )
     return "\n".join(lines)
 
 
 def _made(settings: Settings, port: int, seed: int, numbers: Iterator[int]) -> Iterator[_Client]:
     for number in numbers:
-        yield _Client(conversation(seed, number, settings), settings, port)
+        with contextlib.suppress(promises.ChanceError):
+            yield _Client(conversation(seed, number, settings), settings, port)
 
 
 def converse(settings: Settings, port: int, seed: int, numbers: Iterator[int]) -> Iterator[Mismatch]:

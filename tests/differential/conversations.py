@@ -116,9 +116,11 @@ METHODS = (
 )  # fmt: skip
 TARGETS = (
     "/", "/", "/a/../b//c", "/%00%ff?", "/a?b=c&d", "/x?y#z", "*", "http://example.com/", "http://example.com:80/a?b",
-    "/healthz/", "/~%7Euser/a.b;c=d,e", "/?", "//a", "/a?status", "/HEALTHZ", "ftp://x/y",
+    "/healthz/", "/~%7Euser/a.b;c=d,e", "/?", "//a", "/a?status", "/HEALTHZ", "http://[::1]:8080", "HTTPS://a?b",
 )  # fmt: skip
-PAGES = ("/healthz", "/readyz", "/.echo", "/metrics", "/healthz?x", "/readyz?delay=1ms")
+PAGES = ("/healthz", "/readyz", "/.echo", "/metrics", "/healthz?x", "/readyz?delay=1ms", "/.echo?status=503",
+    "http://a/readyz", "https://a:1/healthz?status=999", "/metrics?abort", "/readyz/?x",
+)  # fmt: skip
 HOSTS = ("Host: a", "host:a", "HOST: \t example.com:8080 \t", "Host: [::1]:80", "hOsT: 127.0.0.1", "Host:")
 FIELDS = (
     "Accept: */*", "accept:text/html, */*;q=0.1", "X-Empty:", "X-Blank: \t ", "x-a:1", "X-A: 2",
@@ -126,7 +128,9 @@ FIELDS = (
     "X-Latin: \xe4\x80\xff", "Referer: http://a/", "Accept: application/json;q=0.1:, */*", "Accept: application/json",
     "Accept: text/plain, application/json;q=0.5", "Upgrade: h2c", "Upgrade: foo/2, websocket", "TE: trailers",
     "Trailer: X-T", "Keep-Alive: timeout=5", "Cookie2: x", "X-Quotes: \"a, b\"", "Connection: x-a", "Connection:",
-    "Proxy-Connection: close", "Content-Encoding: gzip", "Content-Language: de", "Content-MD5: x", "Expect:",
+    "Proxy-Connection: close", "Content-Encoding: gzip", "content-encoding:br, gzip", "CONTENT-ENCODING: \t x-a ",
+    "Content-Encoding:", "Content-Language: de", "content-language:en,fr", "Content-Location: /a", "Content-MD5: x",
+    "Expect:",
 )  # fmt: skip
 TYPES = ("Content-Type: text/html", 'content-type:a/b; c="d"', "CONTENT-TYPE: \t x/y \t", "Content-Type:")
 CONTROLS = (
@@ -135,14 +139,28 @@ CONTROLS = (
     "delay=2ms:50", "delay=0", "size=0", "size=1", "size=1000", "size=70KiB", "header=X-Added:1",
     "header=Server:other", "header=content-type:x/y", "header=x-b:", "header=X-Served-By:me", "rate=10MB",
     "rate=1GiB", "chunked", "close", "close=0", "close=100", "abort=0", "other=1", "status%3d=1", "Status=404",
-    "echo2=json",
+    "echo2=json", "delay=off", "close=off", "abort=off", "header=Content-Language:fr",
 )  # fmt: skip
 BAD_CONTROLS = (
-    "status=600", "status=99", "status=abc", "status", "echo=xml", "echo=", "delay=1d", "delay=2h", "delay=-1",
-    "size=-1", "size=2TiB", "size=5GiB", "rate=0", "rate=x", "chunked=1", "close=101", "abort=x", "header=X",
-    "header=Content-Length:1", "header=:x", "header=Access-Control-Allow-Origin:*", "status=200:60,404:60",
-    "delay=5ms-1ms", "echo=json&echo=json", "status=200&status=404",
+    "status=600", "status=999", "status=5030", "status=503,404", "status=200x", "echo=JSON", "echo=headers",
+    "echo=bodyx", "delay=1d", "delay=2h", "delay=10sec", "size=2TiB", "size=5GiB", "size=10XB", "rate=0", "rate=1TB",
+    "close=101", "close=5percent", "abort=101", "header=X%20Y:1", "header=Content-Length:1", "header=:x",
+    "header=Access-Control-Allow-Origin:*", "status=200:60,404:60", "delay=5ms-1ms",
 )  # fmt: skip
+DECIDED = (
+    "/?status=404", "/?status=503:100&delay=2ms", "/?status=500&echo=json", "/?status=400&size=1000&chunked",
+    "/?status=418&echo=head", "/?status=599&header=X-Added:1&close", "/?abort", "/?status=500:50",
+    "/a?status=404&echo=body", "/?status=502&echo=none&size=XL",
+)  # fmt: skip
+"""With an answer that is an error whatever is sent, or may be."""
+APPLICATIONS = (
+    "status=open", "status=1", "status=99", "status=5xx", "status=", "status", "echo=xml", "echo=true", "echo=",
+    "delay=soon", "delay=-1", "delay", "delay=offline", "size=XL", "size=-1", "size", "rate=x", "rate=", "close=yes",
+    "close=once", "abort=yes", "abort=x", "chunked=1", "chunked=true", "header=X", "header",
+    "status=200&status=404", "status=open&status=200", "echo=json&echo=json", "size=1&size=2", "close&close",
+    "abort&abort", "delay=1s&delay=1s", "status=9%399", "header=X&header=X-B:1",
+)  # fmt: skip
+"""Parameters that are another's, whose names ours have too."""
 
 
 def _content(rng: Random, settings: Settings) -> bytes:
@@ -183,7 +201,9 @@ def _chunked(rng: Random, content: bytes) -> bytes:
 
 
 def _extension(rng: Random) -> str:
-    return rng.choice((";a", ";a=b", " ;a", ';a="b;c"', ";\xe4", "\t;x=1;y", ";")) if rng.random() < 0.07 else ""
+    """As RFC 9112 section 7.1.1 has them."""
+    some = (";a", ";a=b", " ;a", ';a="b;c"', "\t;x=1;y", '; a\t=\t"\\"\xe4,"', ";a=1 ;b", '; ~="";c=d')
+    return rng.choice(some) if rng.random() < 0.07 else ""
 
 
 def _fields(rng: Random, version: str) -> list[str]:
@@ -211,6 +231,8 @@ def _target(rng: Random) -> str:
     some = rng.sample(CONTROLS, rng.choices((1, 2, 3, 5), (60, 25, 10, 5))[0])
     if rng.random() < 0.08:
         some.insert(rng.randint(0, len(some)), rng.choice(BAD_CONTROLS))
+    if rng.random() < 0.2:
+        some.insert(rng.randint(0, len(some)), rng.choice(APPLICATIONS))
     if rng.random() < 0.04:
         some.append(rng.choice(("abort", "abort=100")))
     return f"{rng.choice(('/', '/', '/a/b', 'http://example.com/', '/healthz'))}?{'&'.join(some)}"
@@ -225,6 +247,10 @@ def _a_request(rng: Random, settings: Settings) -> _Wanted:
     method = rng.choice(METHODS)
     fields = _fields(rng, version)
     target = _target(rng)
+    if target in PAGES and rng.random() < 0.5:
+        method = rng.choice(("GET", "HEAD", "OPTIONS"))
+    elif method == "OPTIONS" and rng.random() < 0.1:
+        target = "*"
     content, pause = b"", 0
     chance = rng.random()
     if chance < 0.55 if method != "TRACE" else chance < 0.05:
@@ -253,6 +279,8 @@ def _a_request(rng: Random, settings: Settings) -> _Wanted:
         if rng.random() < 0.1:
             fields.append(rng.choice(("Expect: 100-continue", "expect:100-Continue")))
             pause = 1 if payload and version == "1.1" and rng.random() < 0.5 else 0
+            if rng.random() < 0.3:
+                target = rng.choice(DECIDED)
     head = _head(f"{method} {target} HTTP/{version}", fields)
     return _Wanted(head + content, len(head) if pause else 0)
 
@@ -271,11 +299,14 @@ _BAD_LINES = (
     "GET  / HTTP/1.1", "GET\t/\tHTTP/1.1", "GET / http/1.1", " GET / HTTP/1.1", "GET / HTTP/1.1 ", "GET /", "GET",
     "/ HTTP/1.1", "GET / HTTP/1.10", "GET / HTTP/11", "GET / HTTP/1,1", "GET / FTP/1.1", "G@T / HTTP/1.1",
     "GET /a b HTTP/1.1", "GET /\xe4 HTTP/1.1", "GET /\x7f HTTP/1.1", "GET a HTTP/1.1", "GET ** HTTP/1.1",
-    "GET :// HTTP/1.1", "GET ?a HTTP/1.1",
+    "GET :// HTTP/1.1", "GET ?a HTTP/1.1", "GET * HTTP/1.1", "options * HTTP/1.1", "OPTIONS *?a HTTP/1.1",
+    "GET ftp://x/y HTTP/1.1", "GET http:///a HTTP/1.1", "GET http://:80/ HTTP/1.1", "GET http://u@a/ HTTP/1.1",
+    "GET https://u:p@a:1/healthz HTTP/1.1", "OPTIONS http://?a HTTP/1.1", "GET http://[fe80::1%25a]/ HTTP/1.1",
+    "GET file:///a HTTP/1.1", "GET http://a:b/ HTTP/1.1", "GET http:a HTTP/1.1",
 )  # fmt: skip
 _BAD_HOSTS = (
     "Host: a b", "Host: a/b", "Host: a:b", "Host: a,b:c", "Host: [::1", "Host: \xe4", "Host: a@b", "Host: %zz",
-    "Host: a:1:2",
+    "Host: a:1:2", "Host: [fe80::1%25eth0]", "Host: [fe80::1%eth0]:80",
 )  # fmt: skip
 _BAD_LENGTHS = (
     "+5", "-5", "5, 5", "5,5", "5x", "0x5", "", " ", "5 5", "5.0", "9" * 25, "18446744073709551616", "\xb2",
@@ -283,6 +314,8 @@ _BAD_LENGTHS = (
 _BAD_CODINGS = (
     "Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked, chunked",
     "Transfer-Encoding: chunked;a", "Transfer-Encoding:", "Transfer-Encoding: identity",
+    "Transfer-Encoding: chunked, gzip", "Transfer-Encoding: gzip,\tCHUNKED", "Transfer-Encoding: gzip, , chunked",
+    "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", "Transfer-Encoding: ,chunked",
     "Transfer-Encoding: xchunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
 )  # fmt: skip
 _BAD_EXPECTATIONS = (
@@ -296,6 +329,10 @@ _BAD_CHUNKS = (
     b"x\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"5\nhello\n0\n\n", b"\r\n", b"0x5\r\nhello\r\n",
     b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b" 5\r\nhello\r\n0\r\n\r\n",
     b"5,\r\nhello\r\n0\r\n\r\n", b"5;\x01\r\nhello\r\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"5;\r\nhello\r\n0\r\n\r\n", b"5;\xe4\r\nhello\r\n0\r\n\r\n", b"5;a=\r\nhello\r\n0\r\n\r\n",
+    b"5;a b\r\nhello\r\n0\r\n\r\n", b'5;a="b\r\nhello\r\n0\r\n\r\n', b"5;a \r\nhello\r\n0\r\n\r\n",
+    b"5;a;;b\r\nhello\r\n0\r\n\r\n", b'5;a="b"c\r\nhello\r\n0\r\n\r\n', b"5;=b\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n0;\r\n\r\n", b"0" * 30 + b"5\r\nhello\r\n0\r\n\r\n",
     b"f" * 17 + b"\r\n", b"0" * 16 + b"5\r\nhello\r\n0\r\n\r\n", b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
 )  # fmt: skip
 _BAD_TRAILERS = (

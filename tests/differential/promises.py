@@ -14,6 +14,8 @@ TEXT, OCTETS, JSON = b"text/plain", b"application/octet-stream", b"application/j
 _ERROR_TYPE = b"text/plain; charset=utf-8"
 _EMPTY = frozenset({204, 205, 304})
 _SECRET = (b"authorization", b"proxy-authorization", b"cookie")
+_CODED = (b"content-encoding", b"content-language")
+_DESCRIBED = 64 << 10  # bytes of content up to which a description has the content itself
 _PAGES = {
     b"/healthz": (_ERROR_TYPE, b"ok\n"),
     b"/readyz": (_ERROR_TYPE, b"ready\n"),
@@ -34,7 +36,9 @@ class Answer:
     length: Content-Length where there is one, None where it is the content's. chunked: True or False, None for either.
     closes: it is the connection's last; None: the response says which. cut: it may also be one of status 200 that
     breaks off, after a beginning of content. reset: there is none, the connection is reset. interim: 100 may come
-    before it. fields: others that it has.
+    before it. fields: others that it has. coded: how its content is coded, in which language, None where nobody knows.
+    ignored: what X-Echo-Ignored names. early: what may come in place of it and of 100, and ends the connection.
+    lingers: what the client sends after it is read, so that no reset destroys it.
     """
 
     statuses: frozenset[int] = frozenset({200})
@@ -52,6 +56,10 @@ class Answer:
     error: bool = False
     fields: list[tuple[bytes, bytes]] = dataclasses.field(default_factory=list)
     replaced: frozenset[bytes] = frozenset()
+    coded: dict[bytes, bytes] | None = dataclasses.field(default_factory=dict)
+    ignored: frozenset[bytes] = frozenset()
+    early: "Answer | None" = None
+    lingers: bool = False
     behind: bool = False
     about: Message | None = None
 
@@ -64,15 +72,25 @@ def _decoded(value: bytes) -> bytes:
     return re.sub(rb"%([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), value)
 
 
-_TIME = rb"(?:off|[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h)?)"
-_SIZE = re.compile(rb"([0-9]{1,15})(B|KiB|MiB|GiB|KB|MB|GB)?", re.IGNORECASE)
+_TIME = rb"(?:off|\s*[0-9]{1,9}(?:\.[0-9]{1,9})?\s*(?:ms|s|m|h)?\s*)"
+_SIZE = re.compile(rb"\s*([0-9]{1,15})\s*(B|KiB|MiB|GiB|KB|MB|GB)?\s*", re.IGNORECASE)
 _UNITS = {b"": 1, b"b": 1, b"kib": 1 << 10, b"mib": 1 << 20, b"gib": 1 << 30, b"kb": 10**3, b"mb": 10**6, b"gb": 10**9}
-_PERCENT = re.compile(rb"(?:on|off|([0-9]{1,3}(?:\.[0-9]+)?)%?)")
-_NAMES = frozenset({b"echo", b"status", b"delay", b"size", b"rate", b"close", b"abort", b"chunked", b"header"})
+_PERCENT = re.compile(rb"on|off|\s*([0-9]{1,3}(?:\.[0-9]+)?)\s*%?\s*")
+_MEANT = {
+    b"status": rb"\s*[0-9]{3}", b"delay": rb"\s*[0-9]|off(?![a-z])", b"size": rb"\s*[0-9]", b"rate": rb"\s*[0-9]",
+    b"echo": rb"json|head|body|none", b"close": rb"\Z|\s*[0-9]|(?:on|off)(?![a-z])",
+    b"abort": rb"\Z|\s*[0-9]|(?:on|off)(?![a-z])",
+    b"chunked": rb"\Z", b"header": rb"[^:]*:",
+}  # fmt: skip
+"""How a value begins that was meant for this server: another one is an application's."""
 
 
 class Refused(Exception):
-    """A control that can't be."""
+    """A control that was meant, and can't be."""
+
+
+class ChanceError(Exception):
+    """Nobody can say what the answer must be: it is left to chance."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -88,6 +106,8 @@ class Wishes:
     abort: bool = False
     any: bool = False
     """There are controls."""
+    ignored: frozenset[bytes] = frozenset()
+    """Names of controls with values that are none."""
 
 
 def _percent(value: bytes) -> float:
@@ -144,7 +164,7 @@ def _wish(wishes: Wishes, name: bytes, value: bytes) -> None:
     elif name in (b"close", b"abort"):
         happens = _percent(value) if value else 100.0
         if happens not in (0.0, 100.0):
-            raise NotImplementedError("conversations have no such shares")
+            raise ChanceError
         setattr(wishes, name.decode(), bool(happens))
     elif name == b"chunked":
         if value:
@@ -155,8 +175,8 @@ def _wish(wishes: Wishes, name: bytes, value: bytes) -> None:
 
 
 def _seconds(text: bytes) -> float:
-    number = re.match(rb"[0-9.]+", text)
-    unit = text[number.end() :] if number else b""
+    number = re.match(rb"\s*[0-9.]+", text)
+    unit = text[number.end() :].strip() if number else b""
     return float(number[0]) * {b"ms": 0.001, b"s": 1, b"": 1, b"m": 60, b"h": 3600}[unit] if number else 0.0
 
 
@@ -189,17 +209,20 @@ def _field(value: bytes) -> tuple[bytes, bytes]:
 def wishes_of(message: Message) -> Wishes:
     """The controls of a request. Raises Refused."""
     wishes = Wishes()
-    seen = set()
-    for parameter in message.target.partition(b"?")[2].split(b"&"):
-        name, _, value = parameter.partition(b"=")
-        if name not in _NAMES:
+    if page_of(message) is not None:
+        return wishes
+    pairs = [each.partition(b"=") for each in message.target.partition(b"?")[2].split(b"&")]
+    names = [name for name, _, _ in pairs]
+    for name, _, text in pairs:
+        if name not in _MEANT:
             continue
-        if name in seen and name != b"header":
-            raise Refused
-        seen.add(name)
+        value = _decoded(text)
+        if (name != b"header" and names.count(name) > 1) or not re.match(_MEANT[name], value, re.IGNORECASE):
+            wishes.ignored |= {name}
+            continue
         wishes.any = True
-        _wish(wishes, name, _decoded(value))
-    if _prefers_json(message) and not message.declared and page_of(message) is None:
+        _wish(wishes, name, value)
+    if _prefers_json(message) and not message.has_content:
         wishes.any = True
         wishes.echo = wishes.echo or b"json"
     if wishes.chunked and message.version == b"1.0":
@@ -229,11 +252,9 @@ def _prefers_json(message: Message) -> bool:
 
 def page_of(message: Message) -> bytes | None:
     """Which of the server's own pages a request is for."""
-    return (
-        message.target
-        if message.target in _PAGES and message.method in (b"GET", b"HEAD") and not message.declared
-        else None
-    )
+    path = re.sub(rb"\A[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*", b"", message.target).partition(b"?")[0]
+    asks = message.method in (b"GET", b"HEAD", b"OPTIONS") and not message.has_content
+    return path if asks and path in _PAGES else None
 
 
 def _head_echo(message: Message) -> tuple[bytes, bytes]:
@@ -250,8 +271,15 @@ def _content_type(message: Message) -> bytes:
     return (message.values(b"content-type") or [b""])[0] or OCTETS
 
 
-def _description(message: Message) -> Check:
-    """Checks a description in JSON, as far as it is not about the server."""
+def _coded(message: Message) -> dict[bytes, bytes]:
+    """The fields that say how to read the content."""
+    lists = {name: b", ".join(filter(None, message.values(name))) for name in _CODED}
+    return {name: value for name, value in lists.items() if value}
+
+
+def _description(message: Message, content: bytes, *, pressed: bool) -> Check:
+    """Checks a description in JSON, as far as it is not about the server. pressed: it may lack the content itself."""
+    wanted = content or None
 
     def check(content: bytes) -> str:
         try:
@@ -265,7 +293,6 @@ def _description(message: Message) -> Check:
         for each in (*fields, *theirs):
             if each[0].lower() == "transfer-encoding":  # h11 has it in lower case
                 each[1] = each[1].lower()
-        wanted = message.content if message.declared else None
         described = said["content"]
         if said["method"] != method.decode() or _bytes(said["target"]) != message.target:
             return "the description's request line is another"
@@ -279,11 +306,10 @@ def _description(message: Message) -> Check:
             described["length"] != len(wanted) or described["sha256"] != hashlib.sha256(wanted).hexdigest()
         ):
             return "the description's content is another"
-        if wanted is not None and len(wanted) < 60_000:
-            told = described["text"].encode() if "text" in described else base64.b64decode(described["base64"])
-            if told != wanted:
-                return "the description's text is another"
-        return ""
+        if wanted is None or (pressed and not {"text", "base64"} & described.keys()):
+            return ""
+        told = described["text"].encode() if "text" in described else base64.b64decode(described.get("base64", ""))
+        return "" if told == (wanted if len(wanted) <= _DESCRIBED else b"") else "the description's text is another"
 
     return check
 
@@ -306,8 +332,9 @@ def _is_error(status: int) -> Check:
 
 def refusal(message: Message, settings: Settings, before: int) -> Answer:
     """An error: a line of text that says why, and the connection closes."""
-    answer = Answer(message.refused, content_type=_ERROR_TYPE, closes=True, error=True)
+    answer = Answer(message.refused, content_type=_ERROR_TYPE, closes=True, error=True, lingers=True)
     answer.silent = message.head.startswith(b"HEAD ")
+    message.behind = True  # torn, the rest of it comes behind its refusal
     if message.started and (message.chunked or before + message.length > settings.buffer_limit or settings.pressed):
         answer.cut = message.content
     answer.interim = message.started
@@ -338,8 +365,14 @@ def _answer(message: Message, settings: Settings, before: int) -> Answer:
         except Refused:
             message.refused, message.started = (refused if not message.started else frozenset()) | {400}, False
             return refusal(message, settings, before)
+    expects = bool(message.values(b"expect")) and message.version != b"1.0" and message.has_content
+    decided = expects and (wishes.abort or any((each or 0) >= 400 for each in wishes.statuses))
     if refused:
-        return refusal(message, settings, before)
+        answer = refusal(message, settings, before)
+        if message.started and decided:
+            answer.early = _early(message, wishes, settings)
+            answer.interim = not _is_decided(wishes)
+        return answer
     if _is_handshake(message) and not wishes.statuses - {None}:
         message.refused = frozenset({400})
         return refusal(message, settings, before)
@@ -348,11 +381,29 @@ def _answer(message: Message, settings: Settings, before: int) -> Answer:
     answer.closes = wishes.close or not message.persistent
     answer.keep_alive = message.version == b"1.0" and not answer.closes
     answer.reset = wishes.abort
-    answer.interim = (
-        bool(message.values(b"expect")) and message.version != b"1.0" and (message.chunked or message.length > 0)
-    )
+    answer.ignored = wishes.ignored
+    answer.interim = expects and not _is_decided(wishes)
+    if decided:
+        answer.early = _early(message, wishes, settings)
     if settings.pressed and (wishes.any or len(message.head) > 4096):
         answer.statuses |= {503}  # --buffer-total is used up
+    return answer
+
+
+def _is_decided(wishes: Wishes) -> bool:
+    """The answer is an error, whatever is sent."""
+    return wishes.abort or all((each or 0) >= 400 for each in wishes.statuses)
+
+
+def _early(message: Message, wishes: Wishes, settings: Settings) -> Answer:
+    """The answer that is an error whatever is sent, to a client that waits for 100."""
+    waiting = dataclasses.replace(message, content=b"")
+    answer = _asked(waiting, wishes, settings)
+    answer.statuses = frozenset(each for each in answer.statuses if each >= 400)
+    if wishes.size is None and wishes.echo in (b"", b"body"):
+        answer.content_type, answer.coded = None, None
+    answer.silent = message.method == b"HEAD"
+    answer.ignored, answer.closes, answer.lingers, answer.reset = wishes.ignored, True, True, wishes.abort
     return answer
 
 
@@ -361,20 +412,23 @@ def _is_handshake(message: Message) -> bool:
     return (
         message.method == b"GET" and message.version != b"1.0" and not message.chunked and not message.length
         and b"upgrade" in message.listed(b"connection") and b"websocket" in message.listed(b"upgrade")
-        and message.target not in _PAGES
+        and page_of(message) is None
     )  # fmt: skip
 
 
 def _plain(message: Message) -> Answer:
     page = page_of(message)
     if page is not None:
+        if message.method == b"OPTIONS":
+            return Answer(content_type=None, fields=[(b"Allow", b"GET, HEAD, OPTIONS")])
         served = _PAGES[page]
         if served is None:
             return Answer(content_type=None, check=lambda content: "" if content else "an empty page")
         return Answer(content_type=served[0], content=served[1])
-    if message.declared:
+    if message.declared and message.method != b"TRACE":
+        chunked = None if message.chunked else False
         return Answer(
-            content_type=_content_type(message), content=message.content, chunked=None if message.chunked else False
+            content_type=_content_type(message), content=message.content, chunked=chunked, coded=_coded(message)
         )
     content_type, content = _head_echo(message)
     return Answer(content_type=content_type, content=content)
@@ -382,26 +436,27 @@ def _plain(message: Message) -> Answer:
 
 def _asked(message: Message, wishes: Wishes, settings: Settings) -> Answer:
     """An answer as the controls want it."""
-    echo = wishes.echo or (b"body" if message.declared else b"head")
+    echo = wishes.echo or (b"body" if message.declared and message.method != b"TRACE" else b"head")
     answer = Answer()
     if echo == b"body":
         answer.content_type, answer.content = _content_type(message), message.content
         answer.chunked = None if message.chunked else False
+        answer.coded = _coded(message) if message.declared else {}
     elif echo == b"head":
         answer.content_type, answer.content = _head_echo(message)
     elif echo == b"json":
-        answer.content_type, answer.check = JSON, _description(message)
+        answer.content_type, answer.check = JSON, _description(message, message.content, pressed=settings.pressed)
     if wishes.size is not None:
         size = wishes.size
         answer.content_type, answer.check, answer.content = TEXT, lambda content: _is_pattern(content, size), b""
-        answer.length, answer.chunked = size, False
+        answer.length, answer.chunked, answer.coded = size, False, {}
     default = 204 if echo == b"none" and wishes.size is None else 200
     answer.statuses = frozenset(each or default for each in wishes.statuses)
     if wishes.chunked:
         answer.chunked = True
     if echo == b"body" and wishes.size is None and max(answer.statuses) >= 400 and _is_much(message, settings):
         answer.check = lambda content: "" if content in (b"", message.content) else "content is neither all nor dropped"
-        answer.content_type, answer.chunked = None, None
+        answer.content_type, answer.chunked, answer.coded = None, None, None
     answer.fields, answer.replaced = wishes.fields, frozenset(name.lower() for name, _ in wishes.fields)
     return answer
 
@@ -452,8 +507,13 @@ def _wrong_fields(answer: Answer, status: int, fields: list[tuple[bytes, bytes]]
     if any(each not in fields for each in given):
         return "an added field is missing"
     values = dict(fields)
+    if frozenset(filter(None, values.get(b"x-echo-ignored", b"").split(b", "))) != answer.ignored:
+        return "X-Echo-Ignored names others"
     if status in _EMPTY:
         return ""
+    coded = {name: value for name, value in fields if name in _CODED and name not in answer.replaced}
+    if answer.coded is not None and coded != {k: v for k, v in answer.coded.items() if k not in answer.replaced}:
+        return "the content is said to be coded otherwise"
     if (
         answer.content_type is not None
         and b"content-type" not in answer.replaced

@@ -5,6 +5,7 @@ h11 is asked about each request anew, with what is left of the bytes: how connec
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -48,6 +49,11 @@ class Message:
         return [each.strip(b" \t").lower() for value in self.values(name) for each in value.split(b",")]
 
     @property
+    def has_content(self) -> bool:
+        """Content-Length: 0 declares some, of no bytes."""
+        return self.chunked or self.length > 0
+
+    @property
     def persistent(self) -> bool:
         """RFC 9112 section 9.3."""
         options = self.listed(b"connection")
@@ -63,10 +69,18 @@ def _lines(head: bytes) -> list[bytes]:
     return head[:-4].split(b"\r\n")
 
 
+@functools.lru_cache(1)
+def _by_name(head: bytes) -> dict[bytes, list[bytes]]:
+    """Values of fields by their names, read off the lines: h11 has not agreed to them yet."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in _lines(head)[1:]:
+        name, _, value = line.partition(b":")
+        found.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return found
+
+
 def _named(head: bytes, name: bytes) -> list[bytes]:
-    """Values of the fields of a name, read off the lines: h11 has not agreed to them yet."""
-    parts = (line.partition(b":") for line in _lines(head)[1:])
-    return [value.strip(b" \t") for each, _, value in parts if each.lower() == name]
+    return _by_name(head).get(name, [])
 
 
 def _is_control(head: bytes) -> bool:
@@ -84,10 +98,13 @@ def _is_folded(head: bytes) -> bool:
     return any(line[:1] in (b" ", b"\t") for line in _lines(head)[1:])
 
 
+_HOST = rb"(?:\[[0-9a-fA-F:.]+\]|(?:[!$&-.0-9;=A-Z_a-z~]|%[0-9a-fA-F]{2})*?)(?::[0-9]*)?"
+"""RFC 9110 section 4.2, without the zones that RFC 9844 has taken out of URIs."""
+
+
 def _is_no_host(head: bytes) -> bool:
     """RFC 9112 section 3.2: an invalid value of Host is a 400; h11 does not look at it."""
-    host = rb"(?:\[[0-9a-fA-F:.]+\]|(?:[!$&-.0-9;=A-Z_a-z~]|%[0-9a-fA-F]{2})*?)(?::[0-9]*)?"
-    return any(not re.fullmatch(host, value) for value in _named(head, b"host"))
+    return any(not re.fullmatch(_HOST, value) for value in _named(head, b"host"))
 
 
 def _has_no_host(head: bytes) -> bool:
@@ -106,10 +123,20 @@ def _is_immense(head: bytes) -> bool:
     return any(re.fullmatch(rb"[0-9]+", value) and int(value) >= 1 << 64 for value in _named(head, b"content-length"))
 
 
+def _codings(head: bytes) -> list[bytes]:
+    values = _named(head, b"transfer-encoding")
+    return [each.strip(b" \t").lower() for each in b",".join(values).split(b",")] if values else []
+
+
+def _is_without_end(head: bytes) -> bool:
+    """RFC 9112 sections 6.1 and 6.3: chunked is the last coding, and there once; h11 has a 501 for all but chunked."""
+    codings = _codings(head)
+    return bool(codings) and (codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings)
+
+
 def _is_another_coding(head: bytes) -> bool:
     """RFC 9112 section 6.1; h11 says so too, where it does not stumble before."""
-    codings = _named(head, b"transfer-encoding")
-    return bool(codings) and b",".join(codings).lower() != b"chunked"
+    return len(_codings(head)) > 1 and not _is_without_end(head)
 
 
 def _has_both(head: bytes) -> bool:
@@ -138,6 +165,22 @@ def _is_no_target(head: bytes) -> bool:
     return len(words) == 3 and not re.match(rb"/|\*\Z|[a-zA-Z][a-zA-Z0-9+.-]*://", words[1])
 
 
+def _is_no_resource(head: bytes) -> bool:
+    """RFC 9110 sections 4.2.1 to 4.2.4: http or https, a host, nobody before it; what else is not served here."""
+    target = head.partition(b"\r\n")[0].split(b" ")[1:2]
+    uri = re.match(rb"([a-zA-Z][a-zA-Z0-9+.-]*)://([^/?#]*)", target[0]) if target else None
+    if uri is None:
+        return False
+    wrong = uri[1].lower() not in (b"http", b"https") or uri[2][:1] in (b"", b":")
+    return wrong or not re.fullmatch(_HOST, uri[2])  # which has no @ in it
+
+
+def _is_misplaced_asterisk(head: bytes) -> bool:
+    """RFC 9112 section 3.2.4: it is for OPTIONS."""
+    words = head.partition(b"\r\n")[0].split(b" ")
+    return words[1:2] == [b"*"] and words[0] != b"OPTIONS"
+
+
 def _expects_more(head: bytes) -> bool:
     """RFC 9110 section 10.1.1: an expectation other than 100-continue may get a 417; HTTP/1.0 has none."""
     expected = _named(head, b"expect")
@@ -149,12 +192,15 @@ def _expects_more(head: bytes) -> bool:
 
 def _is_traced_content(head: bytes) -> bool:
     """RFC 9110 section 9.3.8: a client must not send content in TRACE."""
-    return head.startswith(b"TRACE ") and bool(_named(head, b"content-length") or _named(head, b"transfer-encoding"))
+    lengths = _named(head, b"content-length")
+    some = any(not re.fullmatch(rb"0+", each) for each in lengths) or bool(_named(head, b"transfer-encoding"))
+    return head.startswith(b"TRACE ") and some
 
 
 STRICTER: dict[Callable[[bytes], bool], int] = {
     _is_control: 400, _is_bare_lf: 400, _is_folded: 400, _is_no_host: 400, _has_no_host: 400, _has_lengths: 400,
-    _is_immense: 400, _has_both: 400, _is_another_coding: 501,
+    _is_immense: 400, _has_both: 400, _is_without_end: 400, _is_another_coding: 501, _is_no_resource: 400,
+    _is_misplaced_asterisk: 400,
     _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
     _is_no_target: 400, _expects_more: 417, _is_traced_content: 400,
 }  # fmt: skip
@@ -171,6 +217,12 @@ def _too_long(head: bytes, settings: Settings) -> set[int]:
     return found
 
 
+@functools.lru_cache(64)
+def _stricter(head: bytes, settings: Settings) -> frozenset[int]:
+    """The statuses of all rules that are broken: clients repeat themselves."""
+    return frozenset({status for rule, status in STRICTER.items() if rule(head)} | _too_long(head, settings))
+
+
 def _unread(head: bytes, settings: Settings) -> set[int]:
     """Statuses for a header section of which not all has come."""
     return {400} | _too_long(head, settings) | ({503} if settings.pressed else set())
@@ -181,12 +233,19 @@ def _unread(head: bytes, settings: Settings) -> set[int]:
 _LINE, _TRAILERS = 4096, 4096
 
 
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_SIZE_LINE = rb"0*([0-9a-fA-F]{1,15})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+_ONLY_OURS = re.compile(rb"[0-9a-fA-F][ \t]+;|0{6}")
+"""What we take of chunked content, and h11 does not."""
+
+
 def _scan(data: bytes, position: int) -> tuple[bytes, int, int]:
     """Content, where it ended (-1: not yet), and the status it is refused with (0: none).
 
-    Laxer than h11: blanks before an extension (BWS, RFC 9112 section 7.1.1). Stricter: no blanks behind a size, no
-    control characters in an extension or trailer, no folded trailers, no line that ends in LF; and lines, sizes and
-    trailer sections have a limit.
+    Laxer than h11: blanks before an extension (BWS, RFC 9112 section 7.1.1), any number of zeros before a size.
+    Stricter: no blanks behind a size, extensions have a name and perhaps a value, no control characters in a trailer,
+    no folded trailers, no line that ends in LF; and lines, sizes and trailer sections have a limit.
     """
     out: list[bytes] = []
     while True:
@@ -196,7 +255,7 @@ def _scan(data: bytes, position: int) -> tuple[bytes, int, int]:
             return b"".join(out), -1, 400
         if end < 0:
             return b"".join(out), -1, 0
-        size = re.fullmatch(rb"([0-9a-fA-F]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?", line)
+        size = re.fullmatch(_SIZE_LINE, line)
         if size is None:
             return b"".join(out), -1, 400
         left, position = int(size[1], 16), end + 2
@@ -249,11 +308,12 @@ def read(data: bytes, settings: Settings) -> Iterator[Message]:
             return
         head = rest[: blank + 4]
         message = Message(head)
-        refused = {status for rule, status in STRICTER.items() if rule(head)} | _too_long(head, settings)
+        refused = set(_stricter(head, settings))
         reader = h11.Connection(h11.SERVER, max_incomplete_event_size=_ENOUGH)
         reader.receive_data(rest)
         if not refused or not _is_bare_lf(head):
-            refused |= _ask_for_head(reader, message)
+            theirs = _ask_for_head(reader, message)
+            refused |= theirs - {501} if refused else theirs  # 501 is about codings: rules say which it is
         if refused:
             message.refused = frozenset(refused)
             message.behind = True  # torn, it may be refused at its first bytes
@@ -312,9 +372,9 @@ def _read_content(reader: h11.Connection, message: Message, rest: bytes, setting
             and (theirs != message.content or end != len(rest) - len(reader.trailing_data[0]))
         ):
             raise Disagreement(f"content of {message.head!r}")
-        elif message.complete and not ended and not re.search(rb"[0-9a-fA-F][ \t]+;", rest[start:end]):
+        elif message.complete and not ended and not _ONLY_OURS.search(rest[start:end]):
             raise Disagreement(f"h11 does not take this: {rest[start:end][:300]!r}")
-        elif wrong and not message.complete and not re.search(rb"[0-9a-fA-F][ \t]+;", rest[start:]):
+        elif wrong and not message.complete and not _ONLY_OURS.search(rest[start:]):
             raise Disagreement(f"h11 refuses this: {rest[start:][:300]!r}")
     over = settings.max_body and max(len(message.content), 0 if message.chunked else message.length) > settings.max_body
     if over:

@@ -14,7 +14,7 @@ from tests.differential import clients
 from tests.differential.conversations import SETTINGS, Settings
 from tests.servers import Server
 
-_ORDINARY = 700  # conversations with each loop and settings of a plain run
+_ORDINARY = 300  # conversations with each loop and settings of a plain run
 _EXAMPLES = 2  # of each kind of mismatch
 
 

@@ -64,9 +64,9 @@ ABOVE_THE_LOOP = {
     },
     "test_tls.py": {"test_curl", "test_curl_without_the_authority", "test_openssl_client"},
 }  # fmt: skip
-"""Tests, by their module, of what is decided above the event loop (what a request means, which deadline there is), or
-whose cases are many and alike: on uvloop all, on asyncio with --slow. What the loops do themselves (pauses, half-closes,
-resets, ends, handshakes, datagrams), and large contents in other tests, is tested on both."""
+"""Tests, by their module, of what is decided above the event loop (what a request means, which deadline there is), and
+of many cases that are alike: on asyncio with --slow only. What the loops do themselves (pauses, half-closes, resets,
+ends, handshakes, datagrams), and large contents in other tests, is tested on both."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,14 @@ _ONE_BY_ONE = (
     "conformance",
 )  # fmt: skip
 """Options that ask for a measurement, for a look at a test, for few tests, or for such as share what is built once."""
+
+
+if sys.dont_write_bytecode:
+    # Said of the source tree. Hundreds of servers, and the processes of this run, need not compile it each for itself
+    # for that: what they compile goes where pytest keeps what it knows.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".pytest_cache", "bytecode")
+    os.environ.update(PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=sys.pycache_prefix)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 KIB = 1 << 10
 
 _BLOCK = random.Random(1).randbytes(1 << 20)
-_TEXT = bytes(random.Random(2).choices(b"abcdefghijklmnopqrstuvwxyz 0123456789\r\n", k=1 << 20))
+_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz 0123456789\r\n"
+_TEXT = random.Random(2).randbytes(1 << 20).translate((_CHARACTERS * 7)[:256])
 
 
 class Settings(NamedTuple):

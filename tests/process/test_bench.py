@@ -512,8 +512,17 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
 
 
 @needs_rich
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("load", ["tcp64", "post64"])
+@pytest.mark.parametrize(
+    ("load", "number"),
+    [
+        ("tcp64", signal.SIGINT),
+        ("tcp64", signal.SIGHUP),
+        ("post64", signal.SIGTERM),
+        pytest.param("tcp64", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("post64", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("post64", signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted(native_client: str, limit_server: str, load: str, number: signal.Signals, tmp_path: Path) -> None:
     """By a signal to the bench alone: neither servers nor clients are left."""
     if not LOADS[load].native and not shutil.which("wrk"):

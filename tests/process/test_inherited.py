@@ -161,8 +161,15 @@ def test_standard_input_as_inetd_and_systemd_may_pass_it(tmp_path: Path) -> None
 
 
 @alone_and_several
-@pytest.mark.parametrize("kind", ["inet", "unix"])
-@pytest.mark.parametrize("protocol", ["http", "tcp"])
+@pytest.mark.parametrize(
+    ("kind", "protocol"),
+    [
+        ("inet", "http"),
+        ("unix", "tcp"),
+        pytest.param("inet", "tcp", marks=pytest.mark.slow),
+        pytest.param("unix", "http", marks=pytest.mark.slow),
+    ],
+)
 def test_who_waits_when_the_drain_begins_is_served_by_somebody(
     workers: str, kind: str, protocol: str, tmp_path: Path
 ) -> None:

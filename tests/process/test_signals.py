@@ -30,7 +30,7 @@ SOON = 8.0
 
 DRAINED = "echoserver: drained: all connections have ended"
 
-alone_and_several = pytest.mark.parametrize("workers", ["1", "3"])
+alone_and_several = pytest.mark.parametrize("workers", ["1", "2"])
 both_signals = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 

@@ -37,7 +37,7 @@ TAKEN = ("address already in use", "address in use")
 NOT_OURS = ("cannot assign requested address", "address not available")
 """The kernel's errors, in glibc's words and in musl's."""
 
-alone_and_several = pytest.mark.parametrize("workers", ["1", "4"])
+alone_and_several = pytest.mark.parametrize("workers", ["1", "2"])
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_a_stale_unix_socket_is_replaced(workers: str, tmp_path: Path) -> None:
 
 @alone_and_several
 @pytest.mark.parametrize(("options", "mode"), [([], 0o666), (["--unix-mode", "0660"], 0o660)], ids=["default", "0660"])
-@pytest.mark.parametrize("umask", ["0077", "0000"])
+@pytest.mark.parametrize("umask", ["0077", pytest.param("0000", marks=pytest.mark.slow)])
 def test_unix_mode_is_that_of_the_file_whatever_the_umask(
     workers: str, options: list[str], mode: int, umask: str, tmp_path: Path
 ) -> None:
@@ -393,9 +393,15 @@ def cannot_start(code: int, *options: str) -> str:
 
 
 @alone_and_several
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "module", ["argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.supervisor", "uvloop"]
+    ("module", "number"),
+    [
+        pytest.param(
+            module, number, marks=[pytest.mark.slow] if number == signal.SIGINT and module != "asyncio" else []
+        )
+        for module in ("argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.supervisor", "uvloop")
+        for number in (signal.SIGTERM, signal.SIGINT)
+    ],
 )
 def test_signals_at_any_moment_of_the_start(workers: str, number: signal.Signals, module: str) -> None:
     """Nothing is served yet: it ends, with 0 and without a word, as after a drain that has nothing to wait for."""
@@ -463,7 +469,7 @@ def test_an_address_that_is_taken(protocol: str, workers: str, shared: bool) -> 
 
 @pytest.fixture(scope="module")
 def several() -> Iterator[Group]:
-    with Group("--workers", "4") as server:
+    with Group("--workers", "2") as server:
         yield server
 
 

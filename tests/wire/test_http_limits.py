@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -29,6 +29,16 @@ LOOPS = ["uvloop", "asyncio"]
 GET = request("GET / HTTP/1.1")
 
 on_each_loop = pytest.mark.parametrize("loop", LOOPS)
+
+
+def each_on_a_loop(cases: Mapping[str, object], on_both: str) -> list[object]:
+    """Parameters: all cases on uvloop, by default only one of them on asyncio too."""
+    return [
+        pytest.param(loop, case, id=f"{name}-{loop}", marks=[pytest.mark.slow] if seldom else [])
+        for name, case in cases.items()
+        for loop in LOOPS
+        for seldom in [loop == "asyncio" and name != on_both]
+    ]
 
 
 def post(size: int, content: bytes = b"", *fields: str) -> bytes:
@@ -419,8 +429,7 @@ PIPELINED = {
 }
 
 
-@on_each_loop
-@pytest.mark.parametrize("asked", PIPELINED.values(), ids=PIPELINED)
+@pytest.mark.parametrize(("loop", "asked"), each_on_a_loop(PIPELINED, "content of 1 MiB"))
 def test_a_client_that_never_reads_is_bounded(loop: str, asked: bytes) -> None:
     """... by --buffer-limit and what is under way when it is reached; and gets everything once it reads."""
     with (
@@ -469,8 +478,7 @@ for what is under way when the total is reached. Of that there is more where ans
 requests: 200 clients and 16 KiB, the least that is read at a time, make 24 MiB."""
 
 
-@on_each_loop
-@pytest.mark.parametrize("what", NEVER_READ)
+@pytest.mark.parametrize(("loop", "what"), each_on_a_loop({each: each for each in NEVER_READ}, "content of 64 KiB"))
 def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, tmp_path: pathlib.Path) -> None:
     """200 clients that never read, and --buffer-total 32 MiB.
 

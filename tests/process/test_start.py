@@ -38,6 +38,9 @@ NOT_OURS = ("cannot assign requested address", "address not available")
 """The kernel's errors, in glibc's words and in musl's."""
 
 alone_and_several = pytest.mark.parametrize("workers", ["1", "2"])
+streams_and_datagrams = pytest.mark.parametrize(
+    "protocol", ["http", pytest.param("tcp", marks=pytest.mark.slow), "udp"]
+)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -459,7 +462,7 @@ def occupied(protocol: str, *, shared: bool) -> Iterator[str]:
 
 
 @alone_and_several
-@pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
+@streams_and_datagrams
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 def test_an_address_that_is_taken(protocol: str, workers: str, shared: bool) -> None:
     with occupied(protocol, shared=shared) as address:
@@ -474,7 +477,7 @@ def several() -> Iterator[Group]:
 
 
 @alone_and_several
-@pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
+@streams_and_datagrams
 def test_an_address_that_another_echoserver_has(several: Group, protocol: str, workers: str) -> None:
     address = f"127.0.0.1:{several.port(protocol)}"
     line = cannot_start(3, f"--{protocol}", address, "--workers", workers)

@@ -49,8 +49,14 @@ def assert_page(client: HttpClient, path: str, target: str, fields: tuple[str, .
             assert content is None or answer["content-length"] == ("0" if method == "OPTIONS" else str(len(content)))
 
 
-@pytest.mark.parametrize("piece", HOW.values(), ids=HOW)
-@pytest.mark.parametrize("fields", FIELDS, ids=str)
+@pytest.mark.parametrize(
+    ("fields", "piece"),
+    [
+        pytest.param(fields, piece, id=f"{fields}-{how}", marks=[pytest.mark.slow] if piece and len(fields) < 2 else [])
+        for fields in FIELDS
+        for how, piece in HOW.items()
+    ],
+)
 @pytest.mark.parametrize("path", PAGES)
 def test_page__get_head_and_options_whatever_the_target_looks_like(
     client: HttpClient, path: str, fields: tuple[str, ...], piece: int

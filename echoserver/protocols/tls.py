@@ -279,10 +279,6 @@ class Tls(Stage):
                     break
                 self._feed()
                 continue
-            except ssl.SSLError:
-                if not filled:
-                    raise
-                break  # it will say so again when what came before has been delivered
             if not count:  # close_notify
                 self._fin = True
                 self._rest = b""

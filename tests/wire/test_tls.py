@@ -738,27 +738,3 @@ def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
         )
     )
     assert_not_started(certificates, "--tls-key", "the key is encrypted")
-
-
-def test_rfc_8446_section_5_2__what_came_before_a_bad_record_is_echoed(certificates: Certificates) -> None:
-    """Also where both are read at once."""
-    with start(certificates) as server, server.connect("tls") as connection:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = certificates.trusting().wrap_bio(incoming, outgoing, server_hostname="localhost")
-
-        def exchange(step: Callable[[], bytes | None]) -> bytes | None:
-            while True:
-                try:
-                    done = step()
-                except ssl.SSLWantReadError:
-                    connection.sendall(outgoing.read())
-                    got = connection.recv(1 << 16)
-                    assert got, "the connection ended"
-                    incoming.write(got)
-                else:
-                    return done
-
-        exchange(client.do_handshake)  # type: ignore[arg-type]  # it returns nothing
-        client.write(b"hello")
-        connection.sendall(outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
-        assert exchange(lambda: client.read(5)) == b"hello"

@@ -181,8 +181,8 @@ class OnDemand:
 
     def resumed(self) -> None:
         """The kernel has taken everything."""
-        if self.started and self._timer is None:
-            self._later()
+        if self.started and self._timer is None:  # not within resume_writing(): the connection may end, see caught_up()
+            self._timer = self._connection.worker.loop.call_soon(self._later)
 
     # --- the answer ---
 

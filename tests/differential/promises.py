@@ -439,7 +439,8 @@ def _asked(message: Message, wishes: Wishes, settings: Settings) -> Answer:
     echo = wishes.echo or (b"body" if message.declared and message.method != b"TRACE" else b"head")
     answer = Answer()
     if echo == b"body":
-        answer.content_type, answer.content = _content_type(message), message.content
+        answer.content_type = _content_type(message) if message.declared else OCTETS  # of no content there is no type
+        answer.content = message.content
         answer.chunked = None if message.chunked else False
         answer.coded = _coded(message) if message.declared else {}
     elif echo == b"head":

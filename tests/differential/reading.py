@@ -139,6 +139,11 @@ def _is_another_coding(head: bytes) -> bool:
     return len(_codings(head)) > 1 and not _is_without_end(head)
 
 
+def _is_tab_behind_coding(head: bytes) -> bool:
+    """RFC 9110 section 5.5 has tabs behind a value: h11 takes them, and llhttp does not behind Transfer-Encoding."""
+    return re.search(rb"(?i)\r\ntransfer-encoding:[^\r]*\t *\r", head) is not None
+
+
 def _has_both(head: bytes) -> bool:
     """RFC 9112 section 6.1: a server may refuse Content-Length beside Transfer-Encoding."""
     return bool(_named(head, b"content-length")) and bool(_named(head, b"transfer-encoding"))
@@ -200,7 +205,7 @@ def _is_traced_content(head: bytes) -> bool:
 STRICTER: dict[Callable[[bytes], bool], int] = {
     _is_control: 400, _is_bare_lf: 400, _is_folded: 400, _is_no_host: 400, _has_no_host: 400, _has_lengths: 400,
     _is_immense: 400, _has_both: 400, _is_without_end: 400, _is_another_coding: 501, _is_no_resource: 400,
-    _is_misplaced_asterisk: 400,
+    _is_misplaced_asterisk: 400, _is_tab_behind_coding: 400,
     _is_old_and_chunked: 400, _is_another_version: 505, _is_tunnel: 501,
     _is_no_target: 400, _expects_more: 417, _is_traced_content: 400,
 }  # fmt: skip

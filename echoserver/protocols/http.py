@@ -604,7 +604,7 @@ class HttpEcho(HttpConnection):
         before = self._request
         if request is before:
             return
-        if self.behind is not None or not self._may_repeat(request):
+        if self.behind is not None or request.size >= FULL_READ or not self._may_repeat(request):
             self._remember(NO_REQUEST)
             return
         self._remember(request)
@@ -617,7 +617,6 @@ class HttpEcho(HttpConnection):
             request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
-            and request.head_size + request.content_length < FULL_READ
             and not request.probe
             and not self.worker.draining
         )

@@ -297,7 +297,7 @@ def test_redirects_are_followed_and_it_is_said(plain: Browser) -> None:
 
 def test_what_can_not_be_sent_is_said_at_once(plain: Browser) -> None:
     plain.fill(fields="no field")
-    assert plain.text("problem") == "Not a field, which is Name: value: no field"
+    assert plain.text("problem") == "Expected a field line, Name: value, got: no field"
     plain.click("send")
     assert plain.text("send") == "Send"
     assert plain.element("none").is_displayed()

@@ -1,6 +1,7 @@
 """TLS contexts made of files, as the field recommends them, and who a client is by its certificate."""
 
 import contextlib
+import importlib
 import re
 import ssl
 import sys
@@ -77,10 +78,9 @@ def _set_groups(context: ssl.SSLContext) -> None:
         context.set_groups(_GROUPS)
     elif sys.implementation.name == "cpython":
         with contextlib.suppress(ImportError, AttributeError, OSError):  # no ctypes, or no library to look it up in
-            import _ssl  # noqa: PLC0415 - few want it
-            import ctypes  # noqa: PLC0415 - likewise
-
-            control = ctypes.CDLL(_ssl.__file__).SSL_CTX_ctrl
+            # not by a statement: the static executable would be built with them, and can't
+            ctypes, module = importlib.import_module("ctypes"), importlib.import_module("_ssl")
+            control = ctypes.CDLL(module.__file__).SSL_CTX_ctrl
             control.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
             its = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
             control(its, _SET_GROUPS_LIST, 0, _GROUPS.encode())

@@ -57,7 +57,7 @@ def limited(request: pytest.FixtureRequest) -> Iterator[ControlGroup]:
     [
         (32, "1", "512 KiB are kept for a connection, 2 MiB"),
         (64, "1", "2.5 MiB are kept for a connection, 10 MiB"),
-        (64, "2", "768 KiB are kept for a connection, 3 MiB"),
+        pytest.param(64, "2", "768 KiB are kept for a connection, 3 MiB", marks=pytest.mark.slow),
         (128, "1", "6.5 MiB are kept for a connection, 26 MiB"),
     ],
     indirect=["limited"],

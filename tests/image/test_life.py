@@ -172,4 +172,4 @@ def test_healthcheck_as_a_container_of_its_own(variant: Variant, running: Contai
             assert (code, lines) == (1, [f"echoserver healthcheck: {where}: Connection refused"])
     code, (line,) = variant.end("healthcheck", "ftp://127.0.0.1/")
     assert code == 1
-    assert line.startswith("echoserver healthcheck: 'ftp://127.0.0.1/' is not a URL: ")
+    assert line.startswith("echoserver healthcheck: 'ftp://127.0.0.1/' is not a URL to check: ")

@@ -159,7 +159,7 @@ class HttpEcho(HttpConnection):
                     self._cork()
                     self._flush(out)
                     self._tell(answered, served)
-                    self._last(more=position < end)
+                    self._drop_all()
                     return
             if position >= end:
                 break
@@ -423,10 +423,9 @@ class HttpEcho(HttpConnection):
         request = self._serving
         if request.keep_alive:
             self._next(request, b"")
-        else:  # what is behind the content has not been read: whether there is anything is not known
+        else:
             self._content_done(request)
-            self._serving = NO_REQUEST
-            self._last(more=True)
+            self._drop_all()
 
     def _relayed_elsewhere(self, data: bytes, _: int = 0) -> None:
         raise AssertionError("a Relay has the transport")
@@ -562,7 +561,7 @@ class HttpEcho(HttpConnection):
         if demand.plan.abort:
             self.reset()
         elif demand.closes:
-            self._last(more=end < len(data) or demand.declined)
+            self._drop_all()
         else:
             return True
         return False
@@ -591,12 +590,11 @@ class HttpEcho(HttpConnection):
     def _go_on(self, request: Request, data: bytes, position: int) -> None:
         """A request has been answered; data from position on is what came behind it."""
         self._began = 0.0
-        more = position < len(data)
         if not request.keep_alive:
-            self._last(more=more)
+            self._drop_all()
             return
         self._expect_again(request)
-        if more:
+        if position < len(data):
             self._answer_all(data, position)
 
     def _expect_again(self, request: Request) -> None:

@@ -1,10 +1,7 @@
 """What every HTTP connection has besides its requests: errors, deadlines, an end, and an account of what was done."""
 
 import asyncio
-import fcntl
 import socket
-import sys
-import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,8 +27,6 @@ _ERRORS = {
 }  # fmt: skip
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
 _HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
-_AT_ONCE = 8 << 10  # bytes that go with our FIN, and before any reset: fewer than a new connection's ten segments
-_NOTHING = bytes(4)  # the answer of FIONREAD, an int, where there is nothing to read
 _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
 
 
@@ -168,12 +163,6 @@ class HttpConnection(Connection):
         except OSError:  # a unix socket
             pass
 
-    def _last(self, *, more: bool) -> None:
-        """That was the last answer; more: the client has sent something behind it, which a close would answer with a
-        reset that can destroy the answer."""
-        self._lingering = more
-        self._drop_all()
-
     def _refuse(self, refusal: Refusal, head: bytes = b"", *, error: int | None = None) -> None:
         """Send an error response and nothing after it; head: as much as there is of the header section in question.
 
@@ -193,19 +182,18 @@ class HttpConnection(Connection):
                 head = self._serving.head
             sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
             self._log(head, status, self.content_so_far(), sent)
-        self._lingering = True
         self._drop_all()
 
     def _cut_short(self, status: int) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
         self.worker.counts[_ERRORS[status]] += 1
         self._log_cut_off(status)
-        self._lingering = True
         self._drop_all()
 
     def _drop_all(self) -> None:
         """Nothing is answered any more: end after what is on its way, and until then read nothing."""
         self._receive = HttpConnection._drop
+        self._lingering = True
         self._serving = NO_REQUEST
         self._remember(NO_REQUEST)
         self._pending = None
@@ -219,45 +207,17 @@ class HttpConnection(Connection):
         pass
 
     def end(self) -> None:
-        """Close, or in stages (RFC 9112 section 9.6): our FIN, then read on until the client's."""
-        if self.transport.is_closing():  # its descriptor may be another's soon
+        """Close; after a last answer in stages (RFC 9112 section 9.6): our FIN, then read on until the client's.
+
+        A close at once would answer what the client still sends with a reset, which can destroy the answer.
+        """
+        if self.transport.is_closing():
             return
-        if self._lingering or (self._receive is HttpConnection._drop and self._may_be_reset()):
-            self._lingering = True
+        if self._lingering:
             self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
         else:
-            self._push()
             self.transport.close()
-
-    def _may_be_reset(self) -> bool:
-        """Whether a close could destroy the answer by a reset: for what has come, or comes while much is to be sent."""
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        try:
-            if fcntl.ioctl(descriptor, termios.FIONREAD, _NOTHING) != _NOTHING:
-                return True
-            return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, _NOTHING), sys.byteorder) > _AT_ONCE
-        except OSError:  # the connection is gone
-            return False
-
-    def _push(self) -> None:
-        """Have the kernel send what it holds back, with our FIN.
-
-        asyncio and uvloop (0.23.0) close the socket a turn later. What comes until then makes the kernel send a reset
-        instead, and forget all that it has not sent.
-        """
-        if not self.DIRECT:
-            return
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        try:
-            borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
-        except OSError:
-            return
-        try:  # noqa: SIM105 - suppress() takes as long as the system call
-            borrowed.shutdown(socket.SHUT_WR)
-        except OSError:  # the client has reset the connection
-            pass
-        borrowed.detach()
 
     def pause_writing(self) -> None:
         self._remember(NO_REQUEST)

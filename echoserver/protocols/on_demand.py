@@ -37,8 +37,8 @@ class OnDemand:
     """
 
     __slots__ = (
-        "_asked", "_chunked", "_connection", "_content", "_decoder", "_due", "_echo", "_kept", "_left", "_length",
-        "_pace", "_request", "_timer", "_when", "closes", "complete", "declined", "done", "plan", "received", "sent",
+        "_asked", "_chunked", "_connection", "_content", "_declined", "_decoder", "_due", "_echo", "_kept", "_left",
+        "_length", "_pace", "_request", "_timer", "_when", "closes", "complete", "done", "plan", "received", "sent",
         "started", "status", "upgrades",
     )  # fmt: skip
 
@@ -46,8 +46,6 @@ class OnDemand:
     """The connection is closed after the answer."""
     complete: bool
     """All of the request has come."""
-    declined: bool
-    """The content is not wanted, and may come all the same."""
     done: bool
     """All of the answer has been sent, or there is none."""
     received: int
@@ -86,7 +84,8 @@ class OnDemand:
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
         self._chunked = False
-        self.closes = self.complete = self.declined = self.done = self.started = self.upgrades = False
+        self._declined = False  # the content is not wanted, and may come all the same
+        self.closes = self.complete = self.done = self.started = self.upgrades = False
         self.received = self.sent = self.status = 0
 
     # --- the request's content ---
@@ -99,7 +98,7 @@ class OnDemand:
         if not self.plan.abort and (self.plan.status or 200) < 400:
             self._connection.send(response.CONTINUE)
             return
-        self.declined = True
+        self._declined = True
         self._left, self._decoder = 0, None
         if self._echo == controls.BODY:
             self._echo = controls.NONE
@@ -226,7 +225,7 @@ class OnDemand:
         nothing = self._echo == controls.NONE and asked.size is None
         self.status = self.plan.status or (204 if nothing else 200)
         content_type = self._make_content()
-        self.closes = self.plan.close or self.declined or not connection.serving().keep_alive
+        self.closes = self.plan.close or self._declined or not connection.serving().keep_alive
         self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
         head = self._head(content_type)
         if request.silent or self.status in _EMPTY:

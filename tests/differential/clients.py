@@ -26,7 +26,7 @@ from tests.differential.promises import Answer
 
 _PATIENCE = 15.0  # seconds without a step forward, after which a conversation is given up
 _QUIET = 0.05  # seconds that a client that reads late waits while nothing more is taken
-_LINGERS = 1.0  # seconds that the server reads on after an error, at least
+_LINGERS = 1.0  # seconds that the server reads on after its last answer, at least
 _AT_ONCE = 32
 _SHOWN = 300  # bytes of a piece, or an answer, that a report shows
 
@@ -261,18 +261,9 @@ class _Client:
             return "no reset where one was asked for"
         if left:
             return self._unfinished(left[0])
-        if self.reset and not self._has_lingered() and not self._sends_on():
+        if self.reset and not self._has_lingered():
             return f"a reset after the last answer{'; bytes were behind it' if due and due[-1].behind else ''}"
         return ""
-
-    def _sends_on(self) -> bool:
-        """Whether a client sends more after a request that it said was its last, or asked to be.
-
-        Only after errors does the server wait for that. Else it closes when the answer and its FIN are on their way,
-        and what comes later is reset: that no answer is lost is all that is promised.
-        """
-        last = self.due[-1] if self.due else None
-        return last is not None and last.behind and bool(last.closes) and not last.lingers
 
     def _has_lingered(self) -> bool:
         """Whether the server may have stopped to read what comes behind its last answer: a busy client is slow."""
@@ -282,12 +273,8 @@ class _Client:
         """What is wrong with an answer that is not complete, and all there is."""
         responses = self.responses
         how = "reset" if self.reset else "closed"
-        if self.reset and self.due[-1].lingers and self._has_lingered():
+        if self.reset and self._has_lingered():
             return ""  # this client was slow to read, too
-        if self.reset and self.what.buffer and self._sends_on():
-            return (
-                ""  # it takes less at a time than the server thinks a client does: see _AT_ONCE in http_connection.py
-            )
         if not responses.begun() or responses.head is None:
             return f"the connection was {how} before the response had begun"
         if due.cut is None:

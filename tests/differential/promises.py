@@ -38,7 +38,6 @@ class Answer:
     breaks off, after a beginning of content. reset: there is none, the connection is reset. interim: 100 may come
     before it. fields: others that it has. coded: how its content is coded, in which language, None where nobody knows.
     ignored: what X-Echo-Ignored names. early: what may come in place of it and of 100, and ends the connection.
-    lingers: what the client sends after it is read, so that no reset destroys it.
     """
 
     statuses: frozenset[int] = frozenset({200})
@@ -59,7 +58,6 @@ class Answer:
     coded: dict[bytes, bytes] | None = dataclasses.field(default_factory=dict)
     ignored: frozenset[bytes] = frozenset()
     early: "Answer | None" = None
-    lingers: bool = False
     behind: bool = False
     about: Message | None = None
 
@@ -332,7 +330,7 @@ def _is_error(status: int) -> Check:
 
 def refusal(message: Message, settings: Settings, before: int) -> Answer:
     """An error: a line of text that says why, and the connection closes."""
-    answer = Answer(message.refused, content_type=_ERROR_TYPE, closes=True, error=True, lingers=True)
+    answer = Answer(message.refused, content_type=_ERROR_TYPE, closes=True, error=True)
     answer.silent = message.head.startswith(b"HEAD ")
     message.behind = True  # torn, the rest of it comes behind its refusal
     if message.started and (message.chunked or before + message.length > settings.buffer_limit or settings.pressed):
@@ -403,7 +401,7 @@ def _early(message: Message, wishes: Wishes, settings: Settings) -> Answer:
     if wishes.size is None and wishes.echo in (b"", b"body"):
         answer.content_type, answer.coded = None, None
     answer.silent = message.method == b"HEAD"
-    answer.ignored, answer.closes, answer.lingers, answer.reset = wishes.ignored, True, True, wishes.abort
+    answer.ignored, answer.closes, answer.reset = wishes.ignored, True, wishes.abort
     return answer
 
 

@@ -57,7 +57,7 @@ def limited(request: pytest.FixtureRequest) -> Iterator[ControlGroup]:
     [
         (32, "1", "512 KiB are kept for a connection, 2 MiB"),
         (64, "1", "2.5 MiB are kept for a connection, 10 MiB"),
-        pytest.param(64, "2", "768 KiB are kept for a connection, 3 MiB", marks=pytest.mark.slow),
+        (64, "2", "640 KiB are kept for a connection, 2.5 MiB"),
         (128, "1", "6.5 MiB are kept for a connection, 26 MiB"),
     ],
     indirect=["limited"],
@@ -81,7 +81,7 @@ def test_memory_that_is_too_little_for_the_workers(limited: ControlGroup) -> Non
     assert ended.returncode == 3
     assert ended.stderr == (
         "echoserver: cannot start: 32 MiB of memory (the control group's limit) is too little for 2 workers: expected "
-        "at least 48 MiB, or --workers 1, or --buffer-total SIZE, which turns this check off\n"
+        "at least 52 MiB, or --workers 1, or --buffer-total SIZE, which turns this check off\n"
     )
 
 

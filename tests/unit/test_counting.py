@@ -374,7 +374,7 @@ def test_a_drain_settles_what_came(worker: Worker) -> None:
         client.feed(post(b"hello"))
         with Client(HttpEcho(worker)) as late:
             check(worker, client, other, late)
-        assert client.lost
+        assert client.ended
     check(worker, client, other, late)
     found = scrape(worker)
     assert found["errors", "draining"] == 1

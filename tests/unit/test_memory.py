@@ -49,11 +49,11 @@ def test_memory_limit(tmp_path: Path, files: dict[str, str], expected: int | Non
         (None, 1, "256MiB", "16MiB", None),
         (32, 1, "2MiB", "512KiB", "8KiB"),
         (64, 1, "10MiB", "2560KiB", "20KiB"),
-        (64, 2, "3MiB", "768KiB", "8KiB"),
+        (64, 2, "2560KiB", "640KiB", "8KiB"),
         (128, 1, "26MiB", "6656KiB", "52KiB"),
         (1024, 1, "250MiB", "16MiB", "500KiB"),
         (4096, 1, "256MiB", "16MiB", None),
-        (4096, 16, "61312KiB", "15328KiB", "119KiB"),
+        (4096, 16, "60352KiB", "15088KiB", "117KiB"),
     ],
 )
 def test_what_a_memory_limit_leaves(

@@ -84,10 +84,6 @@ class FakeTransport(asyncio.Transport):
         protocol: Any = self._protocol
         return protocol if isinstance(protocol, Connection) else protocol._connection
 
-    def arrive(self, data: bytes) -> None:
-        """Data has arrived that the loop has not read yet."""
-        self._client.send(data)
-
     def feed_each(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             self.feed(piece)

@@ -35,7 +35,7 @@ _LINES_THAT_MATTER = re.compile(
     rb"\r\n(?:host|con(?:tent-(?:length|type|encoding|language)|nection)|transfer-encoding|expect|upgrade|accept):[^\r]*",
     re.IGNORECASE,
 )
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*)?")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 _ZONED = re.compile(rb"\[[0-9A-Fa-f:.]+%[^\]]*\](?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)")
 _RAW_TARGET = re.compile(TOKEN + rb" [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")

@@ -62,6 +62,8 @@ REFUSED = {
     "3.2: no Host": (400, b"GET / HTTP/1.1\r\n\r\n"),
     "3.2: several Hosts": (400, request("GET / HTTP/1.1", "Host: a", "Host: a")),
     "3.2: an invalid Host": (400, request("GET / HTTP/1.1", "Host: a b")),
+    "3.2: an invalid Host, a % and nothing behind it": (400, request("GET / HTTP/1.1", "Host: a%")),
+    "3.2: an invalid Host, a % and one digit": (400, request("GET / HTTP/1.1", "Host: a%2")),
     "3.2: an invalid Host, with a zone": (400, request("GET / HTTP/1.1", "Host: [fe80::1%25eth0]")),
     "3.2.3: authority form for GET": (400, request("GET a:80 HTTP/1.1")),
     "3.2.4: asterisk form for GET": (400, request("GET * HTTP/1.1")),

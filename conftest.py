@@ -2,6 +2,7 @@
 
 import collections
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,11 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".pytest_cache", "bytecode")
     os.environ.update(PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=sys.pycache_prefix)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In a shell's background, or under nohup: the programs that tests start would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

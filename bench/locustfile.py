@@ -58,8 +58,8 @@ from locust.env import Environment
 from locust.exception import CatchResponseError
 from locust.web import WebUI
 
-from echoserver import config
-from echoserver.config import ConfigError
+from echoserver.config import options as config
+from echoserver.config.options import ConfigError
 
 TIMEOUT = 10.0
 """Seconds that a user waits to be connected, to be rid of a payload, or for the next bytes of an echo."""

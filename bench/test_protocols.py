@@ -19,16 +19,16 @@ import pytest
 
 from bench.exchanges import SERVED_BY, Measure, answer, bytes_of, echo, in_chunks, undated
 from bench.loads import COUNTED, LOADS, pattern, request
-from echoserver import config
-from echoserver.connection import Connection
-from echoserver.messages import frames, response
-from echoserver.messages import request as messages
-from echoserver.messages.chunked import ChunkedDecoder
-from echoserver.messages.request import Fields
-from echoserver.messages.response import Refusal
-from echoserver.protocols.http import HttpEcho
-from echoserver.protocols.tcp import TcpEcho
-from echoserver.worker import Worker, new_event_loop, tune_malloc
+from echoserver.config import options as config
+from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.tcp.echo import TcpEcho
+from echoserver.transport.connection import Connection
+from echoserver.wire import frames, response
+from echoserver.wire import request as messages
+from echoserver.wire.chunked import ChunkedDecoder
+from echoserver.wire.request import Fields
+from echoserver.wire.response import Refusal
+from echoserver.worker.worker import Worker, new_event_loop, tune_malloc
 
 SMALL, LARGE, HUGE = pattern(64), pattern(64 << 10), pattern(1 << 20)
 GET, POST, BROWSER = (LOADS[name].sent for name in ("get", "post64", "browser"))

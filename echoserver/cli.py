@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from echoserver import __version__, config, end_on_signals, logs, systemd
+from echoserver import __version__, end_on_signals
+from echoserver.config import options as config
+from echoserver.observe import logs
+from echoserver.sockets import systemd
 
 _PATIENCE = 3.0  # seconds that a server has to connect, and to answer a health check
 
@@ -171,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = settings(arguments, os.environ)
     end_on_signals()
     try:
-        from echoserver import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
+        from echoserver.server import supervisor  # noqa: PLC0415 - --help and healthcheck need no event loop
     except (ImportError, OSError, MemoryError) as error:  # a package is missing, or there is no memory to map it
         print(f"echoserver: cannot start: {logs.reason(error)}", file=sys.stderr)
         return NOT_STARTED
@@ -284,7 +287,7 @@ def _secured(connection: socket.socket) -> socket.socket:
     """The connection over TLS. Whether the server is healthy is asked here, not whether its certificate is good."""
     import ssl  # noqa: PLC0415 - it is not needed otherwise
 
-    from echoserver import tls  # noqa: PLC0415 - likewise
+    from echoserver.layers import tls_context as tls  # noqa: PLC0415 - likewise
 
     if not tls.available():
         raise OSError("there is no TLS in this build")

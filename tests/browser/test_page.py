@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from echoserver.messages.pattern import pattern
+from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.programs import needs
 from tests.servers import PATIENCE, Server, wait_for

@@ -15,7 +15,7 @@ from typing import Self
 
 import pytest
 
-from echoserver import config
+from echoserver.config import options as config
 from tests.process.processes import (
     HALF_CONTENT,
     Group,

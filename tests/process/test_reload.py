@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from echoserver.messages.pattern import pattern
+from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import (
     HALF_CONTENT,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from echoserver import __version__, config
+from echoserver import __version__
+from echoserver.config import options as config
 from tests.process.processes import (
     Group,
     connections_by_worker,
@@ -402,7 +403,7 @@ def cannot_start(code: int, *options: str) -> str:
         pytest.param(
             module, number, marks=[pytest.mark.slow] if number == signal.SIGINT and module != "asyncio" else []
         )
-        for module in ("argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.supervisor", "uvloop")
+        for module in ("argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.server.supervisor", "uvloop")
         for number in (signal.SIGTERM, signal.SIGINT)
     ],
 )

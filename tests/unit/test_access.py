@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.access import AccessLog
-from echoserver.messages.access import (
+from echoserver.observe.access_lines import (
     MAX_AGENT,
     MAX_LINE,
     MAX_METHOD,
@@ -28,6 +27,7 @@ from echoserver.messages.access import (
     Json,
     Text,
 )
+from echoserver.observe.access_log import AccessLog
 from tests.unit.examples import examples
 
 WHEN = datetime.datetime(2026, 11, 25, 13, 4, 5, 123_456, datetime.UTC).timestamp()
@@ -384,7 +384,7 @@ def test_what_there_is_no_room_for_is_not_formatted(pipe: Pipe) -> None:
 
 PROGRAM = """
 import sys
-from echoserver.access import AccessLog
+from echoserver.observe.access_log import AccessLog
 worker = int(sys.argv[1])
 log = AccessLog("json", worker, 1)
 for number in range(2000):

@@ -6,7 +6,7 @@ import pytest
 
 from bench import arms, clients, gate, loads
 from bench.loads import COUNTED, LOADS, Load, pattern
-from echoserver.messages import request
+from echoserver.wire import request
 
 BLANK = b"\r\n\r\n"
 HTTP = [each for each in LOADS.values() if each.protocol == "http"]

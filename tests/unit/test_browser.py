@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from echoserver.messages import browser
+from echoserver.answers import page as browser
 
 PAGE = browser.PAGE.decode()
 COLOURS = [

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver.messages.chunked import ChunkedDecoder, one_chunk
-from echoserver.messages.response import Refusal
+from echoserver.wire.chunked import ChunkedDecoder, one_chunk
+from echoserver.wire.response import Refusal
 from tests.unit.examples import examples
 
 MAX_LINE = 4096

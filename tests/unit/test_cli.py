@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from echoserver import __version__, cli, config
-from echoserver.config import Address
+from echoserver import __version__, cli
+from echoserver.config import options as config
+from echoserver.config.options import Address
 
 OTHER = {  # for every option a text that is not its default
     "host": "::1", "http": "10.0.0.1:81", "tcp": "10.0.0.1:82", "udp": "10.0.0.1:83", "backlog": "17",

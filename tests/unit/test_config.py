@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver import config
-from echoserver.config import Address, ConfigError
+from echoserver.config import options as config
+from echoserver.config.options import Address, ConfigError
 from tests.unit.examples import examples
 
 ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N or off"

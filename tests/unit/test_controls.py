@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver.messages import controls
-from echoserver.messages.controls import Caps, Controls, Plan
-from echoserver.messages.response import Refusal
+from echoserver.answers import controls
+from echoserver.answers.controls import Caps, Controls, Plan
+from echoserver.wire.response import Refusal
 from tests.unit.examples import examples
 
 CAPS = Caps(60.0, 1 << 30)

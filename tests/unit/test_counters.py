@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from echoserver import counters
-from echoserver.counters import COUNTERS, SIZE, Board, index
+from echoserver.observe import counters
+from echoserver.observe.counters import COUNTERS, SIZE, Board, index
 
 RETIREMENTS = 3000
 CHANGES = 100  # that a reader beside them sees at least

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver import config
-from echoserver.access import AccessLog
-from echoserver.connection import Connection
-from echoserver.counters import COUNTERS, Board, WorkerCounts
-from echoserver.messages.request import NO_REQUEST
-from echoserver.protocols.http import Admin, HttpEcho
-from echoserver.protocols.tcp import TcpEcho
-from echoserver.worker import Common, Worker
+from echoserver.config import options as config
+from echoserver.observe.access_log import AccessLog
+from echoserver.observe.counters import COUNTERS, Board, WorkerCounts
+from echoserver.protocols.http1.echo import Admin, HttpEcho
+from echoserver.protocols.tcp.echo import TcpEcho
+from echoserver.transport.connection import Connection
+from echoserver.wire.request import NO_REQUEST
+from echoserver.worker.worker import Common, Worker
 from tests.unit.examples import examples
 from tests.unit.test_http_protocol import (
     ANSWERED,

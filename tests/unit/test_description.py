@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.messages import request as messages
-from echoserver.messages.description import MOST, Content, describe, moment
-from echoserver.messages.response import Refusal
+from echoserver.answers.description import MOST, Content, describe, moment
+from echoserver.wire import request as messages
+from echoserver.wire.response import Refusal
 from tests.unit.examples import examples
 
 HEAD = (

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.messages.fifo import Fifo
+from echoserver.wire.fifo import Fifo
 from tests.unit.examples import examples
 
 MIB = 1 << 20

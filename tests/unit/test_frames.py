@@ -19,9 +19,10 @@ import pytest
 import uvloop
 
 import echoserver
-from echoserver import config, tls
-from echoserver.counters import Board
-from echoserver.worker import Common, Worker
+from echoserver.config import options as config
+from echoserver.layers import tls_context as tls
+from echoserver.observe.counters import Board
+from echoserver.worker.worker import Common, Worker
 from tests.certificates import Certificates
 from tests.websockets import BINARY, echo, frame, upgrade
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver import config
-from echoserver.connection import LINGER, QUIET
-from echoserver.messages.request import REMEMBERED_SIZE, Reader
-from echoserver.protocols.http import HttpEcho
-from echoserver.worker import Worker
+from echoserver.config import options as config
+from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.transport.connection import LINGER, QUIET
+from echoserver.wire.request import REMEMBERED_SIZE, Reader
+from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport
 
@@ -415,7 +415,7 @@ def test_one_read_is_answered_with_one_write(
     worker: Worker, request_bytes: bytes, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DESIGN section 3: however many requests were pipelined, if they are no more than what a turn has time for."""
-    monkeypatch.setattr("echoserver.protocols.http.TURN_SECONDS", 60.0)
+    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 60.0)
     with connect(worker) as client:
         for data in (request_bytes, BEFORE, request_bytes, request_bytes * 5, BEFORE + request_bytes + BEHIND):
             before = client.writes

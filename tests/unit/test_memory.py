@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from echoserver import config, memory
-from echoserver.buffers import BufferPool
-from echoserver.memory import MIB
+from echoserver.config import memory
+from echoserver.config import options as config
+from echoserver.config.memory import MIB
+from echoserver.transport.buffers import BufferPool
 
 V1_NONE = "9223372036854771712"
 

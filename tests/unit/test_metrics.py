@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from echoserver import counters
-from echoserver.counters import COUNTERS, LAG_BOUNDS, SIZE, STREAMS, Counter, WorkerCounts, index
-from echoserver.messages import metrics
-from echoserver.messages.metrics import Exposition
+from echoserver.observe import counters, metrics
+from echoserver.observe.counters import COUNTERS, LAG_BOUNDS, SIZE, STREAMS, Counter, WorkerCounts, index
+from echoserver.observe.metrics import Exposition
 from tests.programs import missing
 
 NOT_INSTALLED = "prometheus_client is not installed: pip install '.[metrics]'"
@@ -90,7 +89,7 @@ def test_it_is_available_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys; from echoserver.messages import metrics; metrics.available();"
+        "import sys; from echoserver.observe import metrics; metrics.available();"
         "print('prometheus_client' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

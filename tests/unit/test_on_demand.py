@@ -13,11 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver import config, counters
-from echoserver.connection import FAIR_SHARE
-from echoserver.messages.pattern import pattern
-from echoserver.protocols.http import HttpEcho
-from echoserver.worker import Worker
+from echoserver.answers.pattern import pattern
+from echoserver.config import options as config
+from echoserver.observe import counters
+from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.transport.connection import FAIR_SHARE
+from echoserver.worker.worker import Worker
 from tests.servers import PATIENCE, request
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport
@@ -272,7 +273,7 @@ def test_much_is_sent_in_turns(loop: asyncio.AbstractEventLoop) -> None:
 def test_pipelined_requests_are_answered_in_turns(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("echoserver.protocols.http.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 0.0)
     with Client(make(loop)) as client:
         client.feed(request("GET /?status=404 HTTP/1.1") * 5000, turns=False)
         first = client.sent.count(b"HTTP/1.1 404")

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from echoserver.counters import COUNTERS
+from echoserver.observe.counters import COUNTERS
 from tests.programs import needs
 
 ROOT = Path(__file__).parents[2]

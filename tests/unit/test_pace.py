@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.messages.pace import Pace
+from echoserver.answers.pace import Pace
 
 RATES = st.floats(0.5, 1e9)
 

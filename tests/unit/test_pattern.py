@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.messages.pattern import PATTERN, pattern
+from echoserver.answers.pattern import PATTERN, pattern
 
 
 def test_as_the_rfc_shows_it() -> None:

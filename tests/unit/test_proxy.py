@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver.messages.proxy import MAX_LINE, MAX_SIZE, BadPreamble, Preamble, PreambleReader, crc32c
+from echoserver.wire.proxy_preamble import MAX_LINE, MAX_SIZE, BadPreamble, Preamble, PreambleReader, crc32c
 from tests.unit.examples import examples
 
 SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from echoserver import config
-from echoserver.messages.request import MAX_FIELDS
+from echoserver.config import options as config
 from echoserver.protocols.udp import REFLECTORS
+from echoserver.wire.request import MAX_FIELDS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from echoserver.messages import controls
-from echoserver.messages import request as messages
-from echoserver.messages.controls import Caps, Controls
-from echoserver.messages.request import MAX_FIELDS, NO_REQUEST, Known, Request
-from echoserver.messages.response import Refusal, fields
+from echoserver.answers import controls
+from echoserver.answers.controls import Caps, Controls
+from echoserver.wire import request as messages
+from echoserver.wire.request import MAX_FIELDS, NO_REQUEST, Known, Request
+from echoserver.wire.response import Refusal, fields
 from tests.unit.examples import examples
 
 LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoserver.messages import request as messages
-from echoserver.messages.controls import Caps
-from echoserver.messages.request import Known, Request
-from echoserver.messages.response import Refusal
-from echoserver.messages.shape import MOST_PARTS, Shape, shape_of
+from echoserver.answers.controls import Caps
+from echoserver.wire import request as messages
+from echoserver.wire.request import Known, Request
+from echoserver.wire.response import Refusal
+from echoserver.wire.template import MOST_PARTS, Shape, shape_of
 from tests.unit.examples import examples
 
 VARIED = {"head", "head_size", "size", "shape"}

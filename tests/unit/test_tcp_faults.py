@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver import config
-from echoserver.messages.pattern import pattern
-from echoserver.protocols.tcp_faults import Faulty, TcpFaultyEcho
-from echoserver.protocols.tcp_modes import MODES
-from echoserver.worker import Worker
+from echoserver.answers.pattern import pattern
+from echoserver.config import options as config
+from echoserver.protocols.tcp.faults import Faulty, TcpFaultyEcho
+from echoserver.protocols.tcp.modes import MODES
+from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport
 

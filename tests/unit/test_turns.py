@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from echoserver import config, counters
-from echoserver.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
-from echoserver.messages import metrics
-from echoserver.protocols.http import HttpEcho
-from echoserver.protocols.tcp import TcpEcho
-from echoserver.worker import Common, Worker
+from echoserver.config import options as config
+from echoserver.observe import counters, metrics
+from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.tcp.echo import TcpEcho
+from echoserver.transport.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
+from echoserver.worker.worker import Common, Worker
 from tests.servers import request
 from tests.unit.transport import FakeTransport
 from tests.websockets import BINARY, echo, frame, upgrade
@@ -34,8 +34,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(autouse=True)
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("http", "websocket", "tls"):
-        monkeypatch.setattr(f"echoserver.protocols.{module}.TURN_SECONDS", 0.0)
+    for module in ("protocols.http1.echo", "protocols.websocket.connection", "layers.tls"):
+        monkeypatch.setattr(f"echoserver.{module}.TURN_SECONDS", 0.0)
 
 
 def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
@@ -102,7 +102,7 @@ def test_turns_a_full_read_ends_one(
     loop: asyncio.AbstractEventLoop, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast it was answered: libuv would read again at once, up to 32 times."""
-    monkeypatch.setattr("echoserver.protocols.http.TURN_SECONDS", 60.0)
+    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 60.0)
     sent *= 1 + FULL_READ // len(sent)
     with FakeTransport(HttpEcho(make(loop))) as client:
         rest = client.feed(sent * 2, turns=False)

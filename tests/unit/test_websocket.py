@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver import config, counters
-from echoserver.messages import frames
-from echoserver.messages import request as messages
-from echoserver.protocols import websocket
-from echoserver.protocols.http import HttpEcho
-from echoserver.protocols.websocket import WebSocketEcho
-from echoserver.worker import Worker
+from echoserver.config import options as config
+from echoserver.observe import counters
+from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.websocket import connection as websocket
+from echoserver.protocols.websocket.connection import WebSocketEcho
+from echoserver.wire import frames
+from echoserver.wire import request as messages
+from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
-from echoserver.connection import TURN, Connection
+from echoserver.transport.connection import TURN, Connection
 
 Data = bytes | bytearray | memoryview
 

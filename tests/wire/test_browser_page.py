@@ -2,7 +2,7 @@
 
 import pytest
 
-from echoserver.messages import browser
+from echoserver.answers import page as browser
 from tests.certificates import Certificates
 from tests.servers import HttpClient, Server, request
 from tests.websockets import upgrade

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from echoserver import config, listeners
-from echoserver.worker import Worker, new_event_loop
+from echoserver.config import options as config
+from echoserver.sockets import listeners
+from echoserver.worker.worker import Worker, new_event_loop
 from tests.servers import read_all
 
 WAITING = 5

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from echoserver.messages.pattern import pattern
+from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import Group, samples
 from tests.servers import PATIENCE, Answer, HttpClient, Server, let_read, request, sending, wait_for

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from echoserver.messages.proxy import crc32c
+from echoserver.wire.proxy_preamble import crc32c
 from tests.certificates import Certificates
 from tests.process.processes import Group, exchange, ping, samples
 from tests.programs import find, needs

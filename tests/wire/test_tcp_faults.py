@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from echoserver.messages.pattern import pattern
+from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.servers import COMMAND, PATIENCE, HttpClient, Server, fill, read_all, read_exactly, sending, wait_for
 from tests.tls_bridge import TlsServer

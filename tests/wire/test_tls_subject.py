@@ -7,7 +7,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.tls import subject
+from echoserver.layers.tls_context import subject
 
 ENCODABLE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 

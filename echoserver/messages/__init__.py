@@ -1,1 +1,0 @@
-"""Bytes in, bytes out: what HTTP messages say, without sockets or an event loop."""

@@ -1,0 +1,119 @@
+"""TCP echo (RFC 862): the same bytes; after the client's FIN all that is still owed, then FIN."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from echoserver.observe import counters
+from echoserver.protocols.tcp.raw import RawConnection
+from echoserver.transport.connection import FULL_READ, QUIET, Protocol
+from echoserver.transport.relay import Relay
+
+if TYPE_CHECKING:
+    from echoserver.worker.worker import Worker
+
+_IDLE = counters.index("timeouts", "idle")
+_MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
+
+
+class TcpEcho(RawConnection):
+    """As long as the kernel takes all that is written, what the transport reads goes straight back into its write().
+
+    data_received is _counted, or where the time of a read matters (--idle-timeout, a drain) _stamped. Where much comes
+    with the first read, or a read fills its buffer, or when for the first time the kernel does not take everything,
+    this is a connection that moves much, and a Relay takes over for the rest of its life.
+    """
+
+    __slots__ = ("data_received",)
+
+    PROTOCOL = Protocol("tcp")
+    data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
+    """None: a Relay has the transport."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self.data_received = None
+
+    def begin(self) -> None:
+        if self.worker.crowded:
+            self.transport.set_protocol(Relay(self))
+        else:
+            self._receive_with(self._first)
+
+    def take(self, data: bytes) -> None:
+        if self.data_received is not None:
+            self.data_received(data)
+        else:
+            self.received += len(data)
+            self.send(data)
+
+    def _receive_with(self, receive: Callable[[bytes], None]) -> None:
+        self.data_received = receive
+        self.transport.set_protocol(self)  # uvloop (0.23.0) looks data_received up only here
+
+    def _first(self, data: bytes) -> None:
+        self._stamped(data)
+        if len(data) >= _MUCH:
+            self._relay()
+        elif self.data_received is not None:  # else a Relay has taken over already
+            worker = self.worker
+            timed = worker.config.idle_timeout or worker.draining
+            self._receive_with(self._stamped if timed else self._counted)
+
+    def _counted(self, data: bytes) -> None:
+        size = len(data)
+        self.received += size
+        self.transport.write(data)
+        if size >= FULL_READ:
+            self._relay()
+
+    def _stamped(self, data: bytes) -> None:
+        self.received += len(data)
+        self.stamp = self.worker.now
+        self.transport.write(data)
+        if len(data) >= FULL_READ:
+            self._relay()
+
+    def settle(self) -> None:
+        self.sent = self.received  # whatever is read is written
+        super().settle()
+
+    def written(self) -> int:
+        return self._total
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._relay()
+
+    def crowd(self) -> None:
+        super().crowd()
+        self._relay()
+
+    def _relay(self) -> None:
+        if self.data_received is not None:
+            self.data_received = None
+            self.transport.set_protocol(Relay(self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.data_received = None  # a bound method of self: a cycle
+
+    def sweep(self, now: float) -> None:
+        if self.stalled(now, self.worker.config.idle_timeout):
+            self.worker.counts[_IDLE] += 1
+            self.cut()
+        elif self.worker.hurried and self.behind is None and now - self.stamp >= QUIET:
+            self.finish()
+
+    def drain(self) -> None:
+        self.stamp = self.worker.now
+        if self.data_received is not None and not self.transport.is_closing():
+            self._receive_with(self._stamped)
+
+
+class TlsEcho(TcpEcho):
+    """The same over TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = Protocol("tls")
+    DIRECT = False

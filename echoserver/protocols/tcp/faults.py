@@ -1,0 +1,337 @@
+"""TCP echo late (--tcp-delay), slowly (--tcp-rate), cut off (--tcp-close-after) or reset (--tcp-reset)."""
+
+import asyncio
+import random
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from echoserver.answers.pace import TICK, Pace
+from echoserver.observe import counters
+from echoserver.observe.access_log import NO_ANSWER
+from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
+from echoserver.protocols.tcp.raw import RawConnection
+from echoserver.transport.connection import BACKLOG, FAIR_SHARE, LINGER, QUIET, StandIn
+from echoserver.wire.fifo import Fifo
+
+if TYPE_CHECKING:
+    from echoserver.worker.worker import Worker
+
+_IDLE = counters.index("timeouts", "idle")
+_PAUSES = counters.index("backpressure_pauses")
+_MARK = 128  # bytes of memory that a mark takes, rounded up
+_PIECE = 256 << 10  # bytes given to the kernel at a time
+
+
+class Faulty(RawConnection):
+    """The common part of what is not a plain echo: not usable by itself.
+
+    Times are monotonic(), and not the loop's, which uvloop (0.23.0) reads once a turn and rounds down: a delay must not
+    be too short. At most one timer runs, and while it does the connection waits for itself, not for its client.
+    """
+
+    __slots__ = ("_fin", "_left", "_lingers", "_over", "_pace", "_resets", "_since", "_timer", "_written")
+
+    ENDLESS = False
+    """It is never quiet: a drain ends it."""
+    _fin: bool
+    """The client's FIN has been read."""
+    _left: int
+    """Bytes until it is closed."""
+    _lingers: bool
+    """It ends in stages: our FIN, then the client's."""
+    _over: bool
+    """Nothing more is sent, and what still comes is dropped."""
+    _pace: Pace | None
+    _resets: bool
+    """It ends by a reset where --tcp-close-after would close it, or else in place of its first byte."""
+    _since: float | None
+    """The loop's time since when, after our FIN, the client has owed its own."""
+    _timer: asyncio.Handle | None
+    _written: int
+    """Bytes written that are among the worker's counters."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self._fin = self._lingers = self._over = self._resets = False
+        self._pace = self._since = self._timer = None
+        self._written = 0
+        self._left = worker.config.tcp_close_after or sys.maxsize
+
+    def begin(self) -> None:
+        config = self.worker.config
+        if config.tcp_reset:
+            self._resets = random.random() * 100 < config.tcp_reset  # noqa: S311 - nothing secret
+        if config.tcp_rate:
+            self._pace = Pace(config.tcp_rate, monotonic())
+        self.transport.set_protocol(_Reader(self))
+
+    # --- what the modes say ---
+
+    def room(self) -> memoryview:
+        """What to read into."""
+        return self.worker.buffer
+
+    def arrived(self, data: memoryview | bytes) -> None:
+        """What has been read; data is good only during the call."""
+        raise NotImplementedError
+
+    def proceed(self) -> None:
+        """Send, or read, what there is to be: it may be time, or the kernel has taken what was sent before."""
+        raise NotImplementedError
+
+    def owes(self) -> bool:
+        """Whether there is something to be sent after the client's FIN."""
+        return False
+
+    # --- for them ---
+
+    def take(self, data: memoryview | bytes) -> None:
+        self.received += len(data)
+        self.arrived(data)
+
+    def resets_at_once(self) -> bool:
+        """Whether it is to be reset in place of its first byte."""
+        return self._resets and not self.worker.config.tcp_close_after
+
+    def later(self, wait: float) -> None:
+        """Proceed after so many seconds; 0.0: when the others have had their turn."""
+        loop = self.worker.loop
+        self._timer = loop.call_later(max(wait, TICK), self._now) if wait else loop.call_soon(self._now)
+
+    def _now(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.proceed()
+
+    def conclude(self) -> None:
+        """That was all: end after what is on its way."""
+        self._over = self._lingers = True
+        self._stop_timer()
+        self.finish()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- how it ends ---
+
+    def end(self) -> None:
+        """Close, at once by a reset, or in stages, so that no reset destroys what was sent before."""
+        transport = self.transport
+        if self._over and self._resets:
+            self._status = NO_ANSWER
+            self.reset()
+        elif self._lingers and not self._fin:
+            self._since = self.worker.loop.time()
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def eof_received(self) -> bool:
+        self._fin = True
+        return (not self._over and self.owes()) or self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    # --- reading, and not ---
+
+    def pause(self) -> None:
+        """Stop reading until what waits, also for its time, has become little."""
+        if not (self.stopped & BACKLOG or self._fin or self._over):
+            if self.behind is not None:
+                self.worker.counts[_PAUSES] += 1
+            self.stop_reading(BACKLOG)
+
+    def caught_up(self) -> None:
+        if self.ending:
+            super().caught_up()
+        else:  # not within resume_writing(), for that may be its end; see there
+            self._stop_timer()
+            self.later(0.0)
+
+    # --- once a sweep ---
+
+    def settle(self) -> None:
+        self._written += self.sent
+        super().settle()
+
+    def written(self) -> int:
+        return self._written
+
+    def sweep(self, now: float) -> None:
+        worker = self.worker
+        if self._since is not None:
+            if now - self._since >= LINGER - worker.interval:
+                self.transport.close()
+            return
+        if self.behind is None and self._timer is not None:
+            self.stamp = now
+        if self.stalled(now, worker.config.idle_timeout):
+            worker.counts[_IDLE] += 1
+            self.cut()
+        elif not worker.hurried or self.ending:
+            return
+        elif self.ENDLESS:
+            self._resets = False
+            self.conclude()
+        elif self.behind is None and now - self.stamp >= QUIET:
+            self.finish()
+
+    def drain(self) -> None:
+        self.stamp = self.worker.now
+
+
+class _Reader(StandIn):
+    """Takes the place of a connection as its transport's protocol."""
+
+    __slots__ = ()
+
+    _connection: Faulty
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connection.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        connection = self._connection
+        buffer = connection.worker.buffer
+        connection.take(buffer[:nbytes])
+        self.take_share(nbytes, len(buffer))
+
+
+class FaultyEcho(Faulty):
+    """What comes is queued, and goes when its time has come and the rate and the kernel allow it."""
+
+    __slots__ = ("_marks", "_queue", "_ripe")
+
+    _marks: list[tuple[float, int]]
+    """When bytes of the queue may go, and how many, in order; reads within a millisecond share one."""
+    _queue: Fifo
+    _ripe: int
+    """Bytes at the beginning of the queue whose time has come."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self._marks = []
+        self._queue = Fifo()
+        self._ripe = 0
+
+    def arrived(self, data: memoryview | bytes) -> None:
+        self.stamp = self.worker.now
+        room = self._left - len(self._queue)
+        data = data[:room] if room < len(data) else data
+        if self._over or not data:
+            return
+        size = len(data)
+        self._queue.add(data)
+        self.hold(size)
+        delay = self.worker.config.tcp_delay
+        if delay:
+            self._mark(int(monotonic() / TICK + 1) * TICK + delay, size)
+        else:
+            self._ripen(size)
+        if self._timer is None:
+            self.proceed()
+        worker = self.worker
+        if self.held and (self.held + self.owed >= worker.share or worker.owed >= worker.config.buffer_total):
+            self.pause()
+
+    def _mark(self, due: float, size: int) -> None:
+        marks = self._marks
+        if marks and marks[-1][0] >= due:
+            marks[-1] = marks[-1][0], marks[-1][1] + size
+        else:
+            marks.append((due, size))
+            self.hold(_MARK)
+
+    def _ripen(self, size: int) -> None:
+        if self._pace is not None and not self._ripe:
+            self._pace.begin(monotonic())
+        self._ripe += size
+
+    def proceed(self) -> None:
+        if self._over or self.behind is not None:
+            return
+        now = monotonic()
+        if self._marks:
+            self._ripen_until(now)
+        if self._ripe and self.resets_at_once():
+            self.conclude()
+            return
+        self._send(self._ripe if self._pace is None else min(self._ripe, self._pace.allowed(now)))
+        if not self._left:
+            self.conclude()
+        elif self.behind is None:
+            self._wait(now)
+        if self.stopped & BACKLOG:
+            self._read_on()
+
+    def _ripen_until(self, now: float) -> None:
+        marks, count = self._marks, 0
+        while count < len(marks) and marks[count][0] <= now:
+            self._ripen(marks[count][1])
+            count += 1
+        del marks[:count]
+        self.hold(-_MARK * count)
+
+    def _send(self, size: int) -> None:
+        while size and self.behind is None and not self.transport.is_closing():
+            piece = self._queue.take(min(size, _PIECE))
+            size -= len(piece)
+            self._ripe -= len(piece)
+            self._left -= len(piece)
+            if self._pace is not None:
+                self._pace.spent(len(piece))
+            self.hold(-len(piece))
+            self.send(piece)
+
+    def _wait(self, now: float) -> None:
+        """The kernel has taken all that might go: wait for the rest, or end."""
+        if self._ripe:
+            if self._timer is None:
+                self.later(self._pace.next(now, self._ripe) if self._pace is not None else 0.0)
+        elif self._marks:
+            if self._timer is None:
+                self.later(max(self._marks[0][0] - now, TICK))
+        elif self._fin:
+            self.finish()
+
+    def _read_on(self) -> None:
+        """Read again when there is room for half of what may be kept: not a little at a time."""
+        worker, kept = self.worker, self.held + self.owed
+        if not kept or (kept <= worker.share // 2 and worker.owed < worker.config.buffer_total):
+            self.go_on_reading(BACKLOG)
+
+    def owes(self) -> bool:
+        return bool(self._queue)
+
+    def conclude(self) -> None:
+        self._queue.clear()
+        self._marks.clear()
+        self._ripe = 0
+        self.hold(-self.held)
+        super().conclude()
+
+    def crowd(self) -> None:
+        if self.held + self.owed >= FAIR_SHARE:
+            self.pause()
+
+
+class TcpFaultyEcho(FaultyEcho):
+    """Without TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TcpEcho.PROTOCOL
+
+
+class TlsFaultyEcho(FaultyEcho):
+    """Over TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TlsEcho.PROTOCOL
+    DIRECT = False

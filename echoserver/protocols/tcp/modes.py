@@ -1,0 +1,188 @@
+"""TCP in one direction only: discard (RFC 863) reads and drops, chargen (RFC 864) sends without end."""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from echoserver.answers.pattern import PATTERN
+from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
+from echoserver.protocols.tcp.faults import Faulty, TcpFaultyEcho, TlsFaultyEcho
+from echoserver.transport.connection import BACKLOG, LITTLE, PACE, Connection
+
+if TYPE_CHECKING:
+    from echoserver.worker.worker import Worker
+
+_MOST = 36 * len(PATTERN)  # bytes given to the kernel at a time, a quarter of a MiB: they end where the pattern begins
+_PATTERN = memoryview(PATTERN * 37)  # as many, from anywhere in the pattern on
+_ALL = 1 << 60  # as much as may come
+
+
+class Discard(Faulty):
+    """What comes is dropped: --tcp-rate and --tcp-close-after are about what is read."""
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        super().begin()
+        if self._pace is not None:
+            self._wait(self._pace.next(monotonic(), _ALL))
+
+    def room(self) -> memoryview:
+        buffer = self.worker.buffer
+        if self._over or (self._pace is None and self._left >= len(buffer)):
+            return buffer
+        allowed = self._left if self._pace is None else min(self._left, self._pace.allowed(monotonic()))
+        return buffer[: max(1, allowed)]
+
+    def arrived(self, data: memoryview | bytes) -> None:
+        if self._over:
+            return
+        self.stamp = self.worker.now
+        self._left -= len(data)
+        if self._left <= 0 or self.resets_at_once():
+            self.conclude()
+        elif self._pace is not None:
+            self._pace.spent(len(data))
+            wait = self._pace.next(monotonic(), _ALL)
+            if wait:
+                self._wait(wait)
+
+    def _wait(self, wait: float) -> None:
+        if not (self._fin or self._over):
+            self.stop_reading(PACE)
+            self.later(wait)
+
+    def proceed(self) -> None:
+        self.go_on_reading(PACE)
+
+    def caught_up(self) -> None:
+        """The kernel has taken all of what TLS itself had to say; the pace goes on as before."""
+        Connection.caught_up(self)
+
+
+class Chargen(Faulty):
+    """Sends the pattern, a block at a time when the kernel has taken the one before; what comes is dropped.
+
+    The client's FIN changes nothing, for only a client that closes "terminates the connection" (RFC 864): one that has
+    nothing to say may half-close at once. Its kernel answers a block after its close with a reset.
+    """
+
+    __slots__ = ("_offset", "_start")
+
+    ENDLESS = True
+    _offset: int
+    """Where the pattern goes on."""
+    _start: float
+    """When the first byte may go (monotonic())."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self._offset = 0
+        self._start = monotonic() + worker.config.tcp_delay
+
+    def begin(self) -> None:
+        super().begin()
+        if self._pace is not None:
+            self._pace.begin(self._start)
+        self.proceed()
+
+    def arrived(self, data: memoryview | bytes) -> None:
+        """Nothing is made of it."""
+
+    def owes(self) -> bool:
+        return True
+
+    def proceed(self) -> None:
+        if self._over or self.behind is not None:
+            return
+        now = monotonic()
+        if now < self._start:
+            self.later(self._start - now)
+            return
+        if self.resets_at_once():
+            self.conclude()
+            return
+        size = min(self._left, LITTLE if self.worker.crowded else _MOST)
+        if self._pace is not None:
+            size = min(size, self._pace.allowed(now))
+            self._pace.spent(size)
+        if size:
+            self.stamp = self.worker.now
+            start = self._offset
+            self._offset = (start + size) % len(PATTERN)
+            self._left -= size
+            self.send(_PATTERN[start : start + size])
+        if not self._left:
+            self.conclude()
+        elif self.behind is None:
+            self.later(self._pace.next(now, self._left) if self._pace is not None else 0.0)
+
+    # --- the pattern that waits is memory only where it is encrypted, or copied: uvloop (0.23.0) keeps a view of it ---
+
+    def _is_shared(self) -> bool:
+        return self.DIRECT and self.worker.on_uvloop
+
+    def keep(self, size: int) -> None:
+        if self._is_shared():
+            self.owed += size
+        else:
+            super().keep(size)
+
+    def release(self) -> None:
+        if self._is_shared():
+            self.owed = 0
+        else:
+            super().release()
+
+    def pause(self) -> None:
+        """What the client sends is dropped, whatever waits for it; but TLS may have answers to it, which wait too."""
+        if not self._is_shared():
+            super().pause()
+
+    def caught_up(self) -> None:
+        self.go_on_reading(BACKLOG)
+        super().caught_up()
+
+    def crowd(self) -> None:
+        """The next blocks are small."""
+
+
+class TcpDiscard(Discard):
+    """Without TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TcpEcho.PROTOCOL
+
+
+class TlsDiscard(Discard):
+    """Over TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TlsEcho.PROTOCOL
+    DIRECT = False
+
+
+class TcpChargen(Chargen):
+    """Without TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TcpEcho.PROTOCOL
+
+
+class TlsChargen(Chargen):
+    """Over TLS."""
+
+    __slots__ = ()
+
+    PROTOCOL = TlsEcho.PROTOCOL
+    DIRECT = False
+
+
+MODES = {
+    ("echo", "tcp"): TcpFaultyEcho, ("echo", "tls"): TlsFaultyEcho,
+    ("discard", "tcp"): TcpDiscard, ("discard", "tls"): TlsDiscard,
+    ("chargen", "tcp"): TcpChargen, ("chargen", "tls"): TlsChargen,
+}  # fmt: skip
+"""What serves a raw listener, by --tcp-mode and protocol; a plain echo has a class of its own."""

@@ -1,0 +1,71 @@
+"""What every connection to a raw listener has besides its bytes: a refusal, and a line in the access log."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from echoserver.observe import counters
+from echoserver.observe.access_log import client_of
+from echoserver.transport.connection import Connection
+
+if TYPE_CHECKING:
+    from echoserver.worker.worker import Worker
+
+_TOO_MANY = counters.index("errors", "too_many_connections")
+_DRAINING = counters.index("errors", "draining")
+_OK, _CUT_OFF, _UNAVAILABLE = 200, 499, 503  # as nginx has them (ngx_stream_core_module, $status), and 499 of HTTP
+
+
+class RawConnection(Connection):
+    """The common part of the raw protocols: not usable by itself."""
+
+    __slots__ = ("_began", "_status", "_total")
+
+    _began: float
+    """The loop's time at the beginning, where there is an access log."""
+    _status: int
+    """What the access log says of a connection that did not end in an error."""
+    _total: int
+    """Bytes read that are among the worker's counters."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker)
+        self._status = _OK
+        self._total = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        worker = self.worker
+        if worker.log is not None:
+            self._began = worker.loop.time()
+            self.peer = self.peer or client_of(transport)
+        if worker.is_full():
+            self._refuse(_TOO_MANY)
+        elif worker.refuses:
+            self._refuse(_DRAINING)
+        else:
+            self.begin()
+
+    def begin(self) -> None:
+        """It is served."""
+        raise NotImplementedError
+
+    def written(self) -> int:
+        """All bytes written that are among the worker's counters."""
+        raise NotImplementedError
+
+    def _refuse(self, error: int) -> None:
+        self.worker.counts[error] += 1
+        self._status = _UNAVAILABLE
+        self.cut()
+
+    def settle(self) -> None:
+        self._total += self.received
+        super().settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        log = self.worker.log
+        owed = self.owed
+        super().connection_lost(exc)
+        if log is not None:
+            status = self._status if exc is None else _CUT_OFF
+            self.worker.log_connection(self, self._total, self.written() - owed, self._began, status)

@@ -1,0 +1,348 @@
+"""What every stream connection has: a place among the worker's, a deadline, and a bound on what waits for its client.
+
+The transport's high-water mark is 0: it calls pause_writing() as soon as the kernel did not take all of a write, and
+resume_writing() when the kernel has taken the last of it. In between the connection is *behind*: what else is to be
+sent is kept in one buffer here, for a list of small writes in the transport would take many times their size.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from echoserver.observe import counters
+
+if TYPE_CHECKING:
+    import ssl
+
+    from echoserver.wire.proxy_preamble import Preamble
+    from echoserver.worker.worker import Worker
+
+LINGER = 2.0
+"""Seconds at most that what a client still sends is read and dropped after its last answer (RFC 9112 section 9.6)."""
+
+QUIET = 1.0
+"""Seconds without a read after which a draining worker takes a connection for idle."""
+
+TURN_SECONDS = 0.0005
+"""What a connection may do in one turn of the loop before it goes to the back of the queue."""
+
+FULL_READ = 256_000
+"""Bytes that uvloop (0.23.0) reads at a time for a protocol without a buffer of its own, and asyncio a little more.
+
+libuv (1.52) reads again at once, up to 32 times, where a read has filled its buffer.
+"""
+
+BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
+"""Why nothing is read from a connection, a bit for each owner of the reading gate.
+
+It does not read what it is owed; it has had its turn; there is enough to answer on demand; it is to be read slowly.
+"""
+
+LITTLE = 16 << 10
+"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
+
+FAIR_SHARE = 64 << 10
+"""Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
+
+_FULL_READS = 4  # reads in a turn that fill the worker's buffer: a MiB
+_PAUSES = counters.index("backpressure_pauses")
+_RESET = counters.index("errors", "reset")
+
+
+class Protocol:
+    """How a listener's protocol is called in metrics and logs, and where it is counted (counters.index)."""
+
+    __slots__ = ("closed", "name", "opened", "received", "sent")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.opened, self.closed = (counters.index(f"connections_{what}", name) for what in ("opened", "closed"))
+        self.received, self.sent = (counters.index(f"{what}_bytes", name) for what in ("received", "sent"))
+
+
+class Connection(asyncio.Protocol):
+    """The common part of the stream protocols: not usable by itself."""
+
+    __slots__ = (
+        "behind", "ending", "held", "owed", "peer", "proxied", "received", "sent", "stamp", "stopped", "transport",
+        "waiting", "worker",
+    )  # fmt: skip
+
+    PROTOCOL: Protocol
+    DIRECT = True
+    """What is written to the socket need not go through the transport: there is no TLS in it."""
+    worker: "Worker"
+    transport: asyncio.Transport
+    stamp: float
+    """The worker's time at the last read, or at the last progress of what is being sent."""
+    behind: bytearray | None
+    """None: the kernel has taken all that was sent. Else what is to be sent after what the transport still has."""
+    owed: int
+    """Bytes that wait to be sent, in the transport and behind it; 0 where the kernel has taken everything."""
+    held: int
+    """Bytes of a request's content that have been received and wait for the rest of it."""
+    stopped: int
+    """Why nothing is read: BACKLOG, TURN, DEMAND and PACE; 0: it is."""
+    ending: bool
+    """Nothing more is sent after what is on its way."""
+    waiting: int
+    """Bytes that waited at the last sweep: fewer than now is progress."""
+    received: int
+    """Bytes read that are not among the worker's counters yet."""
+    sent: int
+    """Bytes written, likewise."""
+    peer: tuple[str, int] | None
+    """The client's address, where a proxy said that it is another than that of the socket."""
+    proxied: "Preamble | None"
+    """All that a proxy said."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self.behind = None
+        self.owed = self.held = self.waiting = self.received = self.sent = 0
+        self.peer = self.proxied = None
+        self.stopped = 0
+        self.ending = False
+        self.stamp = worker.now
+
+    # --- called by the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        worker = self.worker
+        worker.connections.add(self)
+        worker.counts[self.PROTOCOL.opened] += 1
+        self.transport.set_write_buffer_limits(0)
+
+    def secured(self, ssl_object: "ssl.SSLObject") -> None:
+        """The connection is over TLS, and the handshake is complete; called before connection_made()."""
+
+    def hand_over(self, following: "Connection") -> None:
+        """Leave the transport, and what waits to be sent, to another connection; this one has ended."""
+        transport = self.transport
+        following.peer, following.proxied = self.peer, self.proxied
+        following.behind, following.owed, following.stopped = self.behind, self.owed, self.stopped & BACKLOG
+        self.go_on_reading(~BACKLOG)
+        self.owed = self.stopped = 0
+        self.connection_lost(None)
+        transport.set_protocol(following)
+        following.connection_made(transport)
+
+    def take(self, data: bytes) -> None:
+        """What has been read on behalf of this connection before it had the transport."""
+        self.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        self.settle()
+        self.worker.counts[self.PROTOCOL.closed] += 1
+        if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
+            self.worker.counts[_RESET] += 1
+        self.release()
+        self.worker.uncrowd(self.held)
+        self.held = 0
+        self.behind = None
+
+    def pause_writing(self) -> None:
+        self.behind = bytearray()
+        self.keep(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        behind, self.behind = self.behind, None
+        self.release()
+        if behind:
+            self.sent -= len(behind)  # they were counted when they came
+            self.send(memoryview(behind))  # of a bytearray asyncio's transport (CPython 3.11) makes two copies
+        if self.behind is None:
+            self.caught_up()
+
+    def eof_received(self) -> bool:
+        """The client's FIN: what is owed is still sent, then the connection is closed."""
+        return self.finish()
+
+    # --- what is sent, and what is kept ---
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send in order, now or when what is waiting has gone."""
+        self.sent += len(data)
+        if self.behind is None:
+            self.transport.write(data)  # may call pause_writing()
+            if self.behind is not None:
+                self.keep(len(data) - self.owed)  # as long as some of it waits, all of it is kept
+        else:
+            self.behind += data
+            self.keep(len(data))
+
+    def send_list(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        """The same for several pieces that are large: not copied where that can be helped."""
+        if self.behind is None and self.worker.on_uvloop:
+            self.sent += sum(map(len, parts))
+            self.transport.writelines(parts)
+        else:  # asyncio's writelines() does not call pause_writing() (seen with CPython 3.13.0)
+            self.send(b"".join(parts))
+
+    def keep(self, size: int) -> None:
+        """Account for bytes that wait to be sent, and stop reading where they are too many."""
+        worker = self.worker
+        self.owed += size
+        worker.owed += size
+        if self.owed >= worker.share or worker.owed >= worker.config.buffer_total:
+            self.pause()
+        if worker.owed >= worker.owed_limit and not worker.crowded:
+            worker.crowd()
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
+        worker = self.worker
+        self.stamp = worker.now
+        self.held += size
+        if size < 0:
+            worker.uncrowd(-size)
+            return
+        worker.owed += size
+        if worker.owed >= worker.owed_limit and not worker.crowded:
+            worker.crowd()
+
+    def release(self) -> None:
+        """Nothing waits to be sent any more."""
+        self.worker.uncrowd(self.owed)
+        self.owed = 0
+
+    def crowd(self) -> None:
+        """The worker keeps as much as it may: add little to it."""
+        if self.owed >= FAIR_SHARE:
+            self.pause()
+
+    def pause(self) -> None:
+        """Stop reading until all that is waiting has been sent."""
+        if self.behind is not None and not self.stopped & BACKLOG:
+            self.worker.counts[_PAUSES] += 1
+            self.stop_reading(BACKLOG)
+
+    def caught_up(self) -> None:
+        """The kernel has taken everything: go on reading, or end what is ending."""
+        self.go_on_reading(BACKLOG)
+        if self.ending:
+            # asyncio (CPython 3.11 to 3.13) ends a transport twice that is closed within resume_writing()
+            self.worker.loop.call_soon(self._end_later)
+
+    def _end_later(self) -> None:
+        if self.behind is None and not self.transport.is_closing():
+            self.end()
+
+    # --- the reading gate: nobody else stops or starts the transport's reading ---
+
+    def stop_reading(self, why: int) -> None:
+        """Read nothing until go_on_reading() has been called with the same reason."""
+        if not self.stopped:
+            self.transport.pause_reading()
+        self.stopped |= why
+
+    def go_on_reading(self, why: int) -> None:
+        """The reason is none any more: read again if there is no other."""
+        stopped, self.stopped = self.stopped, self.stopped & ~why
+        if stopped and not self.stopped:
+            self.transport.resume_reading()
+
+    def yield_turn(self) -> None:
+        """Let other connections have their turn, and read nothing before this one has its next."""
+        if not self.stopped & TURN and self in self.worker.connections:  # else somebody else has the transport
+            self.stop_reading(TURN)
+            self.worker.loop.call_soon(self.take_turn)
+
+    def take_turn(self) -> None:
+        """Go on after yield_turn()."""
+        self.go_on_reading(TURN)
+
+    # --- how it ends ---
+
+    def finish(self) -> bool:
+        """End the connection after what is on its way. True: the transport is kept open for that."""
+        self.ending = True
+        if self.behind is None:
+            self.end()
+            return False
+        return True
+
+    def end(self) -> None:
+        """All is sent."""
+        self.transport.close()
+
+    def cut(self) -> None:
+        """Close at once, and lose what is on its way."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """The same, and have the kernel send a reset (TCP RST), as far as the client's socket has that."""
+        with contextlib.suppress(OSError):
+            no_time = struct.pack("@ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_time)
+        self.transport.abort()
+
+    # --- once a sweep ---
+
+    def settle(self) -> None:
+        """Add to the worker's counters what they do not have yet."""
+        counts, protocol = self.worker.counts, self.PROTOCOL
+        counts[protocol.received] += self.received
+        counts[protocol.sent] += self.sent
+        self.received = self.sent = 0
+
+    def sweep(self, now: float) -> None:
+        """Close what is overdue at a time of the worker's clock."""
+        raise NotImplementedError
+
+    def stalled(self, now: float, timeout: float) -> bool:
+        """Whether nothing has been read, nor anything that waits been sent, for timeout seconds (0: never)."""
+        if self.behind is not None:
+            waiting = self.transport.get_write_buffer_size() + len(self.behind)
+            if waiting < self.waiting:
+                self.stamp = now
+            self.waiting = waiting
+        return 0 < timeout <= now - self.stamp
+
+    def idle(self) -> bool:
+        """Whether nothing is under way that would be lost now."""
+        return False
+
+    def unready(self) -> None:
+        """The server is not ready any more, and goes on for a while."""
+
+    def drain(self) -> None:
+        """The worker has begun to drain: take nothing new."""
+        raise NotImplementedError
+
+
+class StandIn(asyncio.BufferedProtocol):
+    """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
+
+    __slots__ = ("_connection", "_full_reads")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._full_reads = 0
+
+    def take_share(self, nbytes: int, size: int) -> None:
+        """So many bytes have been read into a buffer of a size: whoever fills it again and again has had its turn."""
+        if nbytes < size:
+            self._full_reads = 0  # and libuv reads no more of it in this turn
+            return
+        self._full_reads += 1
+        if self._full_reads >= _FULL_READS:
+            self._full_reads = 0
+            self._connection.yield_turn()
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def eof_received(self) -> bool:
+        return self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

@@ -1,0 +1,90 @@
+"""What a connection is before it is a protocol's: something is still to come that says who it is, or makes it safe."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from echoserver.observe import counters
+from echoserver.transport.connection import QUIET, Connection
+
+if TYPE_CHECKING:
+    from echoserver.wire.proxy_preamble import Preamble
+    from echoserver.worker.worker import Worker
+
+Echo = Callable[["Worker"], Connection]
+Next = Callable[["Worker"], "Connection | Stage"]
+"""What makes that which comes after a stage."""
+
+
+_FULL = counters.index("errors", "too_many_connections")
+
+
+class Stage(asyncio.BufferedProtocol):
+    """The common part of the stages: a place among the worker's connections, and a deadline. Not usable by itself.
+
+    It reads into the worker's one buffer; what it has no use for goes to what comes next, which takes its place.
+    """
+
+    __slots__ = ("_since", "peer", "proxied", "transport", "worker")
+
+    TIMEOUT: int
+    """Where the deadline is counted (counters.index)."""
+    transport: asyncio.Transport
+    peer: tuple[str, int] | None
+    """The client's address, where it is another than that of the socket."""
+    proxied: "Preamble | None"
+    """All that a proxy said."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self._since = worker.now
+        self.peer = self.proxied = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        worker = self.worker
+        worker.connections.add(self)
+        if worker.is_full() and len(worker.connections) > worker.max_connections + worker.refusals:
+            worker.counts[_FULL] += 1
+            self.cut()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.worker.buffer
+
+    def take(self, data: bytes) -> None:
+        """What has been read before this stage had the transport."""
+        raise NotImplementedError
+
+    # --- what the worker asks of all its connections ---
+
+    def sweep(self, now: float) -> None:
+        """Close what is overdue."""
+        waited = now - self._since
+        if 0 < self.worker.config.header_timeout <= waited:
+            self.worker.counts[self.TIMEOUT] += 1
+            self.cut()
+        elif self.worker.hurried and waited >= QUIET:
+            self.transport.close()
+
+    def settle(self) -> None:
+        """Nothing of it is counted yet."""
+
+    def crowd(self) -> None:
+        """Little is kept for it."""
+
+    def idle(self) -> bool:
+        """Nothing would be lost now."""
+        return True
+
+    def unready(self) -> None:
+        """That is for what comes next."""
+
+    def drain(self) -> None:
+        """It may go on, for its client may be about to be told that it comes too late."""
+
+    def cut(self) -> None:
+        """Close at once."""
+        self.transport.abort()

@@ -1,0 +1,113 @@
+"""The house's order: who may import whom. All imports count, those for types and those within functions too."""
+
+import ast
+from pathlib import Path
+
+import echoserver
+
+ROOT = Path(echoserver.__file__).parent
+
+FOLDERS = (
+    "", "server", "worker", "protocols", "layers", "transport", "sockets", "answers", "observe", "wire", "config",
+)  # fmt: skip
+"""From the top down: a module imports from its own folder and from those below. "": the command line."""
+
+BOTTOM = {"echoserver", "echoserver.exit_codes"}
+"""Anybody may import these, and they import nothing of ours."""
+
+CIRCLE: set[str] = {
+    "layers.proxy",
+    "layers.tls",
+    "observe.access_lines",
+    "observe.access_log",
+    "protocols.http1.connection",
+    "protocols.http1.demand",
+    "protocols.http1.echo",
+    "protocols.http1.gather",
+    "protocols.tcp.echo",
+    "protocols.tcp.faults",
+    "protocols.tcp.modes",
+    "protocols.tcp.raw",
+    "protocols.websocket.connection",
+    "transport.connection",
+    "transport.frugal",
+    "transport.layer",
+    "transport.relay",
+    "wire.request",
+    "wire.template",
+    "worker.worker",
+}
+"""Modules that import each other, some in turn: the list only gets shorter."""
+
+EXCEPTIONS: set[tuple[str, str]] = {
+    ("layers.proxy", "worker.worker"),
+    ("layers.tls", "worker.worker"),
+    ("protocols.http1.connection", "worker.worker"),
+    ("protocols.http1.echo", "worker.worker"),
+    ("protocols.tcp.echo", "worker.worker"),
+    ("protocols.tcp.faults", "worker.worker"),
+    ("protocols.tcp.modes", "worker.worker"),
+    ("protocols.tcp.raw", "worker.worker"),
+    ("protocols.websocket.connection", "worker.worker"),
+    ("transport.connection", "worker.worker"),
+    ("transport.frugal", "protocols.http1.echo"),
+    ("transport.frugal", "protocols.websocket.connection"),
+    ("transport.layer", "worker.worker"),
+    ("wire.request", "answers.controls"),
+}
+"""Imports against the order that are still there: the list only gets shorter."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def imported_by(path: Path) -> set[str]:
+    """The modules of the package that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            inner = [f"{node.module}.{each.name}" for each in node.names]
+            found.update(each if each in MODULES else str(node.module) for each in inner)
+    return found & set(MODULES)
+
+
+IMPORTS = {name: imported_by(path) for name, path in MODULES.items()}
+
+
+def short(module: str) -> str:
+    return module.removeprefix("echoserver.")
+
+
+def rank(module: str) -> int:
+    folder = module.split(".")[1] if MODULES[module].parent != ROOT else ""
+    return FOLDERS.index(folder)
+
+
+def test_imports_go_down() -> None:
+    found = {
+        (short(module), short(each))
+        for module, imported in IMPORTS.items()
+        for each in imported - BOTTOM
+        if module in BOTTOM or rank(each) < rank(module)
+    }
+    assert found == EXCEPTIONS
+
+
+def test_imports_have_no_circle() -> None:
+    left = {module: imported - {module} for module, imported in IMPORTS.items()}
+    while free := [
+        module
+        for module, imported in left.items()
+        if not imported & set(left) or not any(module in each for each in left.values())
+    ]:
+        for each in free:
+            del left[each]
+    assert set(map(short, left)) == CIRCLE

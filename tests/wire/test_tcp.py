@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,12 +75,24 @@ def test_a_client_that_never_reads_is_bounded() -> None:
         assert read_all(client) == bytes(sent)
 
 
+def is_read(client: socket.socket) -> bool:
+    """Whether the server has read all that a client has sent: /proc/net/tcp tells of both ends."""
+    here, there = (f"0100007F:{port:04X}" for port in (client.getsockname()[1], client.getpeername()[1]))
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, remote, _, queues = line.split()[:5]
+        unsent, unread = (int(each, 16) for each in queues.split(":"))
+        if ((local, remote) == (here, there) and unsent) or ((local, remote) == (there, here) and unread):
+            return False
+    return True
+
+
 def test_small_pieces_that_are_not_read_cost_no_more_than_their_bytes(server: Server) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.tcp))
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(bytes(6 << 20))  # more than the kernel keeps: from here on the server does
+        wait_for(lambda: is_read(client), "the server to read what the kernel has")
         before = server.resident()
         for _ in range(100_000):
             client.send(b"x")

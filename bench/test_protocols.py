@@ -208,7 +208,7 @@ def drive(
     measure(exchange, lambda answers: transport.check(expected, answers))
     protocol.connection_lost(None)
     if isinstance(protocol, Connection):
-        assert protocol.worker.owed == 0, "something is still held"
+        assert protocol.context.owed == 0, "something is still held"
 
 
 def drive_each(measure: Measure, accept: Callable[[], asyncio.Protocol], sent: bytes, expected: bytes) -> None:
@@ -256,13 +256,13 @@ def test_control(measure: Measure) -> None:
 @group("TCP")
 def test_direct(measure: Measure, worker: Worker) -> None:
     """The transport calls its own write(): less than the control, for there is nothing of ours in between."""
-    drive(measure, TcpEcho(worker), [(SMALL,)], SMALL)
+    drive(measure, TcpEcho(worker.context), [(SMALL,)], SMALL)
 
 
 @group("TCP")
 def test_stamped(measure: Measure, loop: asyncio.AbstractEventLoop) -> None:
     """With --idle-timeout the time of each read is noted."""
-    drive(measure, TcpEcho(Worker(config.parse({"idle_timeout": "10s"}), loop)), [(SMALL,)], SMALL)
+    drive(measure, TcpEcho(Worker(config.parse({"idle_timeout": "10s"}), loop).context), [(SMALL,)], SMALL)
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_control_relay(measure: Measure, file: int, data: bytes) -> None:
 @SIZES
 def test_relay(measure: Measure, worker: Worker, file: int, data: bytes) -> None:
     """The kernel has once not taken everything: read into the worker's one buffer, and written from it."""
-    transport, connection = LeanTransport(descriptor=file), TcpEcho(worker)
+    transport, connection = LeanTransport(descriptor=file), TcpEcho(worker.context)
     transport.connect(connection)
     connection.pause_writing()
     connection.resume_writing()
@@ -318,29 +318,29 @@ def test_control_post(measure: Measure) -> None:
 
 @group("HTTP, small")
 def test_get(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker), [(GET,)], echo(GET))
+    drive(measure, HttpEcho(worker.context, worker.site), [(GET,)], echo(GET))
 
 
 @group("HTTP, small")
 def test_post(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker), [(POST,)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [(POST,)], ECHOED)
 
 
 @group("HTTP, small")
 def test_post_browser(measure: Measure, worker: Worker) -> None:
     """13 fields."""
-    drive(measure, HttpEcho(worker), [(BROWSER,)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [(BROWSER,)], ECHOED)
 
 
 @group("HTTP, small")
 def test_post_another_path(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker), numbered(LOADS["path"].sent), ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), numbered(LOADS["path"].sent), ECHOED)
 
 
 @group("HTTP, small")
 def test_post_another_field(measure: Measure, worker: Worker) -> None:
     """Another X-Request-Id each time."""
-    drive(measure, HttpEcho(worker), numbered(LOADS["fields"].sent), ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), numbered(LOADS["fields"].sent), ECHOED)
 
 
 def numbered(sent: bytes) -> list[Pieces]:
@@ -351,7 +351,7 @@ def numbered(sent: bytes) -> list[Pieces]:
 @group("HTTP, small")
 def test_post_16_pipelined(measure: Measure, worker: Worker) -> None:
     """All 16 in one read; the time is that of all."""
-    drive(measure, HttpEcho(worker), [(POST * 16,)], ECHOED * 16)
+    drive(measure, HttpEcho(worker.context, worker.site), [(POST * 16,)], ECHOED * 16)
 
 
 # --- HTTP: in pieces, and chunked ---------------------------------------------------------------------------------
@@ -364,36 +364,36 @@ def test_control_byte_by_byte(measure: Measure) -> None:
 
 @group("HTTP, in pieces")
 def test_post_byte_by_byte(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker), [torn(POST, 1)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [torn(POST, 1)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_post_in_3_pieces(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker), [torn(POST, len(POST) // 3 + 1)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [torn(POST, len(POST) // 3 + 1)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_post_head_then_content(measure: Measure, worker: Worker) -> None:
     """As clients send it that write the two by themselves."""
-    drive(measure, HttpEcho(worker), [(POST.removesuffix(SMALL), SMALL)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [(POST.removesuffix(SMALL), SMALL)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_chunked_one_chunk(measure: Measure, worker: Worker) -> None:
     """As small content is sent: needs no decoder."""
-    drive(measure, HttpEcho(worker), [(LOADS["chunked"].sent,)], ECHOED)
+    drive(measure, HttpEcho(worker.context, worker.site), [(LOADS["chunked"].sent,)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_chunked_whole(measure: Measure, worker: Worker) -> None:
     """4 chunks of 1 KiB in one read: answered with a Content-Length."""
-    drive(measure, HttpEcho(worker), [(b"".join(IN_CHUNKS),)], answer(b"".join(CHUNKS)))
+    drive(measure, HttpEcho(worker.context, worker.site), [(b"".join(IN_CHUNKS),)], answer(b"".join(CHUNKS)))
 
 
 @group("HTTP, in pieces")
 def test_chunked_in_chunks(measure: Measure, worker: Worker) -> None:
     """The same in a read for the header section, for each chunk and for the last one: answered as they come."""
-    drive(measure, HttpEcho(worker), [IN_CHUNKS], answer(b"", chunks=CHUNKS), len(CHUNKS) + 1)
+    drive(measure, HttpEcho(worker.context, worker.site), [IN_CHUNKS], answer(b"", chunks=CHUNKS), len(CHUNKS) + 1)
 
 
 @group("HTTP, in pieces")
@@ -412,13 +412,13 @@ def test_control_64_kib(measure: Measure) -> None:
 @group("HTTP, large")
 def test_post_64_kib(measure: Measure, worker: Worker) -> None:
     """Its content is not copied, but written from where it was read."""
-    drive(measure, HttpEcho(worker), [(request(content=LARGE),)], answer(LARGE))
+    drive(measure, HttpEcho(worker.context, worker.site), [(request(content=LARGE),)], answer(LARGE))
 
 
 @group("HTTP, large")
 def test_post_64_kib_in_pieces(measure: Measure, worker: Worker) -> None:
     """In reads of 16 KiB: kept as they are, and written as they are."""
-    drive(measure, HttpEcho(worker), [torn(request(content=LARGE), 16 << 10)], answer(LARGE))
+    drive(measure, HttpEcho(worker.context, worker.site), [torn(request(content=LARGE), 16 << 10)], answer(LARGE))
 
 
 @group("HTTP, large")
@@ -430,14 +430,14 @@ def test_control_1_mib(measure: Measure) -> None:
 @group("HTTP, large")
 def test_post_1_mib(measure: Measure, worker: Worker) -> None:
     """Received to its place in one buffer by a Gather."""
-    drive(measure, HttpEcho(worker), [torn(request(content=HUGE))], answer(HUGE))
+    drive(measure, HttpEcho(worker.context, worker.site), [torn(request(content=HUGE))], answer(HUGE))
 
 
 @group("HTTP, large")
 def test_post_1_mib_relayed(measure: Measure, loop: asyncio.AbstractEventLoop, file: int) -> None:
     """Over --buffer-limit: after the first read a Relay moves the content on, here to a file."""
     worker = Worker(config.parse({"buffer_limit": "64KiB"}), loop)
-    transport, connection = LeanTransport(descriptor=file), HttpEcho(worker)
+    transport, connection = LeanTransport(descriptor=file), HttpEcho(worker.context, worker.site)
     transport.connect(connection)
     pieces, expected = torn(request(content=HUGE)), answer(HUGE)
     rest = sum(map(len, pieces[1:]))
@@ -464,7 +464,7 @@ def test_control_connection(measure: Measure) -> None:
 
 @group("HTTP, a connection each")
 def test_get_connection(measure: Measure, worker: Worker) -> None:
-    drive_each(measure, lambda: HttpEcho(worker), GET, echo(GET))
+    drive_each(measure, lambda: HttpEcho(worker.context, worker.site), GET, echo(GET))
 
 
 ERRORS = {
@@ -497,7 +497,7 @@ ERRORS = {
 def test_error(measure: Measure, worker: Worker, error: str) -> None:
     sent, status, reason = ERRORS[error]
     expected = answer(b"%b: %b\n" % (status, reason), b"text/plain; charset=utf-8", status, b"close")
-    drive_each(measure, lambda: HttpEcho(worker), sent, expected)
+    drive_each(measure, lambda: HttpEcho(worker.context, worker.site), sent, expected)
 
 
 # --- WebSocket ----------------------------------------------------------------------------------------------------
@@ -515,7 +515,7 @@ def masked(first: int, payload: bytes) -> bytes:
 
 def upgraded(worker: Worker, transport: LeanTransport) -> None:
     """Have the transport's connection be a WebSocket's, with permessage-deflate."""
-    transport.connect(HttpEcho(worker))
+    transport.connect(HttpEcho(worker.context, worker.site))
     transport.feed(
         request(
             b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13",
@@ -538,7 +538,7 @@ def drive_frames(measure: Measure, worker: Worker, sent: bytes, expected: bytes,
 
     measure(exchange, lambda answers: transport.check(expected, answers))
     transport.get_protocol().connection_lost(None)
-    assert worker.owed == 0, "something is still held"
+    assert worker.context.owed == 0, "something is still held"
 
 
 MESSAGES = {"binary": 0x82, "text": 0x81}

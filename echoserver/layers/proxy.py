@@ -1,13 +1,9 @@
 """PROXY protocol: takes off the preamble in which a proxy says who its client is, and hands on what follows."""
 
-from typing import TYPE_CHECKING
-
 from echoserver.observe import counters
+from echoserver.transport.context import Context
 from echoserver.transport.layer import Next, Stage
 from echoserver.wire.proxy_preamble import BadPreamble, PreambleReader
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 _BAD = counters.index("errors", "proxy_protocol")
 
@@ -19,26 +15,26 @@ class Preamble(Stage):
 
     TIMEOUT = counters.index("timeouts", "proxy_protocol")
 
-    def __init__(self, worker: "Worker", following: Next) -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context, following: Next) -> None:
+        super().__init__(context)
         self._next = following
         self._reader = PreambleReader()
 
     def buffer_updated(self, nbytes: int) -> None:
-        worker = self.worker
-        data = bytes(worker.buffer[:nbytes])
+        context = self.context
+        data = bytes(context.buffer[:nbytes])
         try:
             taken = self._reader.feed(data)
         except BadPreamble as error:
-            worker.counts[_BAD] += 1
-            worker.log_refused(self.transport, None, f"PROXY protocol: {error}")
+            context.counts[_BAD] += 1
+            context.log_refused(self.transport, None, f"PROXY protocol: {error}")
             self.cut()
             return
         preamble = self._reader.preamble
         if preamble is None:
             return
-        worker.connections.discard(self)
-        following = self._next(worker)
+        context.connections.discard(self)
+        following = self._next(context)
         following.proxied = preamble
         if isinstance(preamble.source, tuple):
             following.peer = preamble.source

@@ -10,14 +10,12 @@ import contextlib
 import ssl
 from collections.abc import Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from echoserver.observe import counters
 from echoserver.transport.connection import BACKLOG, LINGER, TURN, TURN_SECONDS, Connection
+from echoserver.transport.context import Context
 from echoserver.transport.layer import Echo, Stage
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 # A MemoryBIO never gives back what it has once needed (OpenSSL 3.0), so that little goes through it at a time: four
 # records of TLS are read, one is written
@@ -62,13 +60,13 @@ class Tls(Stage):
     _stopped: int
     """Why nothing is read: TURN, as for any connection; BACKLOG: the protocol above does not want to, whatever for."""
 
-    def __init__(self, worker: "Worker", following: Echo, context: ssl.SSLContext) -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context, following: Echo, ssl_context: ssl.SSLContext) -> None:
+        super().__init__(context)
         self._next = following
         self._protocol = None
         self._connection: Connection | None = None  # whose transport this is, whatever takes its place as a protocol
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._ssl = ssl_context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffered = self._closing = self._dropping = self._ended = self._fin = False
         self._behind = self._full = False
         self._stopped = 0
@@ -89,11 +87,11 @@ class Tls(Stage):
             protocol.connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.worker.buffer[:_READ]
+        return self.context.buffer[:_READ]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.take(self.worker.buffer[:nbytes])
-        if nbytes == len(self.worker.buffer[:_READ]):  # else libuv reads no more of it in this turn
+        self.take(self.context.buffer[:nbytes])
+        if nbytes == len(self.context.buffer[:_READ]):  # else libuv reads no more of it in this turn
             self._full_reads += 1
             if self._full_reads >= _FULL_READS:
                 self._yield_turn()
@@ -126,7 +124,7 @@ class Tls(Stage):
     def _yield_turn(self) -> None:
         if not self._stopped & TURN and not self._closing:
             self._stop(TURN)
-            self.worker.loop.call_soon(self._take_turn)
+            self.context.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._full_reads = 0
@@ -178,14 +176,14 @@ class Tls(Stage):
         except ssl.SSLError as error:
             self._failed(error)
             return
-        protocol = self._next(self.worker)
+        protocol = self._next(self.context)
         protocol.peer, protocol.proxied = self.peer, self.proxied
         try:
             protocol.secured(self._ssl)
         except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it
             self._failed(error)
             return
-        self.worker.connections.discard(self)
+        self.context.connections.discard(self)
         self._flush()
         self.set_protocol(protocol)
         protocol.connection_made(self)  # type: ignore[arg-type]  # a transport by what it can do
@@ -198,30 +196,30 @@ class Tls(Stage):
         """
         reason = getattr(error, "reason", None) or str(error)
         plain = reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
-        self.worker.counts[_PLAIN if plain else _HANDSHAKE] += 1
-        self.worker.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else reason)
+        self.context.counts[_PLAIN if plain else _HANDSHAKE] += 1
+        self.context.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else reason)
         self._flush()
         self._dropping = True
         self._rest = b""
-        self._since = self.worker.loop.time()
+        self._since = self.context.loop.time()
         self.transport.write_eof()
 
     def sweep(self, now: float) -> None:
         if not self._dropping:
             super().sweep(now)
-        elif now - self._since >= LINGER - self.worker.interval:
+        elif now - self._since >= LINGER - self.context.interval:
             self.transport.close()
 
     # --- what has come, decrypted, to the protocol above ---
 
     def _deliver(self) -> None:
-        worker, transport = self.worker, self.transport
+        context, transport = self.context, self.transport
         over = monotonic() + TURN_SECONDS if self._rest else 0.0
         try:
             while not (self._stopped or self._ended or self._closing or self._dropping or transport.is_closing()):
                 filled = 0
                 if self._rest or self._has_read():  # to ask for a buffer can make a protocol take one
-                    buffer = self._protocol.get_buffer(-1) if self._buffered else worker.buffer
+                    buffer = self._protocol.get_buffer(-1) if self._buffered else context.buffer
                     filled = self._decrypt(buffer, over)
                 if filled and self._buffered:
                     self._protocol.buffer_updated(filled)
@@ -346,7 +344,7 @@ class Tls(Stage):
             return
         self.transport.write(b"".join(encrypted))
         if waiting and not self._behind:  # else it goes on when the kernel has taken that
-            self.worker.loop.call_soon(self._encrypt_in_turn)
+            self.context.loop.call_soon(self._encrypt_in_turn)
 
     def _encrypt_in_turn(self) -> None:
         self._encrypt_more()
@@ -397,7 +395,7 @@ class Tls(Stage):
         """Deliver again, beginning with what has been read already."""
         self._go_on(BACKLOG)
         if not self._stopped:  # else it goes on when it has its turn
-            self.worker.loop.call_soon(self._deliver_rest)
+            self.context.loop.call_soon(self._deliver_rest)
 
     def _deliver_rest(self) -> None:
         if self._protocol is not None:

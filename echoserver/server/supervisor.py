@@ -20,7 +20,7 @@ from echoserver.observe.counters import Board
 from echoserver.observe.logs import log
 from echoserver.sockets import listeners, systemd
 from echoserver.wire.request import BROWSER_PAGE
-from echoserver.worker import worker
+from echoserver.worker import entries, worker
 
 if TYPE_CHECKING:
     import ssl
@@ -56,7 +56,7 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         contexts = _contexts(settings)
         reservation = listeners.Reservation(settings)
         exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
-        worker.websocket_upgrade(settings)
+        entries.websocket_upgrade(settings)
         common = worker.Common(Board(settings.workers), contexts, exposition)
         run = (
             _alone(settings, reservation, common)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from echoserver.observe import counters
+from echoserver.transport.context import FAIR_SHARE, Context
 
 if TYPE_CHECKING:
     import ssl
 
     from echoserver.wire.proxy_preamble import Preamble
-    from echoserver.worker.worker import Worker
 
 LINGER = 2.0
 """Seconds at most that what a client still sends is read and dropped after its last answer (RFC 9112 section 9.6)."""
@@ -41,12 +41,6 @@ BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
 It does not read what it is owed; it has had its turn; there is enough to answer on demand; it is to be read slowly.
 """
 
-LITTLE = 16 << 10
-"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
-
-FAIR_SHARE = 64 << 10
-"""Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
-
 _FULL_READS = 4  # reads in a turn that fill the worker's buffer: a MiB
 _PAUSES = counters.index("backpressure_pauses")
 _RESET = counters.index("errors", "reset")
@@ -67,14 +61,14 @@ class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
     __slots__ = (
-        "behind", "ending", "held", "owed", "peer", "proxied", "received", "sent", "stamp", "stopped", "transport",
-        "waiting", "worker",
+        "behind", "context", "ending", "held", "owed", "peer", "proxied", "received", "sent", "stamp", "stopped",
+        "transport", "waiting",
     )  # fmt: skip
 
     PROTOCOL: Protocol
     DIRECT = True
     """What is written to the socket need not go through the transport: there is no TLS in it."""
-    worker: "Worker"
+    context: Context
     transport: asyncio.Transport
     stamp: float
     """The worker's time at the last read, or at the last progress of what is being sent."""
@@ -99,22 +93,22 @@ class Connection(asyncio.Protocol):
     proxied: "Preamble | None"
     """All that a proxy said."""
 
-    def __init__(self, worker: "Worker") -> None:
-        self.worker = worker
+    def __init__(self, context: Context) -> None:
+        self.context = context
         self.behind = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
         self.peer = self.proxied = None
         self.stopped = 0
         self.ending = False
-        self.stamp = worker.now
+        self.stamp = context.now
 
     # --- called by the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        worker = self.worker
-        worker.connections.add(self)
-        worker.counts[self.PROTOCOL.opened] += 1
+        context = self.context
+        context.connections.add(self)
+        context.counts[self.PROTOCOL.opened] += 1
         self.transport.set_write_buffer_limits(0)
 
     def secured(self, ssl_object: "ssl.SSLObject") -> None:
@@ -136,13 +130,13 @@ class Connection(asyncio.Protocol):
         self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
+        self.context.connections.discard(self)
         self.settle()
-        self.worker.counts[self.PROTOCOL.closed] += 1
+        self.context.counts[self.PROTOCOL.closed] += 1
         if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
-            self.worker.counts[_RESET] += 1
+            self.context.counts[_RESET] += 1
         self.release()
-        self.worker.uncrowd(self.held)
+        self.context.uncrowd(self.held)
         self.held = 0
         self.behind = None
 
@@ -178,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def send_list(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """The same for several pieces that are large: not copied where that can be helped."""
-        if self.behind is None and self.worker.on_uvloop:
+        if self.behind is None and self.context.on_uvloop:
             self.sent += sum(map(len, parts))
             self.transport.writelines(parts)
         else:  # asyncio's writelines() does not call pause_writing() (seen with CPython 3.13.0)
@@ -186,29 +180,29 @@ class Connection(asyncio.Protocol):
 
     def keep(self, size: int) -> None:
         """Account for bytes that wait to be sent, and stop reading where they are too many."""
-        worker = self.worker
+        context = self.context
         self.owed += size
-        worker.owed += size
-        if self.owed >= worker.share or worker.owed >= worker.config.buffer_total:
+        context.owed += size
+        if self.owed >= context.share or context.owed >= context.config.buffer_total:
             self.pause()
-        if worker.owed >= worker.owed_limit and not worker.crowded:
-            worker.crowd()
+        if context.owed >= context.owed_limit and not context.crowded:
+            context.crowd()
 
     def hold(self, size: int) -> None:
         """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
-        worker = self.worker
-        self.stamp = worker.now
+        context = self.context
+        self.stamp = context.now
         self.held += size
         if size < 0:
-            worker.uncrowd(-size)
+            context.uncrowd(-size)
             return
-        worker.owed += size
-        if worker.owed >= worker.owed_limit and not worker.crowded:
-            worker.crowd()
+        context.owed += size
+        if context.owed >= context.owed_limit and not context.crowded:
+            context.crowd()
 
     def release(self) -> None:
         """Nothing waits to be sent any more."""
-        self.worker.uncrowd(self.owed)
+        self.context.uncrowd(self.owed)
         self.owed = 0
 
     def crowd(self) -> None:
@@ -219,7 +213,7 @@ class Connection(asyncio.Protocol):
     def pause(self) -> None:
         """Stop reading until all that is waiting has been sent."""
         if self.behind is not None and not self.stopped & BACKLOG:
-            self.worker.counts[_PAUSES] += 1
+            self.context.counts[_PAUSES] += 1
             self.stop_reading(BACKLOG)
 
     def caught_up(self) -> None:
@@ -227,7 +221,7 @@ class Connection(asyncio.Protocol):
         self.go_on_reading(BACKLOG)
         if self.ending:
             # asyncio (CPython 3.11 to 3.13) ends a transport twice that is closed within resume_writing()
-            self.worker.loop.call_soon(self._end_later)
+            self.context.loop.call_soon(self._end_later)
 
     def _end_later(self) -> None:
         if self.behind is None and not self.transport.is_closing():
@@ -249,9 +243,9 @@ class Connection(asyncio.Protocol):
 
     def yield_turn(self) -> None:
         """Let other connections have their turn, and read nothing before this one has its next."""
-        if not self.stopped & TURN and self in self.worker.connections:  # else somebody else has the transport
+        if not self.stopped & TURN and self in self.context.connections:  # else somebody else has the transport
             self.stop_reading(TURN)
-            self.worker.loop.call_soon(self.take_turn)
+            self.context.loop.call_soon(self.take_turn)
 
     def take_turn(self) -> None:
         """Go on after yield_turn()."""
@@ -286,7 +280,7 @@ class Connection(asyncio.Protocol):
 
     def settle(self) -> None:
         """Add to the worker's counters what they do not have yet."""
-        counts, protocol = self.worker.counts, self.PROTOCOL
+        counts, protocol = self.context.counts, self.PROTOCOL
         counts[protocol.received] += self.received
         counts[protocol.sent] += self.sent
         self.received = self.sent = 0

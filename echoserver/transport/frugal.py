@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from echoserver.transport.connection import LITTLE, StandIn
+from echoserver.transport.connection import StandIn
+from echoserver.transport.context import LITTLE
 
 if TYPE_CHECKING:
     from echoserver.protocols.http1.echo import HttpEcho
@@ -21,12 +22,12 @@ class Frugal(StandIn):
     _connection: "HttpEcho | WebSocketEcho"
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connection.worker.buffer
+        return self._connection.context.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
-        data = bytes(connection.worker.buffer[:nbytes])
-        if not connection.worker.crowded:
+        data = bytes(connection.context.buffer[:nbytes])
+        if not connection.context.crowded:
             connection.take_transport()
         connection.data_received(data)
         if nbytes == LITTLE:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from echoserver.observe import counters
 from echoserver.transport.connection import QUIET, Connection
+from echoserver.transport.context import Context
 
 if TYPE_CHECKING:
     from echoserver.wire.proxy_preamble import Preamble
-    from echoserver.worker.worker import Worker
 
-Echo = Callable[["Worker"], Connection]
-Next = Callable[["Worker"], "Connection | Stage"]
+Echo = Callable[[Context], Connection]
+Next = Callable[[Context], "Connection | Stage"]
 """What makes that which comes after a stage."""
 
 
@@ -25,7 +25,7 @@ class Stage(asyncio.BufferedProtocol):
     It reads into the worker's one buffer; what it has no use for goes to what comes next, which takes its place.
     """
 
-    __slots__ = ("_since", "peer", "proxied", "transport", "worker")
+    __slots__ = ("_since", "context", "peer", "proxied", "transport")
 
     TIMEOUT: int
     """Where the deadline is counted (counters.index)."""
@@ -35,24 +35,24 @@ class Stage(asyncio.BufferedProtocol):
     proxied: "Preamble | None"
     """All that a proxy said."""
 
-    def __init__(self, worker: "Worker") -> None:
-        self.worker = worker
-        self._since = worker.now
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._since = context.now
         self.peer = self.proxied = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        worker = self.worker
-        worker.connections.add(self)
-        if worker.is_full() and len(worker.connections) > worker.max_connections + worker.refusals:
-            worker.counts[_FULL] += 1
+        context = self.context
+        context.connections.add(self)
+        if context.is_full() and len(context.connections) > context.max_connections + context.refusals:
+            context.counts[_FULL] += 1
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
+        self.context.connections.discard(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.worker.buffer
+        return self.context.buffer
 
     def take(self, data: bytes) -> None:
         """What has been read before this stage had the transport."""
@@ -63,10 +63,10 @@ class Stage(asyncio.BufferedProtocol):
     def sweep(self, now: float) -> None:
         """Close what is overdue."""
         waited = now - self._since
-        if 0 < self.worker.config.header_timeout <= waited:
-            self.worker.counts[self.TIMEOUT] += 1
+        if 0 < self.context.config.header_timeout <= waited:
+            self.context.counts[self.TIMEOUT] += 1
             self.cut()
-        elif self.worker.hurried and waited >= QUIET:
+        elif self.context.hurried and waited >= QUIET:
             self.transport.close()
 
     def settle(self) -> None:

@@ -13,21 +13,21 @@ class Relay(StandIn):
     and the buffer is not ours alone.
     """
 
-    __slots__ = ("_descriptor", "_worker")
+    __slots__ = ("_context", "_descriptor")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._worker = connection.worker
+        self._context = connection.context
         self._descriptor = connection.transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._worker.buffer
+        return self._context.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        connection, worker = self._connection, self._worker
-        connection.stamp = worker.now
+        connection, context = self._connection, self._context
+        connection.stamp = context.now
         connection.received += nbytes
-        data = worker.buffer[:nbytes]
+        data = context.buffer[:nbytes]
         if connection.behind is not None or not connection.DIRECT:
             connection.send(data)
         else:
@@ -38,8 +38,8 @@ class Relay(StandIn):
                 sent = 0
             if sent != nbytes:
                 connection.transport.write(bytes(data[sent:]))
-        if nbytes == len(worker.buffer) or self._full_reads:
-            self.take_share(nbytes, len(worker.buffer))
+        if nbytes == len(context.buffer) or self._full_reads:
+            self.take_share(nbytes, len(context.buffer))
 
 
 class RelayContent(Relay):
@@ -56,7 +56,7 @@ class RelayContent(Relay):
         self._done = done
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._worker.buffer[: self.left]
+        return self._context.buffer[: self.left]
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)

@@ -42,7 +42,7 @@ from tests.unit.test_http_protocol import (
     refused,
     sweep,
 )
-from tests.unit.transport import FakeTransport
+from tests.unit.transport import FakeTransport, http_echo
 
 FINAL = re.compile(rb"HTTP/1\.1 ([2-5])\d\d [^\r]*\r\nServer: echoserver\r\nDate: ")
 """The beginning of a final response: no content here looks like one."""
@@ -94,7 +94,7 @@ class Scraper:
 def scrape(worker: Worker) -> WorkerCounts:
     """All counters, as a scrape brings them up to now."""
     worker._scrape_credit = 1.0  # however often we ask
-    worker.page(b"/metrics")
+    worker.site.page(b"/metrics")
     (found,) = cast(Scraper, worker._common.exposition).workers
     return found
 
@@ -118,7 +118,7 @@ class Log:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._earliest = worker.loop.time()
+        self._earliest = worker.context.loop.time()
         self.entries: list[Logged] = []
 
     def request(self, client: Any, protocol: str, head: bytes, *rest: Any) -> None:
@@ -132,8 +132,8 @@ class Log:
         assert client == PEER
         assert entry.duration >= 0
         worker = self._worker
-        earliest, self._earliest = self._earliest, worker.loop.time()
-        ended = entry.when + entry.duration - worker.time + worker.now  # by the loop's clock
+        earliest, self._earliest = self._earliest, worker.context.loop.time()
+        ended = entry.when + entry.duration - worker.context.time + worker.context.now  # by the loop's clock
         # not before the entry before; floats of this size are exact to a microsecond
         assert earliest - 1e-5 <= ended <= self._earliest + 1e-5, "it is over now"
         assert entry.duration < 60
@@ -169,7 +169,7 @@ def make_worker(loop: asyncio.AbstractEventLoop, *, scraped: bool = True, **opti
 
 def with_log(worker: Worker) -> Log:
     log = Log(worker)
-    worker.log = cast(AccessLog, log)
+    worker.context.log = cast(AccessLog, log)
     return log
 
 
@@ -206,7 +206,7 @@ def check(worker: Worker, *clients: Client, protocol: str = "http") -> None:
 def exchange(worker: Worker, *pieces: bytes, room: int | None = None, step: int = 1 << 20) -> None:
     """One connection, from beginning to end: the counters are right after each piece and at the end."""
     before = scrape(worker)
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         for piece in pieces:
             rest = client.feed(piece)
             while rest and client.open:
@@ -275,7 +275,7 @@ def test_a_client_that_reads_slowly(worker: Worker, request_bytes: bytes, expect
 
 
 def test_requests_that_are_like_the_last_are_counted_before_anybody_looks(worker: Worker) -> None:
-    with Client(HttpEcho(worker)) as client:
+    with Client(http_echo(worker)) as client:
         for number in range(5):
             client.feed(post(b"hello"))
             assert scrape(worker)["requests", "2xx"] == number + 1
@@ -285,7 +285,7 @@ def test_requests_that_are_like_the_last_are_counted_before_anybody_looks(worker
 
 
 def test_the_last_of_the_like_goes_to_a_kernel_that_does_not_take_it(worker: Worker) -> None:
-    with Client(HttpEcho(worker), 1000) as client:
+    with Client(http_echo(worker), 1000) as client:
         while client.get_write_buffer_size() == 0:
             client.feed(post(b"hello"))
         client.feed_each([post(b"hello")] * 5)
@@ -318,7 +318,7 @@ def test_large_content_that_was_not_all_read_when_its_client_went_away(big: Work
     for sent in (200_000, 299_999):
         for again in (False, True):
             big = make_worker(big.loop, max_body="0", buffer_limit="1MiB")
-            with Client(HttpEcho(big)) as client:
+            with Client(http_echo(big)) as client:
                 if again:
                     client.feed(post(bytes(300_000)))
                 client.feed(post(bytes(300_000))[:sent])
@@ -327,20 +327,20 @@ def test_large_content_that_was_not_all_read_when_its_client_went_away(big: Work
 
 
 def test_a_crowded_worker(big: Worker) -> None:
-    with Client(HttpEcho(big)) as client:
+    with Client(http_echo(big)) as client:
         client.feed(post(bytes(300_000))[:-100_000])
-        big.crowded = True
+        big.context.crowded = True
         client.feed(bytes(50_000))
         check_running(big, client)
-        big.crowded = False
+        big.context.crowded = False
         client.feed(bytes(50_000) + BEHIND)
         check(big, client)
-        big.crowd()
+        big.context.crowd()
         client.feed_each([BEHIND] * 3)
         client.feed(post(bytes(300_000)))
         client.feed_each([post(b"hello")] * 3)
         check(big, client)
-        big.uncrowd(0)
+        big.context.uncrowd(0)
         client.feed_each([post(b"hello")] * 3)
         check(big, client)
     check(big, client)
@@ -354,7 +354,10 @@ def check_running(worker: Worker, *clients: Client) -> None:
 
 
 def test_a_response_that_is_not_completed_is_no_request_answered(worker: Worker) -> None:
-    with Client(HttpEcho(worker)) as begun, Client(HttpEcho(worker)) as broken:
+    with (
+        Client(http_echo(worker)) as begun,
+        Client(http_echo(worker)) as broken,
+    ):
         begun.feed(chunked(b"hello", end=b""))
         begun.reset()
         broken.feed(chunked(b"hello", end=b""))
@@ -367,12 +370,15 @@ def test_a_response_that_is_not_completed_is_no_request_answered(worker: Worker)
 
 
 def test_a_drain_settles_what_came(worker: Worker) -> None:
-    with Client(HttpEcho(worker)) as client, Client(HttpEcho(worker)) as other:
+    with (
+        Client(http_echo(worker)) as client,
+        Client(http_echo(worker)) as other,
+    ):
         client.feed_each([post(b"hello")] * 5)
         other.feed_each([post(b"hello")] * 5)
         begin_drain(worker)
         client.feed(post(b"hello"))
-        with Client(HttpEcho(worker)) as late:
+        with Client(http_echo(worker)) as late:
             check(worker, client, other, late)
         assert client.ended
     check(worker, client, other, late)
@@ -401,10 +407,14 @@ def test_errors_are_counted_by_reason(worker: Worker, reason: str, request_bytes
 
 
 def test_too_many_connections_are_counted(worker: Worker) -> None:
-    worker.max_connections, worker.refusals = 1, 1
-    with Client(HttpEcho(worker)) as first, Client(HttpEcho(worker)) as second, Client(HttpEcho(worker)) as third:
+    worker.context.max_connections, worker.context.refusals = 1, 1
+    with (
+        Client(http_echo(worker)) as first,
+        Client(http_echo(worker)) as second,
+        Client(http_echo(worker)) as third,
+    ):
         check(worker, first, second, third)
-    with Client(TcpEcho(worker)), Client(TcpEcho(worker)) as too_many:
+    with Client(TcpEcho(worker.context)), Client(TcpEcho(worker.context)) as too_many:
         assert too_many.lost
     assert scrape(worker)["errors", "too_many_connections"] == 3
     assert scrape(worker)["connections_closed", "tcp"] == 2
@@ -413,8 +423,11 @@ def test_too_many_connections_are_counted(worker: Worker) -> None:
 def test_deadlines_are_counted(loop: asyncio.AbstractEventLoop) -> None:
     worker = make_worker(loop, idle_timeout="20s", keep_alive_timeout="50s")
     with contextlib.ExitStack() as stack:
-        silent, begun, between, content = (stack.enter_context(Client(HttpEcho(worker))) for _ in range(4))
-        taken, raw = stack.enter_context(Client(HttpEcho(worker), 0)), stack.enter_context(Client(TcpEcho(worker)))
+        silent, begun, between, content = (stack.enter_context(Client(http_echo(worker))) for _ in range(4))
+        taken, raw = (
+            stack.enter_context(Client(http_echo(worker), 0)),
+            stack.enter_context(Client(TcpEcho(worker.context))),
+        )
         clients = silent, begun, between, content, taken, raw
         begun.feed(b"GET")
         between.feed(BEFORE)
@@ -432,7 +445,7 @@ def test_deadlines_are_counted(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_every_pause_is_counted(worker: Worker) -> None:
-    with Client(HttpEcho(worker), 0) as client:
+    with Client(http_echo(worker), 0) as client:
         for number in range(1, 4):
             while not client.feed(post(bytes(5000))):
                 pass
@@ -453,7 +466,7 @@ def test_any_conversation(
     requests, _, pieces = conversation
     worker = shared_worker()
     before = scrape(worker)
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         for number, piece in enumerate(pieces):
             client.feed(piece)
             if number in scrapes:
@@ -473,9 +486,9 @@ def test_any_conversation(
 )
 def test_any_requests_of_like_shapes(requests: list[bytes], room: int | None, scrapes: set[int]) -> None:
     worker = shared_worker()
-    worker.comparisons = 100
+    worker.site.comparisons = 100
     before = scrape(worker)
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         for number, request in enumerate(requests):
             client.feed(request)
             if number in scrapes:
@@ -555,7 +568,7 @@ def test_an_entry_a_request(
     }
     for way, (pieces, expected_entries) in ways.items():
         log.entries.clear()
-        with Client(HttpEcho(worker), room) as client:
+        with Client(http_echo(worker), room) as client:
             for piece in pieces:
                 client.feed(piece)
                 if room is not None:
@@ -571,7 +584,7 @@ def test_an_entry_an_error(logging: tuple[Worker, Log], request_bytes: bytes, ex
     _, status, received, sent = entry_of(request_bytes, expected)
     for pieces in ([request_bytes], [BEFORE + request_bytes], [BEFORE, request_bytes, BEHIND]):
         log.entries.clear()
-        with Client(HttpEcho(worker)) as client:
+        with Client(http_echo(worker)) as client:
             client.feed_each(pieces)
             client.eof()
         assert log.figures[-1] == (status, received, sent)
@@ -580,7 +593,7 @@ def test_an_entry_an_error(logging: tuple[Worker, Log], request_bytes: bytes, ex
         assert log.entries[-1].head
     if not is_cut_short(request_bytes, expected):
         log.entries.clear()
-        with Client(HttpEcho(worker)) as client:
+        with Client(http_echo(worker)) as client:
             client.feed_each(bytewise(request_bytes))
             client.eof()
         assert [each.status for each in log.entries] == [status]
@@ -589,7 +602,7 @@ def test_an_entry_an_error(logging: tuple[Worker, Log], request_bytes: bytes, ex
 def test_an_echo_that_is_refused_under_way_has_the_status_of_its_error(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
     request = chunked(bytes(4000), bytes(4000), bytes(4000))
-    with Client(HttpEcho(worker)) as client:
+    with Client(http_echo(worker)) as client:
         client.feed(request[:5000])
         client.feed(request[5000:9000])
         client.feed(request[9000:])
@@ -619,7 +632,7 @@ def test_a_client_that_ends_in_the_middle(
     logging: tuple[Worker, Log], pieces: list[bytes], expected: list[tuple[int, int, int]]
 ) -> None:
     worker, log = logging
-    with Client(HttpEcho(worker)) as client:
+    with Client(http_echo(worker)) as client:
         client.feed_each(pieces)
         client.eof()
     assert log.figures == expected
@@ -647,7 +660,7 @@ def test_a_client_that_goes_away_in_the_middle(
     logging: tuple[Worker, Log], pieces: list[bytes], expected: list[tuple[int, int, int]]
 ) -> None:
     worker, log = logging
-    with Client(HttpEcho(worker)) as client:
+    with Client(http_echo(worker)) as client:
         client.feed_each(pieces)
         client.reset()
     assert log.figures == expected
@@ -667,7 +680,7 @@ def test_large_content_in_the_log(loop: asyncio.AbstractEventLoop, limit: str, r
         while data := client.feed(data):
             client.take(100_000)
 
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         for data in (request, request, BEHIND, request + BEHIND, request[:-1], request[-1:]):
             feed(client, data)
         client.take_all()
@@ -684,7 +697,7 @@ def test_content_that_stops_coming_in_the_log(loop: asyncio.AbstractEventLoop) -
     worker = make_worker(loop, idle_timeout="5s", max_body="0")
     log = with_log(worker)
     for request in (post(b"hello")[:-1], post(bytes(300_000))[:-1], chunked(b"hello", b"world")[:-14]):
-        with Client(HttpEcho(worker)) as client:
+        with Client(http_echo(worker)) as client:
             client.feed(request)
             sweep(worker, 5)
             client._settle()
@@ -694,7 +707,7 @@ def test_content_that_stops_coming_in_the_log(loop: asyncio.AbstractEventLoop) -
 
 def test_a_late_header_section_in_the_log(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(HttpEcho(worker)) as client, Client(HttpEcho(worker)):
+    with Client(http_echo(worker)) as client, Client(http_echo(worker)):
         client.feed(b"GET / HT")
         sweep(worker, 10)
     assert [each[:2] for each in log.brief] == [(b"GET / HT", 408)]
@@ -702,15 +715,15 @@ def test_a_late_header_section_in_the_log(logging: tuple[Worker, Log]) -> None:
 
 def test_those_that_come_too_late_or_are_too_many_in_the_log(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    worker.max_connections = 1
-    with Client(HttpEcho(worker)), Client(HttpEcho(worker)) as too_many:
+    worker.context.max_connections = 1
+    with Client(http_echo(worker)), Client(http_echo(worker)) as too_many:
         assert b" 503 " in too_many.sent
     assert [each[:3] for each in log.brief] == [(b"", 503, 0)]
 
 
 def test_pages_are_logged_and_those_of_the_admin_listener_are_not(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(HttpEcho(worker)) as client, Client(Admin(worker)) as admin:
+    with Client(http_echo(worker)) as client, Client(Admin(worker.context, worker.admin)) as admin:
         for connected in (client, admin):
             connected.feed(get(b"/readyz"))
             connected.feed(get(b"/readyz", method=b"HEAD"))
@@ -728,9 +741,9 @@ class Clock:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._loop = worker.loop
-        self.now = worker.now
-        worker.loop = cast(asyncio.AbstractEventLoop, self)
+        self._loop = worker.context.loop
+        self.now = worker.context.now
+        worker.context.loop = cast(asyncio.AbstractEventLoop, self)
 
     def time(self) -> float:
         return self.now
@@ -740,8 +753,8 @@ class Clock:
 
     def go_on(self, seconds: float) -> None:
         self.now += seconds
-        self._worker.now += seconds
-        self._worker.time += seconds
+        self._worker.context.now += seconds
+        self._worker.context.time += seconds
 
 
 GATHERED = post(bytes(300_000))
@@ -771,12 +784,12 @@ def test_a_duration_is_from_a_requests_first_byte_to_its_answer(
 ) -> None:
     clock = Clock(big)
     log = with_log(big)
-    with Client(HttpEcho(big)) as client:
+    with Client(http_echo(big)) as client:
         for piece in before:
             client.feed(piece)
             clock.go_on(5)
         log.entries.clear()
-        began = big.time
+        began = big.context.time
         for number, piece in enumerate(pieces):
             if number:
                 clock.go_on(3)
@@ -789,7 +802,7 @@ def test_a_duration_is_from_a_requests_first_byte_to_its_answer(
 def test_pipelined_requests_began_when_they_came(big: Worker) -> None:
     clock = Clock(big)
     log = with_log(big)
-    with Client(HttpEcho(big)) as client:
+    with Client(http_echo(big)) as client:
         client.feed(BEFORE + BEHIND + post(b"hello")[:-1])
         clock.go_on(2)
         client.feed(b"o" + BEFORE)
@@ -812,7 +825,7 @@ def test_any_conversation_is_logged(
     log = with_log(worker)
     before = scrape(worker)
     pairs = list(zip(requests, expected, strict=True))
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         for piece in (*pieces, last[0]) if last else pieces:
             client.feed(piece)
             if room is not None:
@@ -837,7 +850,7 @@ def test_arbitrary_bytes_are_counted_and_logged(pieces: list[bytes], room: int |
     worker = _shared[1]
     log = with_log(worker)
     before = scrape(worker)
-    with Client(HttpEcho(worker), room) as client:
+    with Client(http_echo(worker), room) as client:
         client.feed_each(pieces)
         if reset:
             client.take_all()
@@ -874,7 +887,7 @@ def test_tcp(
 ) -> None:  # fmt: skip
     worker = make_worker(loop, scraped=scraped, **options)
     log = with_log(worker) if logged else None
-    with Client(TcpEcho(worker), room) as client:
+    with Client(TcpEcho(worker.context), room) as client:
         for piece in pieces:
             rest = client.feed(piece)
             while rest:
@@ -898,7 +911,7 @@ def test_tcp(
 
 def test_a_tcp_client_that_goes_away(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(TcpEcho(worker)) as client, Client(TcpEcho(worker), 10) as owed:
+    with Client(TcpEcho(worker.context)) as client, Client(TcpEcho(worker.context), 10) as owed:
         client.feed(b"hello")
         owed.feed(b"hello, world")
         client.reset()
@@ -913,10 +926,10 @@ def test_a_tcp_client_that_goes_away(logging: tuple[Worker, Log]) -> None:
 
 def test_a_tcp_connection_drained_and_one_too_many(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    worker.max_connections = 1
-    with Client(TcpEcho(worker)) as client:
+    worker.context.max_connections = 1
+    with Client(TcpEcho(worker.context)) as client:
         client.feed_each([b"hello"] * 5)
-        with Client(TcpEcho(worker)) as too_many:
+        with Client(TcpEcho(worker.context)) as too_many:
             assert too_many.lost
         assert log.figures == [(503, 0, 0)]
         begin_drain(worker)
@@ -929,8 +942,8 @@ def test_a_tcp_connection_drained_and_one_too_many(logging: tuple[Worker, Log]) 
 def test_how_long_a_tcp_connection_lasted(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
     clock = Clock(worker)
-    began = worker.time
-    with Client(TcpEcho(worker)) as client:
+    began = worker.context.time
+    with Client(TcpEcho(worker.context)) as client:
         client.feed(b"hello")
         clock.go_on(7)
     (entry,) = log.entries

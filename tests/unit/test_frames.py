@@ -60,7 +60,7 @@ class Client:
         accepted.setblocking(False)
         for each in (self.socket, accepted):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        self.run(self.loop.connect_accepted_socket(worker._factory(protocol), accepted))
+        self.run(self.loop.connect_accepted_socket(worker.factory(protocol), accepted))
 
     def run(self, what: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(what, 10))
@@ -166,7 +166,7 @@ def test_frames_of_large_content(connected: Connect) -> None:
 
 
 def test_frames_of_content_that_is_relayed(worker: Worker, connected: Connect) -> None:
-    worker.config = dataclasses.replace(worker.config, buffer_limit=1 << 16)
+    worker.context.config = dataclasses.replace(worker.context.config, buffer_limit=1 << 16)
     client = connected("http")
     client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(100))
     client.receive(ends_with(bytes(100)))

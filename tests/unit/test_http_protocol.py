@@ -19,7 +19,7 @@ from echoserver.transport.connection import LINGER, QUIET
 from echoserver.wire.request import REMEMBERED_SIZE, Reader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport
+from tests.unit.transport import FakeTransport, http_echo
 
 BINARY = b"application/octet-stream"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -225,28 +225,28 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def worker(loop: asyncio.AbstractEventLoop) -> Iterator[Worker]:
     """A worker with small limits; it must know nothing of its connections when they are gone."""
     made = Worker(config.parse(LIMITS), loop)
-    made.now = int(made.now * 1024) / 1024  # so that adding seconds to it is exact
+    made.context.now = int(made.context.now * 1024) / 1024  # so that adding seconds to it is exact
     yield made
-    assert not made.connections
-    assert made.owed == 0
+    assert not made.context.connections
+    assert made.context.owed == 0
 
 
 def reconfigure(worker: Worker, **changes: Any) -> None:
     """Other settings, for connections from now on."""
-    worker.config = dataclasses.replace(worker.config, **changes)
-    worker.reader = Reader(worker.config.max_body)
+    worker.context.config = dataclasses.replace(worker.context.config, **changes)
+    worker.site.reader = Reader(worker.context.config.max_body)
 
 
 def begin_drain(worker: Worker) -> None:
     """What stop() does, without the listeners."""
-    worker.stopping = worker.draining = worker.refuses = worker.hurried = True
-    worker.reader.closing = True
-    for connection in list(worker.connections):
+    worker.stopping = worker.context.draining = worker.context.refuses = worker.context.hurried = True
+    worker.site.reader.closing = True
+    for connection in list(worker.context.connections):
         connection.drain()
 
 
 def connect(worker: Worker, room: int | None = None) -> FakeTransport:
-    return FakeTransport(HttpEcho(worker), room)
+    return FakeTransport(http_echo(worker), room)
 
 
 def without_dates(sent: bytes | bytearray) -> bytes:
@@ -540,7 +540,7 @@ def test_the_clients_fin(worker: Worker, data: bytes, expected: bytes, room: int
 
 
 def test_too_many_connections_get_503(worker: Worker) -> None:
-    worker.max_connections, worker.refusals = 1, 1
+    worker.context.max_connections, worker.context.refusals = 1, 1
     with connect(worker) as first, connect(worker) as second, connect(worker) as third:
         assert third.lost
         assert third.sent == b""
@@ -574,9 +574,9 @@ def test_a_drain_lets_requests_end_and_takes_no_more(worker: Worker) -> None:
 
 def sweep(worker: Worker, seconds: float) -> None:
     """Let so much time go by, and sweep."""
-    worker.now += seconds
-    for connection in list(worker.connections):
-        connection.sweep(worker.now)
+    worker.context.now += seconds
+    for connection in list(worker.context.connections):
+        connection.sweep(worker.context.now)
 
 
 def test_a_header_section_must_come_in_time(worker: Worker) -> None:
@@ -691,7 +691,7 @@ def test_reading_pauses_at_the_buffer_limit_until_all_is_sent(worker: Worker) ->
         while rest and client.reading:
             rest = client.feed(rest[:10_000]) + rest[10_000:]
         assert not client.reading
-        assert 64 << 10 <= worker.owed < 96 << 10
+        assert 64 << 10 <= worker.context.owed < 96 << 10
         assert size > len(rest) > size // 2
         client.take(64 << 10)
         assert not client.reading
@@ -699,7 +699,7 @@ def test_reading_pauses_at_the_buffer_limit_until_all_is_sent(worker: Worker) ->
             client.take(1000)
             if client.reading:
                 rest = client.feed(rest[:10_000]) + rest[10_000:]
-        assert worker.owed == 0
+        assert worker.context.owed == 0
         found = parse(client.sent, *[post(b"")] * 200)
         assert [each.content[:4] for each in found] == [b"%04d" % number for number in range(200)]
 
@@ -712,30 +712,30 @@ def test_buffer_total__nothing_more_is_read_from_those_that_are_behind(loop: asy
         behind = [stack.enter_context(connect(worker, 0)) for _ in range(10)]
         for client in behind:
             assert client.feed(request) == b""
-            assert client.reading == (worker.owed < 128 << 10), f"{worker.owed} bytes are kept"
+            assert client.reading == (worker.context.owed < 128 << 10), f"{worker.context.owed} bytes are kept"
         assert not client.reading, "the last one has used the total up"
         for client in behind[:-1]:
             client.feed(BEHIND)
             assert not client.reading, "the others are read from once more at most"
-        kept = worker.owed
+        kept = worker.context.owed
         with connect(worker) as quick:
             quick.feed(request)
             assert without_dates(quick.sent) == content_of(bytes(14_000))
-        assert worker.owed == kept
+        assert worker.context.owed == kept
         for client in behind:
             client.take(1 << 20)
             assert client.reading
             client.feed(BEHIND)
             assert client.sent.endswith(BEHIND)
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 def test_a_connection_that_is_lost_leaves_nothing(worker: Worker) -> None:
     with connect(worker, 0) as client:
         client.feed(get() * 10)
         client.feed(post(b"hello")[:-1])
-        assert worker.owed > 0
-    assert worker.owed == 0
+        assert worker.context.owed > 0
+    assert worker.context.owed == 0
 
 
 def test_an_error_waits_its_turn(worker: Worker) -> None:
@@ -789,7 +789,7 @@ def test_large_content(
         assert without_dates(client.sent) == expected * 3 + echo(BEHIND) + content_of(content)
         client.eof()
         assert client.lost
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 def test_large_contents_do_not_mix(worker: Worker) -> None:
@@ -862,8 +862,8 @@ def test_what_has_been_received_of_large_content_is_accounted_for(worker: Worker
     for size in (70_000, 300_000):
         with connect(worker) as client:
             client.feed(post(bytes(size))[:-30_000])
-            assert size - 30_000 <= worker.owed <= size
-        assert worker.owed == 0
+            assert size - 30_000 <= worker.context.owed <= size
+        assert worker.context.owed == 0
 
 
 def test_a_crowded_worker_relays_what_it_would_have_gathered(worker: Worker) -> None:
@@ -872,11 +872,11 @@ def test_a_crowded_worker_relays_what_it_would_have_gathered(worker: Worker) -> 
     with connect(worker) as client:
         client.feed(post(content)[:-100_000])
         assert client.sent == b""
-        worker.crowded = True
+        worker.context.crowded = True
         client.feed(content[-100_000:-50_000])
         assert client.sent.endswith(content[:-50_000])
-        assert worker.owed == 0
-        worker.crowded = False
+        assert worker.context.owed == 0
+        worker.context.crowded = False
         client.feed(content[-50_000:] + BEHIND)
         assert without_dates(client.sent) == content_of(content) + echo(BEHIND)
 
@@ -920,8 +920,8 @@ def test_a_conversation_however_it_is_cut_and_read(
             client.take(1 << 20)
         assert parse(client.sent, *requests) == parse(b"".join(expected), *requests)
         assert client.open
-    assert worker.owed == 0
-    assert not worker.connections
+    assert worker.context.owed == 0
+    assert not worker.context.connections
 
 
 VARIANTS = [
@@ -946,7 +946,7 @@ def test_requests_of_one_shape_are_answered_as_if_each_were_the_first(
     requests: list[bytes], room: int | None, cuts: list[int]
 ) -> None:
     worker = shared_worker()
-    worker.comparisons = 100
+    worker.site.comparisons = 100
     with connect(worker, room) as client:
         for request, cut in zip(requests, cuts, strict=False):
             for piece in (request,) if cut else (request[:-1], request[-1:]):
@@ -964,8 +964,8 @@ def test_what_is_kept_of_first_requests_is_bounded(worker: Worker) -> None:
         request = get(b"/%d" % number, b"A: " + b"b" * (number % 2 * 2000))
         for _ in range(2):
             assert answers(worker, request) == echo(request)
-        assert len(worker.reader.remembered) <= 256
-    assert max(map(len, worker.reader.remembered)) <= REMEMBERED_SIZE
+        assert len(worker.site.reader.remembered) <= 256
+    assert max(map(len, worker.site.reader.remembered)) <= REMEMBERED_SIZE
 
 
 def test_a_first_request_that_is_known_is_answered_otherwise_in_a_drain(worker: Worker) -> None:
@@ -1006,13 +1006,13 @@ def test_a_shape_is_no_way_around_the_limit_of_a_header_section(worker: Worker) 
 
 
 def test_comparing_requests_takes_a_bounded_time(worker: Worker) -> None:
-    worker.comparisons = 3
+    worker.site.comparisons = 3
     with connect(worker) as client:
         for number in range(9):
             client.feed(post(b"hello", b"X-Request-Id: \xff%d" % number))
-        assert worker.comparisons == 0
+        assert worker.site.comparisons == 0
         worker.tick()
-        assert worker.comparisons > 0
+        assert worker.site.comparisons > 0
         assert client.open
 
 
@@ -1047,8 +1047,8 @@ def test_arbitrary_bytes_get_responses_or_none(pieces: list[bytes], room: int | 
         assert client.lost
         assert not client.sent or client.sent.startswith(b"HTTP/1.1 ")
         assert client.sent.count(b"Connection: close\r\nContent-Length") <= 1
-    assert worker.owed == 0
-    assert not worker.connections
+    assert worker.context.owed == 0
+    assert not worker.context.connections
 
 
 _shared: list[Worker] = []
@@ -1072,7 +1072,7 @@ def shared_worker() -> Worker:
 
 
 def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Worker) -> None:
-    limit = worker.config.buffer_limit
+    limit = worker.context.config.buffer_limit
     reconfigure(worker, max_body=0)
     request = post(bytes(limit - 500))  # its answer is a little less than the limit
     with connect(worker, room=0) as client:
@@ -1080,7 +1080,7 @@ def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Wo
         assert client.reading
         client.feed(request)
         assert not client.reading
-        assert worker.owed < 2 * limit
+        assert worker.context.owed < 2 * limit
         client.take(10 * limit)
         client.feed(request)
         assert client.sent.count(b"HTTP/1.1 200 OK\r\n") >= 2
@@ -1089,9 +1089,9 @@ def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Wo
 def test_the_beginning_of_a_header_section_counts_as_kept(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(get()[:-1])
-        assert worker.owed == len(get()) - 1
+        assert worker.context.owed == len(get()) - 1
         client.feed(get()[-1:])
-        assert worker.owed == 0
+        assert worker.context.owed == 0
 
 
 @pytest.mark.parametrize("last", [b"garbage\r\n\r\n", get(b"/", b"Connection: close")])
@@ -1112,7 +1112,7 @@ def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
         client.feed(b"garbage\r\n\r\n")
         assert client.ended
         begin_drain(worker)
-        worker.now = max(worker.now, worker.loop.time())
+        worker.context.now = max(worker.context.now, worker.loop.time())
         sweep(worker, LINGER)
         assert client.closing
 

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from echoserver.answers.pattern import pattern
 from echoserver.config import options as config
 from echoserver.observe import counters
-from echoserver.protocols.http1.echo import HttpEcho
-from echoserver.transport.connection import FAIR_SHARE
+from echoserver.transport.context import FAIR_SHARE
 from echoserver.worker.worker import Worker
 from tests.servers import PATIENCE, request
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport
+from tests.unit.transport import FakeTransport, http_echo
 
 KIB = 1 << 10
 GET = request("GET / HTTP/1.1")
@@ -39,7 +38,7 @@ class Client(FakeTransport):
     """On a connection of its own; reading may be paused twice, which uvloop and asyncio allow."""
 
     def __init__(self, worker: Worker, room: int | None = None) -> None:
-        self.connection = HttpEcho(worker)
+        self.connection = http_echo(worker)
         super().__init__(self.connection, room)
         self.worker = worker
 
@@ -177,9 +176,9 @@ def test_each_is_answered_once_and_nothing_is_left(
             assert answers(bytes(client.sent), [method for _, _, method in conversation]) == [
                 answer for _, answer, _ in conversation
             ]
-            assert (worker.owed, client.connection.held, client.reading) == (0, 0, True)
+            assert (worker.context.owed, client.connection.held, client.reading) == (0, 0, True)
             client.connection.settle()
-            assert sum(worker.counts[each] for each in STATUSES) == len(conversation)
+            assert sum(worker.context.counts[each] for each in STATUSES) == len(conversation)
         loop.run_until_complete(asyncio.sleep(0.002))  # a timer that was left would find the connection gone
 
 
@@ -190,8 +189,8 @@ def test_what_is_kept_counts(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
     with Client(worker) as client:
         client.feed(request("POST /?delay=10s HTTP/1.1", "Content-Length: 50000", content=bytes(50_000)) + GET)
-        assert worker.owed == 50_000 + len(GET)
-    assert worker.owed == 0
+        assert worker.context.owed == 50_000 + len(GET)
+    assert worker.context.owed == 0
 
 
 def test_content_that_is_not_echoed_is_not_kept(loop: asyncio.AbstractEventLoop) -> None:
@@ -199,10 +198,10 @@ def test_content_that_is_not_echoed_is_not_kept(loop: asyncio.AbstractEventLoop)
     for query in ("abort", "size=1", "echo=head", "echo=none", "status=204"):
         with Client(worker) as client:
             client.feed(request(f"POST /?{query} HTTP/1.1", "Content-Length: 50000", content=bytes(49_999)))
-            assert worker.owed == 0
+            assert worker.context.owed == 0
     with Client(worker) as client:
         client.feed(request("HEAD /?delay=1s HTTP/1.1", "Content-Length: 50000", content=bytes(49_999)))
-        assert worker.owed == 0
+        assert worker.context.owed == 0
 
 
 def test_little_is_read_behind_a_request_that_waits(loop: asyncio.AbstractEventLoop) -> None:
@@ -228,11 +227,11 @@ def test_a_crowded_worker_keeps_a_share_of_each(loop: asyncio.AbstractEventLoop)
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     with Client(worker) as first, Client(worker) as second:
         first.feed(request("POST /?delay=10s HTTP/1.1", "Content-Length: 900000", content=bytes(600_000)))
-        assert worker.crowded
+        assert worker.context.crowded
         data = request("POST /?delay=10s HTTP/1.1", "Content-Length: 900000", content=bytes(600_000))
         assert second.feed(data)
         assert second.connection.held < 2 * FAIR_SHARE
-        assert worker.owed < 800_000
+        assert worker.context.owed < 800_000
 
 
 def test_what_is_too_much_for_all_is_refused_or_not_kept(loop: asyncio.AbstractEventLoop) -> None:
@@ -240,7 +239,7 @@ def test_what_is_too_much_for_all_is_refused_or_not_kept(loop: asyncio.AbstractE
     post = "POST /?%s HTTP/1.1"
     with Client(worker) as first:
         first.feed(request(post % "delay=10s", "Content-Length: 70000", content=bytes(70_000)))
-        assert worker.owed >= 64 * KIB
+        assert worker.context.owed >= 64 * KIB
         with Client(worker) as client:
             client.feed(request(post % "delay=1s", "Content-Length: 3", content=b"abc"))
             assert client.sent.startswith(b"HTTP/1.1 503 ")

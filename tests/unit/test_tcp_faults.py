@@ -46,7 +46,7 @@ LIMITS = {"buffer_limit": "64KiB", "buffer_total": "1MiB"}
 
 
 def connection(worker: Worker) -> Faulty:
-    made = MODES[worker.config.tcp_mode, "tcp"](worker)
+    made = MODES[worker.context.config.tcp_mode, "tcp"](worker.context)
     assert isinstance(made, Faulty)
     return made
 
@@ -102,17 +102,17 @@ def test_an_echo_is_whole_or_so_long(
         until(worker, client, lambda: len(client.sent) >= len(expected))
         turn(worker)
         assert client.sent == expected
-        assert worker.owed == 0
+        assert worker.context.owed == 0
         assert client.reading, "nothing waits any more"
         assert client.ended == (close_after != "off" and len(expected) == int(close_after))
         client.eof()
         turn(worker)
         client._settle()
         assert client.lost
-    assert worker.owed == 0
-    assert not worker.connections
-    assert worker.counts[TcpFaultyEcho.PROTOCOL.sent] == len(expected)
-    assert worker.counts[TcpFaultyEcho.PROTOCOL.received] == len(read)
+    assert worker.context.owed == 0
+    assert not worker.context.connections
+    assert worker.context.counts[TcpFaultyEcho.PROTOCOL.sent] == len(expected)
+    assert worker.context.counts[TcpFaultyEcho.PROTOCOL.received] == len(read)
 
 
 @examples(40)
@@ -128,8 +128,8 @@ def test_what_is_lost_is_not_kept(
         client.abort()
         client._settle()
         assert not [each for each in worker.loop._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
-    assert worker.owed == 0
-    assert not worker.connections
+    assert worker.context.owed == 0
+    assert not worker.context.connections
 
 
 @examples(40)
@@ -146,7 +146,7 @@ def test_chargen_sends_the_pattern(
         else:
             until(worker, client, lambda: len(client.sent) >= 500_000)
         assert client.sent == pattern(len(client.sent))
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 @examples(40)
@@ -168,22 +168,22 @@ def test_what_waits_keeps_the_limit(loop: asyncio.AbstractEventLoop) -> None:
     worker = make_worker(loop, delay="1h")
     with FakeTransport(connection(worker), 0) as client:
         assert client.feed(bytes(1 << 20)), "not all is read"
-        assert 1 << 16 <= worker.owed <= (1 << 16) + (256 << 10) + 1000
-    assert worker.owed == 0
+        assert 1 << 16 <= worker.context.owed <= (1 << 16) + (256 << 10) + 1000
+    assert worker.context.owed == 0
     with FakeTransport(connection(worker), 0) as client:
         fed = 0
         while not client.feed(b"x"):
             fed += 1
             assert fed <= (1 << 16) // 128, "a mark for each"
             time.sleep(0.001)
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 def test_waiting_for_itself_is_not_idle(loop: asyncio.AbstractEventLoop) -> None:
     worker = make_worker(loop, delay="1h")
-    worker.config = config.parse({"tcp_delay": "1h", "idle_timeout": "1s"})
+    worker.context.config = config.parse({"tcp_delay": "1h", "idle_timeout": "1s"})
     with FakeTransport(connection(worker), 0) as client:
         client.feed(b"x")
         for second in range(10):
-            client._connection.sweep(worker.now + second)
+            client._connection.sweep(worker.context.now + second)
         assert client.open

@@ -11,12 +11,11 @@ import pytest
 
 from echoserver.config import options as config
 from echoserver.observe import counters, metrics
-from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
 from echoserver.worker.worker import Common, Worker
 from tests.servers import request
-from tests.unit.transport import FakeTransport
+from tests.unit.transport import FakeTransport, http_echo
 from tests.websockets import BINARY, echo, frame, upgrade
 
 GET = request("GET / HTTP/1.1")
@@ -73,7 +72,7 @@ ATTACKS = {
 def test_turns_what_was_read_at_once_is_answered_in_many(
     loop: asyncio.AbstractEventLoop, sent: bytes, answers: int
 ) -> None:
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         rest, turns = client.feed(sent + LAST, turns=False), 0
         assert not client.reading
         assert not client.sent.endswith(LAST)
@@ -91,7 +90,7 @@ def test_turns_what_was_read_at_once_is_answered_in_many(
 
 def test_turns_empty_lines_take_no_time(loop: asyncio.AbstractEventLoop) -> None:
     """RFC 9112 section 2.2. However many they are, also with half of one before them."""
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         for lines in (b"\r\n" * (READ // 2), b"\r", b"\n" + b"\r\n" * (READ // 2 - 1) + b"\r", b"\n" + LAST):
             assert client.feed(lines) == b""
         assert client.sent.endswith(LAST)
@@ -104,7 +103,7 @@ def test_turns_a_full_read_ends_one(
     """However fast it was answered: libuv would read again at once, up to 32 times."""
     monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 60.0)
     sent *= 1 + FULL_READ // len(sent)
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         rest = client.feed(sent * 2, turns=False)
         assert rest
         assert current(client).stopped == TURN
@@ -113,7 +112,7 @@ def test_turns_a_full_read_ends_one(
 
 
 def test_turns_a_relay_gives_way_after_a_mebibyte(loop: asyncio.AbstractEventLoop) -> None:
-    with FakeTransport(TcpEcho(make(loop))) as client:
+    with FakeTransport(TcpEcho(make(loop).context)) as client:
         client.feed(bytes(64 << 10))
         rest = client.feed(bytes(5 << 20), turns=False)
         assert len(rest) == 4 << 20
@@ -126,10 +125,10 @@ def test_turns_a_relay_gives_way_after_a_mebibyte(loop: asyncio.AbstractEventLoo
 def test_turns_a_client_that_reads_nothing_is_answered_up_to_the_limit(loop: asyncio.AbstractEventLoop) -> None:
     """The page is a thousand times as long as its request: what waits is bounded all the same."""
     worker = make(loop, buffer_limit="1MiB")
-    with FakeTransport(HttpEcho(worker), room=0) as client:
+    with FakeTransport(http_echo(worker), room=0) as client:
         rest = client.feed(request("GET /.echo HTTP/1.1") * 8000)
         assert current(client).stopped == BACKLOG
-        assert worker.owed < (1 << 20) + 2 * READ
+        assert worker.context.owed < (1 << 20) + 2 * READ
         while rest or not client.reading:
             client.take(4 << 20)
             rest = client.feed(rest)
@@ -140,7 +139,7 @@ def test_turns_a_client_that_reads_nothing_is_answered_up_to_the_limit(loop: asy
 @pytest.mark.parametrize("whole", [True, False])
 def test_turns_the_fin_is_heeded_when_all_before_it_is_answered(loop: asyncio.AbstractEventLoop, whole: bool) -> None:
     """It may come while a request waits for its answer; what is behind that one is then read, but not answered."""
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         client.feed(request("GET /?delay=1ms HTTP/1.1") + paths(500) + (b"" if whole else b"GET / HT"))
         client.eof()
         assert not client.closing
@@ -152,13 +151,13 @@ def test_turns_the_fin_is_heeded_when_all_before_it_is_answered(loop: asyncio.Ab
 
 def test_turns_what_is_held_is_the_beginning_of_a_head_and_no_empty_lines(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
-    with FakeTransport(HttpEcho(worker)) as client:
+    with FakeTransport(http_echo(worker)) as client:
         client.feed(b"\r")
         for _ in range(5):
             client.feed(b"\n" + b"\r\n" * 50_000 + b"\r")
-        assert current(client).held == worker.owed == 1
+        assert current(client).held == worker.context.owed == 1
         client.feed(b"\nGET / H")
-        assert worker.owed == 7
+        assert worker.context.owed == 7
 
 
 BUSY = {
@@ -177,13 +176,13 @@ def test_turns_a_header_section_is_bounded_in_what_there_is_to_do(
     loop: asyncio.AbstractEventLoop, sent: bytes, status: int
 ) -> None:
     """Of 64 KiB of members each takes up to 4 us: no turn of the loop is long enough for them."""
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         client.feed(sent)
         assert client.sent.startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_turns_an_upgrade_takes_over_the_fin_that_came_while_it_waited(loop: asyncio.AbstractEventLoop) -> None:
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         client.feed(request("GET /?delay=1ms HTTP/1.1") + upgrade() + frame(BINARY, b"hello"))
         client.eof()
         while client.open:
@@ -196,7 +195,7 @@ def test_turns_an_upgrade_takes_over_the_fin_that_came_while_it_waited(loop: asy
 
 def test_the_gate_opens_when_no_reason_is_left(loop: asyncio.AbstractEventLoop) -> None:
     """FakeTransport fails where reading is stopped or started twice."""
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         connection = current(client)
         for why in (BACKLOG, TURN, DEMAND, PACE, TURN):
             connection.stop_reading(why)
@@ -214,22 +213,22 @@ def test_buffer_total_content_for_an_answer_on_demand_is_read_on(loop: asyncio.A
     """What tips the worker over half of the total is answered as it comes, and nobody else has to make room."""
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     content = bytes(range(256)) * 3000
-    with FakeTransport(HttpEcho(worker)) as client:
+    with FakeTransport(http_echo(worker)) as client:
         rest = client.feed(request("POST /?delay=1ms HTTP/1.1", f"Content-Length: {len(content)}", content=content))
         while rest or not client.sent.endswith(content[-256:]):
             client.pass_turn()
             rest = client.feed(rest)
         assert client.sent.partition(b"\r\n\r\n")[2] == content
         assert client.reading
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 @pytest.mark.parametrize("target", ["/", "/?delay=10s", "/?echo=json"])
 def test_408_gives_back_what_was_held(loop: asyncio.AbstractEventLoop, target: str) -> None:
     worker = make(loop, idle_timeout="1s")
-    with FakeTransport(HttpEcho(worker)) as client:
+    with FakeTransport(http_echo(worker)) as client:
         client.feed(request(f"POST {target} HTTP/1.1", "Content-Length: 1000000", content=bytes(900_000)))
-        current(client).sweep(worker.now + 2)
+        current(client).sweep(worker.context.now + 2)
         assert client.sent.startswith(b"HTTP/1.1 408 ")
         assert current(client).held == 0
-        assert worker.owed == 0
+        assert worker.context.owed == 0

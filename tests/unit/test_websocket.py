@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from echoserver.config import options as config
 from echoserver.observe import counters
-from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.protocols.websocket import connection as websocket
 from echoserver.protocols.websocket.connection import WebSocketEcho
 from echoserver.wire import frames
@@ -19,7 +18,7 @@ from echoserver.wire import request as messages
 from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport
+from tests.unit.transport import FakeTransport, http_echo
 from tests.websockets import (
     ACCEPT,
     BINARY,
@@ -58,7 +57,7 @@ class Client(FakeTransport):
     """On a connection that has been upgraded; sent begins behind the 101."""
 
     def __init__(self, worker: Worker, *fields: str, room: int | None = None) -> None:
-        super().__init__(HttpEcho(worker))
+        super().__init__(http_echo(worker))
         self.worker = worker
         assert self.feed(upgrade(*fields)) == b""
         head, _, rest = bytes(self.sent).partition(b"\r\n\r\n")
@@ -127,7 +126,7 @@ def test_any_split_gives_the_same(
         client.feed_all(close())
         assert client.sent == answered + close(mask=None)
         assert client.ended
-    assert client.worker.owed == 0
+    assert client.worker.context.owed == 0
 
 
 @examples(60)
@@ -155,7 +154,7 @@ def test_a_client_that_reads_now_and_then_gets_the_same(
                 break
             client.take(next(taken))
         assert client.sent == answered
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 @examples(300)
@@ -184,8 +183,8 @@ def test_whatever_comes_is_judged_the_same_however_it_comes(
                 client.feed_all(part)
             got.append((bytes(client.sent), client.ended))
             split(bytes(client.sent))
-        assert worker.owed == 0
-        assert worker.counts[counters.index("errors", "internal")] == 0
+        assert worker.context.owed == 0
+        assert worker.context.counts[counters.index("errors", "internal")] == 0
     assert got[0] == got[1] == got[2]
 
 
@@ -248,7 +247,7 @@ def test_a_close_says_what_was_wrong_and_what_is_expected(
         assert client.ended
     assert len(said.payload) <= 125
     name = "content_too_long" if said.code == 1009 else "websocket"
-    assert client.worker.counts[counters.index("errors", name)] == 1
+    assert client.worker.context.counts[counters.index("errors", name)] == 1
 
 
 def test_without_deflate_no_message_may_be_compressed(loop: asyncio.AbstractEventLoop) -> None:
@@ -287,7 +286,7 @@ def test_text_in_pieces(sequence: str) -> None:
 
 
 def test_the_answer_to_the_rfcs_example(loop: asyncio.AbstractEventLoop) -> None:
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         client.feed(upgrade())
         lines = bytes(client.sent).decode().split("\r\n")
         assert lines[0] == "HTTP/1.1 101 Switching Protocols"
@@ -314,7 +313,7 @@ LONG = [
 @pytest.mark.parametrize("name", ["Extensions", "Protocol", "Key", "Version", "Foo"])
 def test_long_fields_take_no_long_time(loop: asyncio.AbstractEventLoop, name: str, value: str) -> None:
     """It would be quadratic in their length: a regular expression has been."""
-    with FakeTransport(HttpEcho(make(loop))) as client:
+    with FakeTransport(http_echo(make(loop))) as client:
         client.feed(upgrade(f"Sec-WebSocket-{name}: {value}"))
         assert bytes(client.sent[:12]) in (b"HTTP/1.1 101", b"HTTP/1.1 400")
 
@@ -340,9 +339,9 @@ def test_what_asks_for_an_upgrade(value: bytes, listed: bool) -> None:
 def test_what_waits_to_be_sent_is_sent_before(loop: asyncio.AbstractEventLoop) -> None:
     """Answers to requests before the upgrade that their client has not taken yet."""
     worker = make(loop)
-    with FakeTransport(HttpEcho(worker), room=10) as client:
+    with FakeTransport(http_echo(worker), room=10) as client:
         client.feed(GET * 3 + upgrade() + frame(TEXT, b"hello"))
-        assert worker.owed > 0
+        assert worker.context.owed > 0
         client.feed(frame(TEXT, b"again"))
         while client.get_write_buffer_size():
             client.take(100)
@@ -350,8 +349,8 @@ def test_what_waits_to_be_sent_is_sent_before(loop: asyncio.AbstractEventLoop) -
         assert got.count(b"HTTP/1.1 200 OK") == 3
         assert got.index(b"HTTP/1.1 101") > got.rindex(b"HTTP/1.1 200")
         assert got.endswith(b"\r\n\r\n" + echo(TEXT, b"hello") + echo(TEXT, b"again"))
-        assert worker.owed == 0
-        assert len(worker.connections) == 1
+        assert worker.context.owed == 0
+        assert len(worker.context.connections) == 1
 
 
 # --- turns of the loop ---
@@ -408,7 +407,7 @@ def test_a_large_answers_buffer_is_used_again(loop: asyncio.AbstractEventLoop, r
             client.feed(message[1000:])
         client.take(3 * MIB)
         assert client.sent == echo(BINARY, bytes(MIB)) * 2
-        kept = worker.pool.take(MIB + 10)
+        kept = worker.context.pool.take(MIB + 10)
         assert bytes(kept[:10]) == echo(BINARY, bytes(MIB))[:10]
 
 
@@ -426,9 +425,9 @@ def test_a_worker_is_crowded_no_longer_than_much_is_kept(loop: asyncio.AbstractE
     message = large(BINARY, bytes(MIB))
     with Client(worker) as client:
         client.feed(message[: 600 << 10])
-        assert worker.crowded
+        assert worker.context.crowded
         client.feed(message[600 << 10 :])
-        assert (worker.crowded, worker.owed) == (False, 0)
+        assert (worker.context.crowded, worker.context.owed) == (False, 0)
 
 
 @pytest.mark.parametrize("opcode", [PING, BINARY])
@@ -467,14 +466,16 @@ def test_a_client_that_does_not_read_is_not_read(loop: asyncio.AbstractEventLoop
         rest = client.feed(message * 1000)
         assert rest
         assert not client.reading
-        assert worker.owed <= 2 * (64 << 10) + 2 * (256 << 10), "what was read, and what of it was answered in a turn"
+        assert worker.context.owed <= 2 * (64 << 10) + 2 * (256 << 10), (
+            "what was read, and what of it was answered in a turn"
+        )
         while rest or client.get_write_buffer_size():
             client.take(10_000)
             client.pass_turn()
             rest = client.feed(rest)
         client.pass_turn()
         assert client.sent == echo(BINARY, bytes(1000)) * 1000
-        assert worker.owed == 0
+        assert worker.context.owed == 0
         assert client.reading
 
 
@@ -482,18 +483,18 @@ def test_what_is_kept_is_what_has_come(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
     with Client(worker) as client:
         client.feed(large(BINARY, bytes(16 * MIB))[:100_000])
-        assert worker.owed == 100_000 - 14, "all but the header"
-    assert worker.owed == 0
+        assert worker.context.owed == 100_000 - 14, "all but the header"
+    assert worker.context.owed == 0
 
 
 def test_fragments_are_kept_as_one(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
     with Client(worker) as client:
         client.feed_all(frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"y", fin=False) * 3000)
-        assert worker.owed == 3001
+        assert worker.context.owed == 3001
         client.feed_all(frame(CONTINUATION, b"z"))
         assert client.sent == echo(BINARY, b"x" + b"y" * 3000 + b"z")
-        assert worker.owed == 0
+        assert worker.context.owed == 0
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
@@ -508,10 +509,10 @@ def test_a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, 
         (said,) = split(bytes(client.sent))
         assert said.code == 1013
         assert client.ended
-        assert worker.owed < 110_000
+        assert worker.context.owed < 110_000
         other.feed_all(b"\0")
         assert other.sent == echo(BINARY, bytes(100_000))
-    assert worker.owed == 0
+    assert worker.context.owed == 0
 
 
 # --- counters ---
@@ -519,9 +520,9 @@ def test_a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, 
 
 def test_what_is_counted(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
-    counts = worker.counts
+    counts = worker.context.counts
     data = GET + upgrade() + frame(TEXT, b"hello")
-    with FakeTransport(HttpEcho(worker)) as client:
+    with FakeTransport(http_echo(worker)) as client:
         client.feed(data)
         assert counts[counters.index("requests", "2xx")] == 1
         assert counts[counters.index("requests", "1xx")] == 1

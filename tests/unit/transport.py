@@ -5,11 +5,18 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
+from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.transport.connection import TURN, Connection
+from echoserver.worker.worker import Worker
 
 Data = bytes | bytearray | memoryview
 
 _READ = 256 << 10  # bytes that uvloop reads at a time
+
+
+def http_echo(worker: Worker) -> HttpEcho:
+    """A connection to a worker's site."""
+    return HttpEcho(worker.context, worker.site)
 
 
 class FakeTransport(asyncio.Transport):
@@ -73,7 +80,7 @@ class FakeTransport(asyncio.Transport):
 
     def pass_turn(self) -> None:
         """The loop's next turn."""
-        loop = self._connection.worker.loop
+        loop = self._connection.context.loop
         loop.call_soon(loop.stop)
         loop.run_forever()
         self._settle()

@@ -3,18 +3,16 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from echoserver.observe import counters
 from echoserver.observe.access_log import client_of
+from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import LINGER, QUIET, Connection
+from echoserver.transport.context import Context
 from echoserver.transport.frugal import Frugal
 from echoserver.wire import response
 from echoserver.wire.request import NO_REQUEST, Reader, Request
 from echoserver.wire.response import Refusal
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 _ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
 _OK = _ANSWERED[2]
@@ -36,7 +34,10 @@ class HttpConnection(Connection):
     _receive is what the connection is doing, a method that takes the bytes that come next; _drop after the last answer.
     """
 
-    __slots__ = ("_began", "_hits", "_lingering", "_pending", "_receive", "_request", "_serving", "_since", "reader")
+    __slots__ = (
+        "_began", "_hits", "_lingering", "_pending", "_receive", "_request", "_serving", "_since", "reader",
+        "site",
+    )  # fmt: skip
 
     LIMITED = True
     """--max-connections is for connections like this one."""
@@ -59,39 +60,36 @@ class HttpConnection(Connection):
     _lingering: bool
     """After the last answer and our FIN, what the client sends is read on until its own."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context, site: Site) -> None:
+        super().__init__(context)
         self._request = self._serving = NO_REQUEST
-        self.reader = worker.reader
+        self.site = site
+        self.reader = site.reader
         self._hits = 0
         self._began = 0.0
         self._pending = None
         self._lingering = False
-        self._since = worker.now
+        self._since = context.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        worker = self.worker
-        if worker.log is not None and self.peer is None:
+        context = self.context
+        if context.log is not None and self.peer is None:
             self.peer = client_of(transport)
-        if worker.crowded:
+        if context.crowded:
             self.take_transport()
-        if self.LIMITED and worker.is_full():
-            if len(worker.connections) > worker.max_connections + worker.refusals:
-                worker.counts[_FULL] += 1
+        if self.LIMITED and context.is_full():
+            if len(context.connections) > context.max_connections + context.refusals:
+                context.counts[_FULL] += 1
                 self.cut()
             else:
                 self._refuse(Refusal(503, "too many connections"), error=_FULL)
-        elif worker.refuses:
+        elif context.refuses:
             self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
 
     def take_transport(self) -> None:
         """Be the transport's protocol, or have it read little at a time."""
-        self.transport.set_protocol(Frugal(self) if self.worker.crowded else self)
-
-    def start(self, status: int) -> bytes:
-        """The beginning of a response with a status."""
-        return self.worker.start(status)
+        self.transport.set_protocol(Frugal(self) if self.context.crowded else self)
 
     # --- what those say who know their requests ---
 
@@ -115,9 +113,9 @@ class HttpConnection(Connection):
         self._request = request
         if hits:
             self._hits = 0
-            self.worker.counts[_OK] += hits
+            self.context.counts[_OK] += hits
             self.received += hits * before.size
-            self.sent += hits * (len(self.worker.prefix) + len(before.answer))
+            self.sent += hits * (len(self.site.prefix) + len(before.answer))
             if before.content_type:
                 self.sent += hits * before.content_length
 
@@ -127,7 +125,7 @@ class HttpConnection(Connection):
 
     def _tell(self, answered: int, served: list[Request]) -> None:
         """So many requests were answered with 200; those to be logged are taken out of served."""
-        self.worker.counts[_OK] += answered
+        self.context.counts[_OK] += answered
         if served:
             for each in served:
                 self._log(each.head, 200, each.content_length, each.echoed)
@@ -135,14 +133,14 @@ class HttpConnection(Connection):
 
     def _done(self, request: Request, received: int, sent: int, status: int = 200) -> None:
         """A request was answered; received, sent: bytes of content."""
-        self.worker.counts[_ANSWERED[status // 100]] += 1
-        if self.worker.log is not None:
+        self.context.counts[_ANSWERED[status // 100]] += 1
+        if self.context.log is not None:
             self._log(request.head, status, received, sent)
 
     def _log_cut_off(self, status: int) -> None:
         """The request being received won't be answered, or not completely."""
         request = self._serving
-        if self.worker.log is None:
+        if self.context.log is None:
             return
         if self._begun():
             self._log(self._head_so_far(), status, 0, 0)
@@ -150,7 +148,7 @@ class HttpConnection(Connection):
             self._log(request.head, status, self.content_so_far(), max(0, self.content_answered() - self.owed))
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
-        self.worker.log_request(self, head, status, received, sent, self._began)
+        self.context.log_request(self, head, status, received, sent, self._began)
 
     # --- how it ends ---
 
@@ -168,16 +166,16 @@ class HttpConnection(Connection):
 
         error: where it is counted, if not by its status.
         """
-        worker, status = self.worker, refusal.status
+        context, status = self.context, refusal.status
         silent = head.startswith(b"HEAD ") or self._serving.silent
-        answer = response.refusal(self.start(status), refusal, silent=silent)
+        answer = response.refusal(self.site.start(status), refusal, silent=silent)
         self.send(answer)
-        worker.counts[_ANSWERED[status // 100]] += 1
+        context.counts[_ANSWERED[status // 100]] += 1
         if error is None:
             error = _ERRORS.get(status)
         if error is not None:
-            worker.counts[error] += 1
-        if worker.log is not None:
+            context.counts[error] += 1
+        if context.log is not None:
             if not head and self._serving is not NO_REQUEST:
                 head = self._serving.head
             sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
@@ -186,7 +184,7 @@ class HttpConnection(Connection):
 
     def _cut_short(self, status: int) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
-        self.worker.counts[_ERRORS[status]] += 1
+        self.context.counts[_ERRORS[status]] += 1
         self._log_cut_off(status)
         self._drop_all()
 
@@ -214,7 +212,7 @@ class HttpConnection(Connection):
         if self.transport.is_closing():
             return
         if self._lingering:
-            self._since = self.worker.loop.time()  # the worker's own may be as old as the time that is left
+            self._since = self.context.loop.time()  # the worker's own may be as old as the time that is left
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -249,12 +247,12 @@ class HttpConnection(Connection):
     # --- once a sweep, and in a drain ---
 
     def sweep(self, now: float) -> None:
-        config = self.worker.config
+        config = self.context.config
         if self._receive is HttpConnection._drop:
             self._sweep_last(now)
         elif self.behind is not None:
             if self.stalled(now, config.idle_timeout):
-                self.worker.counts[_IDLE] += 1
+                self.context.counts[_IDLE] += 1
                 self.cut()
         elif self._since is not None and 0 < config.header_timeout <= now - self._since:
             if self._begun():
@@ -263,14 +261,14 @@ class HttpConnection(Connection):
                 )
                 self._refuse(late, self._head_so_far(), error=_HEADER)
             else:
-                self.worker.counts[_HEADER] += 1
+                self.context.counts[_HEADER] += 1
                 self.finish()  # nothing was asked: a connection made in advance
         elif self.idle():
             quiet = now - self.stamp
             if 0 < config.keep_alive_timeout <= quiet:
-                self.worker.counts[_KEEP_ALIVE] += 1
+                self.context.counts[_KEEP_ALIVE] += 1
                 self.finish()
-            elif self.worker.hurried and quiet >= QUIET:
+            elif self.context.hurried and quiet >= QUIET:
                 self.finish()
         elif self._serving is not NO_REQUEST and self.stalled(now, config.idle_timeout):
             self._content_overdue()
@@ -278,20 +276,21 @@ class HttpConnection(Connection):
     def _sweep_last(self, now: float) -> None:
         """After the last answer: as long as it is on its way it has the time that any other has, then LINGER."""
         if self.behind is not None:
-            if self.stalled(now, self.worker.config.idle_timeout):
-                self.worker.counts[_IDLE] += 1
+            if self.stalled(now, self.context.config.idle_timeout):
+                self.context.counts[_IDLE] += 1
                 self.cut()
-        elif self._since is not None and now - self._since >= LINGER - self.worker.interval:
+        elif self._since is not None and now - self._since >= LINGER - self.context.interval:
             self.transport.close()
 
     def _content_overdue(self) -> None:
         if self.answering():
-            self.worker.counts[_IDLE] += 1
+            self.context.counts[_IDLE] += 1
             self.cut()
         else:
             self.take_transport()
             self._refuse(
-                Refusal(408, f"no content came for {self.worker.config.idle_timeout:g} s (--idle-timeout)"), error=_IDLE
+                Refusal(408, f"no content came for {self.context.config.idle_timeout:g} s (--idle-timeout)"),
+                error=_IDLE,
             )
 
     def idle(self) -> bool:

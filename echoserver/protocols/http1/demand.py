@@ -112,7 +112,7 @@ class OnDemand:
         if self._decoder is not None:
             content, end = self._decoder.feed(data, position)
             complete = self._decoder.complete
-            most = self._connection.worker.config.max_body
+            most = self._connection.context.config.max_body
             if 0 < most < self.received + len(content):
                 raise Refusal(413, f"the content has more than {most} bytes (--max-body)")
         else:
@@ -151,17 +151,17 @@ class OnDemand:
         come is answered as it comes: whatever stops the reading goes away by itself.
         """
         connection = self._connection
-        worker, total = connection.worker, connection.worker.config.buffer_total
+        context, total = connection.context, connection.context.config.buffer_total
         connection.account()
-        if self._content is not None and worker.owed >= total:
+        if self._content is not None and context.owed >= total:
             self._content.forget()
             connection.account()
-        if not self.complete and self._kept and (len(self._kept) >= worker.share or worker.crowded):
+        if not self.complete and self._kept and (len(self._kept) >= context.share or context.crowded):
             self._answer_as_it_comes()
         too_much = (
-            len(self._kept) >= worker.share
-            or behind > (0 if worker.crowded else _REST)
-            or (worker.owed >= total and (self._kept or behind))
+            len(self._kept) >= context.share
+            or behind > (0 if context.crowded else _REST)
+            or (context.owed >= total and (self._kept or behind))
         )
         if too_much:
             connection.stop_reading(DEMAND)
@@ -182,7 +182,7 @@ class OnDemand:
     def resumed(self) -> None:
         """The kernel has taken everything."""
         if self.started and self._timer is None:  # not within resume_writing(): the connection may end, see caught_up()
-            self._timer = self._connection.worker.loop.call_soon(self._later)
+            self._timer = self._connection.context.loop.call_soon(self._later)
 
     # --- the answer ---
 
@@ -194,7 +194,7 @@ class OnDemand:
             self._answer()
 
     def _sleep(self, seconds: float) -> None:
-        self._timer = self._connection.worker.loop.call_later(seconds, self._later)
+        self._timer = self._connection.context.loop.call_later(seconds, self._later)
 
     def _later(self) -> None:
         """It is time to begin, or to go on."""
@@ -273,7 +273,7 @@ class OnDemand:
     def _head(self, content_type: bytes) -> bytes:
         request, asked = self._request, self._asked
         option = b"close" if self.closes else request.connection
-        start = self._connection.worker.start(self.status)
+        start = self._connection.site.start(self.status)
         if self.status in _EMPTY:
             head = start + response.no_content(self.status, option, request.extra)
         else:
@@ -304,7 +304,7 @@ class OnDemand:
             elif turn > 0:
                 turn -= self._send_piece(min(size, _PIECE))
             else:
-                self._timer = connection.worker.loop.call_soon(self._later)
+                self._timer = connection.context.loop.call_soon(self._later)
                 return
         if self.complete:
             if self._chunked:
@@ -342,13 +342,13 @@ class OnDemand:
 
 def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:
     """What is known of a connection, and of the server, for a description of a request that came at a time."""
-    worker, transport = connection.worker, connection.transport
+    context, transport = connection.context, connection.transport
     said: dict[str, Any] = {
         "client": _address(connection.peer or client_of(transport)),
         "server": _address(transport.get_extra_info("sockname")),
         "tls": _tls(transport.get_extra_info("ssl_object")),
         "proxy": None,
-        "worker": worker.number,
+        "worker": context.number,
         "host": socket.gethostname(),
         "received_at": moment(when),
     }
@@ -359,8 +359,8 @@ def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:
             "source": _address(proxied.source),
             "destination": _address(proxied.destination),
         }
-    if worker.kubernetes:
-        said["kubernetes"] = worker.kubernetes
+    if connection.site.kubernetes:
+        said["kubernetes"] = connection.site.kubernetes
     return said
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.demand import OnDemand
 from echoserver.protocols.http1.gather import Gather
+from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS, Protocol
+from echoserver.transport.context import Context
 from echoserver.transport.relay import RelayContent
 from echoserver.wire import request as messages
 from echoserver.wire import response
@@ -18,7 +20,6 @@ from echoserver.wire.template import shape_of
 if TYPE_CHECKING:
     import ssl
 
-    from echoserver.worker.worker import Worker
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
@@ -56,8 +57,8 @@ class HttpEcho(HttpConnection):
     awaiting: bool
     """A Gather has the transport, between two requests."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context, site: Site) -> None:
+        super().__init__(context, site)
         self._receive = HttpEcho._answer_all
         self._relayer: RelayContent | None = None
         self._demand: OnDemand | None = None
@@ -68,8 +69,8 @@ class HttpEcho(HttpConnection):
     # --- the requests ---
 
     def data_received(self, data: bytes) -> None:
-        worker = self.worker
-        self.stamp = worker.now
+        context = self.context
+        self.stamp = context.now
         request = self._request
         # the same header section as last time, with its content: no need to read it again
         if len(data) == request.size and data.startswith(request.head):
@@ -77,7 +78,7 @@ class HttpEcho(HttpConnection):
             self._hits += 1
         elif (
             (shape := request.shape) is None
-            or (content := shape.fits(data, worker.config.max_header)) < 0
+            or (content := shape.fits(data, context.config.max_header)) < 0
             or len(data) - content != request.content_length
         ):
             self.received += len(data)
@@ -89,24 +90,24 @@ class HttpEcho(HttpConnection):
             self._hits += 1
             self.received += len(data) - request.size
         if request.content_length <= _COPIED:
-            self.transport.write(worker.prefix + request.answer + data[content:])
+            self.transport.write(self.site.prefix + request.answer + data[content:])
         else:
-            self.send_list((worker.prefix + request.answer, memoryview(data)[content:]))
-            self.sent -= len(worker.prefix) + len(request.answer) + request.content_length
-        if worker.log is not None:
+            self.send_list((self.site.prefix + request.answer, memoryview(data)[content:]))
+            self.sent -= len(self.site.prefix) + len(request.answer) + request.content_length
+        if context.log is not None:
             head = request.head if data.startswith(request.head) else data[:content]
             self._log(head, 200, request.content_length, request.echoed)
 
     def _answer_all(self, data: bytes, position: int = 0) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of
         # what a request does
         """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
-        worker = self.worker
+        context = self.context
         request = self._request
         out: list[bytes] = []
-        log, answered = worker.log, 0
+        log, answered = context.log, 0
         served: list[Request] = []
         if log is not None and not self._began:
-            self._began = worker.loop.time()
+            self._began = context.loop.time()
         end = len(data)
         # then, or after a head that had to be read, the clock is looked at
         until = end if end - position <= _WINDOW else position + _WINDOW
@@ -128,8 +129,8 @@ class HttpEcho(HttpConnection):
                         return
                     head = data[position : blank + 4]
                     try:
-                        if len(head) > worker.config.max_header:
-                            raise messages.too_long(head, worker.config.max_header)
+                        if len(head) > context.config.max_header:
+                            raise messages.too_long(head, context.config.max_header)
                         request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
                     except Refusal as refusal:
                         self._flush(out)
@@ -143,7 +144,7 @@ class HttpEcho(HttpConnection):
                     answered += 1
                     if log is not None:
                         served.append(request)
-                    out.append(worker.prefix)
+                    out.append(self.site.prefix)
                     out.append(request.answer)
                     if position > content and not request.silent:
                         out.append(data[content:position])
@@ -188,8 +189,8 @@ class HttpEcho(HttpConnection):
             self._upgrade(request, data[position:])
             return -1
         if request.page is not None:
-            status, content_type, content, extra = self.worker.page(request.page)
-            start, silent = self.start(status) + extra + request.extra, request.silent
+            status, content_type, content, extra = self.site.page(request.page)
+            start, silent = self.site.start(status) + extra + request.extra, request.silent
             if request.extra:  # OPTIONS asks for no more
                 content = b""
             out.append(response.page(start, content, request.connection, silent=silent, content_type=content_type))
@@ -199,12 +200,12 @@ class HttpEcho(HttpConnection):
             return position
         end = position + request.content_length
         if not asked and not request.chunked and end <= len(data):
-            out.append(self.worker.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            out.append(self.site.prefix + request.answer + (b"" if request.silent else data[position:end]))
             self._done(request, request.content_length, request.echoed)
             return end
         if not asked and request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
             content, end = whole
-            out += self.worker.prefix, _fields(request, len(content))
+            out += self.site.prefix, _fields(request, len(content))
             if not request.silent:
                 out.append(content)
             self._done(request, len(content), 0 if request.silent else len(content))
@@ -228,11 +229,11 @@ class HttpEcho(HttpConnection):
 
     def _upgrade(self, request: Request, rest: bytes) -> None:
         """Leave the connection to WebSocket, with what came behind the header section."""
-        begin = self.worker.upgrade
+        begin = self.site.upgrade
         try:
             if begin is None:
                 raise Refusal(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
-            following = begin(self, request)
+            following = begin(self.site, request)
         except Refusal as refusal:
             self._refuse(refusal, request.head)
             return
@@ -266,7 +267,7 @@ class HttpEcho(HttpConnection):
         self.go_on_reading(TURN)
         if self._unread and not self.stopped & BACKLOG and (self._demand is None or not self._demand.complete):
             data, self._unread = self._unread, b""
-            self.stamp = self.worker.now
+            self.stamp = self.context.now
             self.account()
             if not self.transport.is_closing():
                 self._receive(self, data, self._unread_at)
@@ -286,21 +287,21 @@ class HttpEcho(HttpConnection):
 
     def _heed_fin(self) -> None:
         """Heed the client's FIN, if it has come, now that what came before it has been answered."""
-        if self._fin and self in self.worker.connections and not self.transport.is_closing():
+        if self._fin and self in self.context.connections and not self.transport.is_closing():
             self.eof_received()
 
     # --- a header section that comes in pieces ---
 
     def _gather_head(self, data: bytes, _: int = 0) -> None:
-        worker = self.worker
+        context = self.context
         pending = self._pending
         if pending is None:
             pending = self._pending = bytearray()
             self._looked_at = 0
-            self._since = worker.now
+            self._since = context.now
             self._began = 0.0
-        if worker.log is not None and not self._began:
-            self._began = worker.loop.time()
+        if context.log is not None and not self._began:
+            self._began = context.loop.time()
         pending += data
         if pending.startswith(b"\r\n"):
             del pending[: messages.skip_empty_lines(pending, 0)]
@@ -310,8 +311,8 @@ class HttpEcho(HttpConnection):
             return
         if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
             try:
-                messages.look_at(pending, self._looked_at, worker.config.max_header)
-                if len(pending) > _SPARED and worker.owed >= worker.config.buffer_total:
+                messages.look_at(pending, self._looked_at, context.config.max_header)
+                if len(pending) > _SPARED and context.owed >= context.config.buffer_total:
                     raise Refusal(503, "the server's buffers are full (--buffer-total)")
             except Refusal as refusal:
                 self._refuse(refusal, bytes(pending))
@@ -325,13 +326,13 @@ class HttpEcho(HttpConnection):
     # --- content of a known length ---
 
     def _begin_content(self, first: bytes) -> None:
-        request, worker = self._serving, self.worker
+        request, context = self._serving, self.context
         length = request.content_length
         self._left = length
         self._parts: list[bytes] = []
         self._receive = HttpEcho._gather_content
-        self._relaying = self.owed + length > worker.config.buffer_limit
-        if length > _IN_PARTS and not self._relaying and not worker.crowded and not request.silent:
+        self._relaying = self.owed + length > context.config.buffer_limit
+        if length > _IN_PARTS and not self._relaying and not context.crowded and not request.silent:
             try:
                 Gather(self, request).start(first)
             except OSError:
@@ -355,7 +356,7 @@ class HttpEcho(HttpConnection):
         if not self._left:
             self._send_parts()
             self._next(request, rest)
-        elif (self._relaying or self.worker.crowded) and not request.silent:
+        elif (self._relaying or self.context.crowded) and not request.silent:
             self._send_parts()
             self._relay()
 
@@ -363,7 +364,7 @@ class HttpEcho(HttpConnection):
         """Send the head and what has been gathered of the content."""
         self.hold(-self.held)
         parts, self._parts = self._parts, []
-        head = self.worker.prefix + self._serving.answer
+        head = self.site.prefix + self._serving.answer
         self.send_list((head, *parts))
 
     def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
@@ -371,9 +372,9 @@ class HttpEcho(HttpConnection):
 
         The answer's head goes before it; the buffer is done with when both have been sent.
         """
-        request, worker = self._serving, self.worker
-        self.stamp = worker.now
-        head = worker.prefix + request.answer
+        request, context = self._serving, self.context
+        self.stamp = context.now
+        head = self.site.prefix + request.answer
         start = place - len(head)
         buffer[start:place] = head
         if self.held:
@@ -381,7 +382,7 @@ class HttpEcho(HttpConnection):
         behind = self.behind is not None
         self.send(buffer[start:end])
         if behind or self.behind is None:
-            worker.pool.give(buffer)
+            context.pool.give(buffer)
         else:
             self._lent = buffer  # the transport still has some of it to send
         self._left = request.content_length - (end - place)
@@ -402,8 +403,8 @@ class HttpEcho(HttpConnection):
         self._receive = HttpEcho._gathered_elsewhere
         self._serving = request
         self.awaiting = False
-        if self.worker.log is not None:
-            self._began = self.worker.loop.time()
+        if self.context.log is not None:
+            self._began = self.context.loop.time()
 
     def another(self, data: bytes) -> None:
         """A Gather that stayed has got something else."""
@@ -444,16 +445,16 @@ class HttpEcho(HttpConnection):
 
     def _is_taken(self, length: int) -> bool:
         """Whether chunked content of so many bytes is not too long."""
-        most = self.worker.config.max_body
+        most = self.context.config.max_body
         return not most or length <= most
 
     def _take_chunks(self, data: bytes, position: int, out: list[bytes]) -> int:
         """Echo the chunked content in data; returns where it ended, or -1: then all is flushed."""
-        request, worker, decoder = self._serving, self.worker, self._decoder
+        request, context, decoder = self._serving, self.context, self._decoder
         try:
             content, position = decoder.feed(data, position)
             if not self._is_taken(self._left + len(content)):
-                raise Refusal(413, f"the content has more than {worker.config.max_body} bytes (--max-body)")
+                raise Refusal(413, f"the content has more than {context.config.max_body} bytes (--max-body)")
             self._left += len(content)
         except Refusal as refusal:
             self._flush(out)
@@ -466,7 +467,7 @@ class HttpEcho(HttpConnection):
         if not self._started and (content or complete):
             self._started = not complete
             length = len(content) if complete else None
-            out += worker.prefix, _fields(request, length)
+            out += self.site.prefix, _fields(request, length)
         if content and not request.silent:
             out.append(response.chunk(content) if self._started else content)
         if not complete:
@@ -487,7 +488,7 @@ class HttpEcho(HttpConnection):
         """Returns where the next request begins, if this one has been answered, else -1."""
         self._demand = demand
         self._receive = HttpEcho._feed_demand
-        if self.worker.owed >= self.worker.config.buffer_total and demand.keeps():
+        if self.context.owed >= self.context.config.buffer_total and demand.keeps():
             self._refuse(Refusal(503, "the server's buffers are full (--buffer-total)"), self._serving.head)
             return -1
         if self._serving.expects and position == len(data):
@@ -606,8 +607,8 @@ class HttpEcho(HttpConnection):
             self._remember(NO_REQUEST)
             return
         self._remember(request)
-        if before is not NO_REQUEST and self.worker.comparisons > 0:
-            self.worker.comparisons -= 1
+        if before is not NO_REQUEST and self.site.comparisons > 0:
+            self.site.comparisons -= 1
             request.shape = shape_of(request, before)
 
     def _may_repeat(self, request: Request) -> bool:
@@ -616,12 +617,12 @@ class HttpEcho(HttpConnection):
             and request.head_size <= messages.REMEMBERED_SIZE
             and not (request.silent and request.content_length)
             and not request.probe
-            and not self.worker.draining
+            and not self.context.draining
         )
 
     def resume_writing(self) -> None:
         if self._lent is not None:
-            self.worker.pool.give(self._lent)
+            self.context.pool.give(self._lent)
             self._lent = None
         super().resume_writing()
         if self._demand is not None and self.behind is None:
@@ -700,7 +701,7 @@ class HttpsEcho(HttpEcho):
     def secured(self, ssl_object: "ssl.SSLObject") -> None:
         certificate = ssl_object.getpeercert()
         if certificate:
-            self.reader = self.worker.reader_for(certificate)
+            self.reader = self.site.reader_for(certificate)
 
 
 class Admin(HttpEcho):
@@ -710,13 +711,6 @@ class Admin(HttpEcho):
 
     PROTOCOL = Protocol("admin")
     LIMITED = False  # a worker that is full is alive, and its metrics say that it is
-
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
-        self.reader = worker.admin_reader
-
-    def start(self, status: int) -> bytes:
-        return self.worker.start(status, cors=False)
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
         """The access log is about what is echoed."""

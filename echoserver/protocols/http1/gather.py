@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from echoserver.transport.connection import LITTLE, StandIn
+from echoserver.transport.connection import StandIn
+from echoserver.transport.context import LITTLE
 
 if TYPE_CHECKING:
     from echoserver.protocols.http1.echo import HttpEcho
@@ -24,15 +25,15 @@ class Gather(StandIn):
     content's place begins, and not even the content that comes with its head is copied.
     """
 
-    __slots__ = ("_buffer", "_end", "_filled", "_place", "_request", "_room", "_worker")
+    __slots__ = ("_buffer", "_context", "_end", "_filled", "_place", "_request", "_room")
 
     _connection: "HttpEcho"
 
     def __init__(self, connection: "HttpEcho", request: "Request") -> None:
         super().__init__(connection)
-        self._worker = connection.worker
+        self._context = connection.context
         self._request = request
-        self._place = max(request.head_size, len(connection.worker.prefix) + len(request.answer) + _CLOSE)
+        self._place = max(request.head_size, len(connection.site.prefix) + len(request.answer) + _CLOSE)
         self._end = self._place + request.content_length
         self._filled = 0  # where the next bytes go
         self._buffer = _NONE  # taken when there is something to read
@@ -40,7 +41,7 @@ class Gather(StandIn):
     def start(self, first: bytes) -> None:
         """Take over the transport, with the content that has come already. Raises OSError without room for a buffer."""
         connection = self._connection
-        self._buffer = connection.worker.pool.take(self._end + _SPARE)
+        self._buffer = connection.context.pool.take(self._end + _SPARE)
         self._filled = self._place + len(first)
         self._buffer[self._place : self._filled] = first
         connection.hold(len(first))
@@ -48,15 +49,15 @@ class Gather(StandIn):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._buffer is _NONE:
-            self._buffer = self._worker.pool.take(self._end + _SPARE)
+            self._buffer = self._context.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
-        most = LITTLE if self._worker.crowded else _FIRST if self._connection.awaiting else _STEP
+        most = LITTLE if self._context.crowded else _FIRST if self._connection.awaiting else _STEP
         buffer = self._buffer[self._filled : self._filled + most]
         self._room = len(buffer)
         return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        worker, connection = self._worker, self._connection
+        context, connection = self._context, self._connection
         connection.received += nbytes
         filled = self._filled = self._filled + nbytes
         if nbytes == self._room or self._full_reads:
@@ -69,7 +70,7 @@ class Gather(StandIn):
             self._finish(filled)
             return
         connection.hold(nbytes)
-        if worker.crowded:
+        if context.crowded:
             self._finish(filled)
 
     def _begin(self, filled: int) -> int:
@@ -92,7 +93,7 @@ class Gather(StandIn):
 
     def _give_back(self) -> None:
         if self._buffer is not _NONE:
-            self._connection.worker.pool.give(self._buffer)
+            self._connection.context.pool.give(self._buffer)
             self._buffer = _NONE
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,15 +1,12 @@
 """TCP echo (RFC 862): the same bytes; after the client's FIN all that is still owed, then FIN."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from echoserver.observe import counters
 from echoserver.protocols.tcp.raw import RawConnection
 from echoserver.transport.connection import FULL_READ, QUIET, Protocol
+from echoserver.transport.context import Context
 from echoserver.transport.relay import Relay
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 _IDLE = counters.index("timeouts", "idle")
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
@@ -29,12 +26,12 @@ class TcpEcho(RawConnection):
     data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
     """None: a Relay has the transport."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self.data_received = None
 
     def begin(self) -> None:
-        if self.worker.crowded:
+        if self.context.crowded:
             self.transport.set_protocol(Relay(self))
         else:
             self._receive_with(self._first)
@@ -55,8 +52,8 @@ class TcpEcho(RawConnection):
         if len(data) >= _MUCH:
             self._relay()
         elif self.data_received is not None:  # else a Relay has taken over already
-            worker = self.worker
-            timed = worker.config.idle_timeout or worker.draining
+            context = self.context
+            timed = context.config.idle_timeout or context.draining
             self._receive_with(self._stamped if timed else self._counted)
 
     def _counted(self, data: bytes) -> None:
@@ -68,7 +65,7 @@ class TcpEcho(RawConnection):
 
     def _stamped(self, data: bytes) -> None:
         self.received += len(data)
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
         self.transport.write(data)
         if len(data) >= FULL_READ:
             self._relay()
@@ -98,14 +95,14 @@ class TcpEcho(RawConnection):
         self.data_received = None  # a bound method of self: a cycle
 
     def sweep(self, now: float) -> None:
-        if self.stalled(now, self.worker.config.idle_timeout):
-            self.worker.counts[_IDLE] += 1
+        if self.stalled(now, self.context.config.idle_timeout):
+            self.context.counts[_IDLE] += 1
             self.cut()
-        elif self.worker.hurried and self.behind is None and now - self.stamp >= QUIET:
+        elif self.context.hurried and self.behind is None and now - self.stamp >= QUIET:
             self.finish()
 
     def drain(self) -> None:
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
         if self.data_received is not None and not self.transport.is_closing():
             self._receive_with(self._stamped)
 

@@ -4,18 +4,15 @@ import asyncio
 import random
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from echoserver.answers.pace import TICK, Pace
 from echoserver.observe import counters
 from echoserver.observe.access_log import NO_ANSWER
 from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import BACKLOG, FAIR_SHARE, LINGER, QUIET, StandIn
+from echoserver.transport.connection import BACKLOG, LINGER, QUIET, StandIn
+from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.wire.fifo import Fifo
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 _IDLE = counters.index("timeouts", "idle")
 _PAUSES = counters.index("backpressure_pauses")
@@ -51,15 +48,15 @@ class Faulty(RawConnection):
     _written: int
     """Bytes written that are among the worker's counters."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._fin = self._lingers = self._over = self._resets = False
         self._pace = self._since = self._timer = None
         self._written = 0
-        self._left = worker.config.tcp_close_after or sys.maxsize
+        self._left = context.config.tcp_close_after or sys.maxsize
 
     def begin(self) -> None:
-        config = self.worker.config
+        config = self.context.config
         if config.tcp_reset:
             self._resets = random.random() * 100 < config.tcp_reset  # noqa: S311 - nothing secret
         if config.tcp_rate:
@@ -70,7 +67,7 @@ class Faulty(RawConnection):
 
     def room(self) -> memoryview:
         """What to read into."""
-        return self.worker.buffer
+        return self.context.buffer
 
     def arrived(self, data: memoryview | bytes) -> None:
         """What has been read; data is good only during the call."""
@@ -92,11 +89,11 @@ class Faulty(RawConnection):
 
     def resets_at_once(self) -> bool:
         """Whether it is to be reset in place of its first byte."""
-        return self._resets and not self.worker.config.tcp_close_after
+        return self._resets and not self.context.config.tcp_close_after
 
     def later(self, wait: float) -> None:
         """Proceed after so many seconds; 0.0: when the others have had their turn."""
-        loop = self.worker.loop
+        loop = self.context.loop
         self._timer = loop.call_later(max(wait, TICK), self._now) if wait else loop.call_soon(self._now)
 
     def _now(self) -> None:
@@ -124,7 +121,7 @@ class Faulty(RawConnection):
             self._status = NO_ANSWER
             self.reset()
         elif self._lingers and not self._fin:
-            self._since = self.worker.loop.time()
+            self._since = self.context.loop.time()
             transport.write_eof()
         else:
             transport.close()
@@ -143,7 +140,7 @@ class Faulty(RawConnection):
         """Stop reading until what waits, also for its time, has become little."""
         if not (self.stopped & BACKLOG or self._fin or self._over):
             if self.behind is not None:
-                self.worker.counts[_PAUSES] += 1
+                self.context.counts[_PAUSES] += 1
             self.stop_reading(BACKLOG)
 
     def caught_up(self) -> None:
@@ -163,17 +160,17 @@ class Faulty(RawConnection):
         return self._written
 
     def sweep(self, now: float) -> None:
-        worker = self.worker
+        context = self.context
         if self._since is not None:
-            if now - self._since >= LINGER - worker.interval:
+            if now - self._since >= LINGER - context.interval:
                 self.transport.close()
             return
         if self.behind is None and self._timer is not None:
             self.stamp = now
-        if self.stalled(now, worker.config.idle_timeout):
-            worker.counts[_IDLE] += 1
+        if self.stalled(now, context.config.idle_timeout):
+            context.counts[_IDLE] += 1
             self.cut()
-        elif not worker.hurried or self.ending:
+        elif not context.hurried or self.ending:
             return
         elif self.ENDLESS:
             self._resets = False
@@ -182,7 +179,7 @@ class Faulty(RawConnection):
             self.finish()
 
     def drain(self) -> None:
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
 
 
 class _Reader(StandIn):
@@ -197,7 +194,7 @@ class _Reader(StandIn):
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
-        buffer = connection.worker.buffer
+        buffer = connection.context.buffer
         connection.take(buffer[:nbytes])
         self.take_share(nbytes, len(buffer))
 
@@ -213,14 +210,14 @@ class FaultyEcho(Faulty):
     _ripe: int
     """Bytes at the beginning of the queue whose time has come."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._marks = []
         self._queue = Fifo()
         self._ripe = 0
 
     def arrived(self, data: memoryview | bytes) -> None:
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
         room = self._left - len(self._queue)
         data = data[:room] if room < len(data) else data
         if self._over or not data:
@@ -228,15 +225,15 @@ class FaultyEcho(Faulty):
         size = len(data)
         self._queue.add(data)
         self.hold(size)
-        delay = self.worker.config.tcp_delay
+        delay = self.context.config.tcp_delay
         if delay:
             self._mark(int(monotonic() / TICK + 1) * TICK + delay, size)
         else:
             self._ripen(size)
         if self._timer is None:
             self.proceed()
-        worker = self.worker
-        if self.held and (self.held + self.owed >= worker.share or worker.owed >= worker.config.buffer_total):
+        context = self.context
+        if self.held and (self.held + self.owed >= context.share or context.owed >= context.config.buffer_total):
             self.pause()
 
     def _mark(self, due: float, size: int) -> None:
@@ -301,8 +298,8 @@ class FaultyEcho(Faulty):
 
     def _read_on(self) -> None:
         """Read again when there is room for half of what may be kept: not a little at a time."""
-        worker, kept = self.worker, self.held + self.owed
-        if not kept or (kept <= worker.share // 2 and worker.owed < worker.config.buffer_total):
+        context, kept = self.context, self.held + self.owed
+        if not kept or (kept <= context.share // 2 and context.owed < context.config.buffer_total):
             self.go_on_reading(BACKLOG)
 
     def owes(self) -> bool:

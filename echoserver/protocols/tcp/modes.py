@@ -1,15 +1,12 @@
 """TCP in one direction only: discard (RFC 863) reads and drops, chargen (RFC 864) sends without end."""
 
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from echoserver.answers.pattern import PATTERN
 from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
 from echoserver.protocols.tcp.faults import Faulty, TcpFaultyEcho, TlsFaultyEcho
-from echoserver.transport.connection import BACKLOG, LITTLE, PACE, Connection
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
+from echoserver.transport.connection import BACKLOG, PACE, Connection
+from echoserver.transport.context import LITTLE, Context
 
 _MOST = 36 * len(PATTERN)  # bytes given to the kernel at a time, a quarter of a MiB: they end where the pattern begins
 _PATTERN = memoryview(PATTERN * 37)  # as many, from anywhere in the pattern on
@@ -27,7 +24,7 @@ class Discard(Faulty):
             self._wait(self._pace.next(monotonic(), _ALL))
 
     def room(self) -> memoryview:
-        buffer = self.worker.buffer
+        buffer = self.context.buffer
         if self._over or (self._pace is None and self._left >= len(buffer)):
             return buffer
         allowed = self._left if self._pace is None else min(self._left, self._pace.allowed(monotonic()))
@@ -36,7 +33,7 @@ class Discard(Faulty):
     def arrived(self, data: memoryview | bytes) -> None:
         if self._over:
             return
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
         self._left -= len(data)
         if self._left <= 0 or self.resets_at_once():
             self.conclude()
@@ -74,10 +71,10 @@ class Chargen(Faulty):
     _start: float
     """When the first byte may go (monotonic())."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._offset = 0
-        self._start = monotonic() + worker.config.tcp_delay
+        self._start = monotonic() + context.config.tcp_delay
 
     def begin(self) -> None:
         super().begin()
@@ -101,12 +98,12 @@ class Chargen(Faulty):
         if self.resets_at_once():
             self.conclude()
             return
-        size = min(self._left, LITTLE if self.worker.crowded else _MOST)
+        size = min(self._left, LITTLE if self.context.crowded else _MOST)
         if self._pace is not None:
             size = min(size, self._pace.allowed(now))
             self._pace.spent(size)
         if size:
-            self.stamp = self.worker.now
+            self.stamp = self.context.now
             start = self._offset
             self._offset = (start + size) % len(PATTERN)
             self._left -= size
@@ -119,7 +116,7 @@ class Chargen(Faulty):
     # --- the pattern that waits is memory only where it is encrypted, or copied: uvloop (0.23.0) keeps a view of it ---
 
     def _is_shared(self) -> bool:
-        return self.DIRECT and self.worker.on_uvloop
+        return self.DIRECT and self.context.on_uvloop
 
     def keep(self, size: int) -> None:
         if self._is_shared():

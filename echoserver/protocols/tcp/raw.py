@@ -1,14 +1,11 @@
 """What every connection to a raw listener has besides its bytes: a refusal, and a line in the access log."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from echoserver.observe import counters
 from echoserver.observe.access_log import client_of
 from echoserver.transport.connection import Connection
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
+from echoserver.transport.context import Context
 
 _TOO_MANY = counters.index("errors", "too_many_connections")
 _DRAINING = counters.index("errors", "draining")
@@ -27,20 +24,20 @@ class RawConnection(Connection):
     _total: int
     """Bytes read that are among the worker's counters."""
 
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._status = _OK
         self._total = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        worker = self.worker
-        if worker.log is not None:
-            self._began = worker.loop.time()
+        context = self.context
+        if context.log is not None:
+            self._began = context.loop.time()
             self.peer = self.peer or client_of(transport)
-        if worker.is_full():
+        if context.is_full():
             self._refuse(_TOO_MANY)
-        elif worker.refuses:
+        elif context.refuses:
             self._refuse(_DRAINING)
         else:
             self.begin()
@@ -54,7 +51,7 @@ class RawConnection(Connection):
         raise NotImplementedError
 
     def _refuse(self, error: int) -> None:
-        self.worker.counts[error] += 1
+        self.context.counts[error] += 1
         self._status = _UNAVAILABLE
         self.cut()
 
@@ -63,9 +60,9 @@ class RawConnection(Connection):
         super().settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        log = self.worker.log
+        log = self.context.log
         owed = self.owed
         super().connection_lost(exc)
         if log is not None:
             status = self._status if exc is None else _CUT_OFF
-            self.worker.log_connection(self, self._total, self.written() - owed, self._began, status)
+            self.context.log_connection(self, self._total, self.written() - owed, self._began, status)

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
@@ -22,7 +21,7 @@ from websockets.typing import Subprotocol
 
 from echoserver.observe import counters
 from echoserver.observe.logs import log
-from echoserver.protocols.http1.connection import HttpConnection
+from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import (
     BACKLOG,
     FULL_READ,
@@ -33,15 +32,13 @@ from echoserver.transport.connection import (
     Connection,
     Protocol,
 )
+from echoserver.transport.context import Context
 from echoserver.transport.frugal import Frugal
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
 from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
 from echoserver.wire.request import Request
 from echoserver.wire.response import Refusal
-
-if TYPE_CHECKING:
-    from echoserver.worker.worker import Worker
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
@@ -92,9 +89,8 @@ class _Core(ServerProtocol):
         return subprotocols[0] if subprotocols else None
 
 
-def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
+def upgrade(site: Site, request: Request) -> "WebSocketEcho":
     """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
-    worker = http.worker
     # open: else it would read the request itself
     core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
@@ -107,8 +103,8 @@ def upgrade(http: HttpConnection, request: Request) -> "WebSocketEcho":
     if response.status_code != 101:
         raise _refusal(core.handshake_exc)
     del response.headers["Date"]
-    answer = worker.start(101) + request.extra + response.headers.serialize()
-    return WebSocketEcho(worker, request.head, core, answer)
+    answer = site.start(101) + request.extra + response.headers.serialize()
+    return WebSocketEcho(site.context, request.head, core, answer)
 
 
 def _allowance(most: int) -> int:
@@ -176,8 +172,8 @@ class WebSocketEcho(Connection):
     _echoed: int
     """Bytes of messages."""
 
-    def __init__(self, worker: "Worker", head: bytes, core: _Core, answer: bytes) -> None:
-        super().__init__(worker)
+    def __init__(self, context: Context, head: bytes, core: _Core, answer: bytes) -> None:
+        super().__init__(context)
         self._core = core
         self._inflater = self._deflater = None
         for extension in core.extensions:
@@ -185,9 +181,9 @@ class WebSocketEcho(Connection):
                 self._inflater, self._deflater = Inflater(extension), Deflater(extension)
         core.extensions = []
         self._answer = answer
-        self._head = head if worker.log is not None else b""
-        self._began = worker.loop.time()
-        self._most = worker.config.max_message
+        self._head = head if context.log is not None else b""
+        self._began = context.loop.time()
+        self._most = context.config.max_message
         self._simple = True
         self._message = self._whole = self._lent = None
         self._tail = self._unread = self._pending = self._mask = b""
@@ -198,15 +194,15 @@ class WebSocketEcho(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self.worker.crowded:
+        if self.context.crowded:
             self.take_transport()
-        self.worker.counts[_SWITCHED] += 1
+        self.context.counts[_SWITCHED] += 1
         self.send(self._answer)
         self._answer = b""
 
     def take_transport(self) -> None:
         """Be the transport's protocol, or have it read little at a time."""
-        self.transport.set_protocol(Frugal(self) if self.worker.crowded else self)
+        self.transport.set_protocol(Frugal(self) if self.context.crowded else self)
 
     def crowd(self) -> None:
         super().crowd()
@@ -215,7 +211,7 @@ class WebSocketEcho(Connection):
     # --- what is read ---
 
     def data_received(self, data: bytes) -> None:
-        self.stamp = self.worker.now
+        self.stamp = self.context.now
         size = len(data)
         self.received += size
         # a short message and nothing else: most are
@@ -399,7 +395,7 @@ class WebSocketEcho(Connection):
         if length <= _COPIED:
             return None
         try:
-            return self.worker.pool.take(length + frames.LONGEST_HEADER)
+            return self.context.pool.take(length + frames.LONGEST_HEADER)
         except OSError:
             raise Unacceptable(
                 frames.TRY_AGAIN_LATER, f"no memory for a message of {length} bytes now, try again later"
@@ -420,14 +416,14 @@ class WebSocketEcho(Connection):
             self.send(whole.answer())
             if whole.buffer is not None:
                 if behind or self.behind is None:
-                    self.worker.pool.give(whole.buffer)
+                    self.context.pool.give(whole.buffer)
                 else:
                     self._lent = whole.buffer
         return end
 
     def resume_writing(self) -> None:
         if self._lent is not None:
-            self.worker.pool.give(self._lent)
+            self.context.pool.give(self._lent)
             self._lent = None
         super().resume_writing()
 
@@ -489,8 +485,8 @@ class WebSocketEcho(Connection):
             kept += self._inflater.kept + self._deflater.kept
         if (change := kept + len(self._unread) - self.held) != 0:
             self.hold(change)
-        worker = self.worker
-        if kept > _SPARED and worker.owed >= worker.config.buffer_total:
+        context = self.context
+        if kept > _SPARED and context.owed >= context.config.buffer_total:
             self._fail(
                 Unacceptable(frames.TRY_AGAIN_LATER, "the server's buffers are full (--buffer-total), try again later")
             )
@@ -498,7 +494,7 @@ class WebSocketEcho(Connection):
     def take_turn(self) -> None:
         self.go_on_reading(TURN)
         if (self._unread or self._is_working()) and not self.stopped & BACKLOG and not self.transport.is_closing():
-            self.stamp = self.worker.now
+            self.stamp = self.context.now
             data, self._unread = self._unread, b""
             self._take(data, self._unread_at)
 
@@ -510,7 +506,7 @@ class WebSocketEcho(Connection):
     # --- how it ends ---
 
     def _count(self, code: int) -> None:
-        self.worker.counts[_ERRORS.get(code, _ERROR)] += 1
+        self.context.counts[_ERRORS.get(code, _ERROR)] += 1
 
     def _fail(self, error: Unacceptable) -> None:
         """Close because of something that the client did (RFC 6455 section 7.1.7)."""
@@ -522,7 +518,7 @@ class WebSocketEcho(Connection):
         """Close, and wait for the client to do so too (RFC 6455 section 7.1.2)."""
         self._core.send_close(frames.GOING_AWAY, reason)
         self._simple = False
-        self._since = self.worker.loop.time()
+        self._since = self.context.loop.time()
         self._speak()
 
     def _drop_all(self) -> None:
@@ -531,7 +527,7 @@ class WebSocketEcho(Connection):
         self._message = self._whole = self._inflater = self._deflater = None
         self._unread = self._pending = b""
         self._left = 0
-        self._since = self.worker.now
+        self._since = self.context.now
         if self.held:
             self.hold(-self.held)
 
@@ -544,7 +540,7 @@ class WebSocketEcho(Connection):
     def end(self) -> None:
         """Close in stages, as HTTP does (RFC 9112 section 9.6): our FIN, then read on until the client's."""
         if self._lingering:
-            self._since = self.worker.loop.time()
+            self._since = self.context.loop.time()
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -562,14 +558,14 @@ class WebSocketEcho(Connection):
         self._unread = self._pending = b""
         self._left = 0
         self._core.parser.close()  # a generator that knows its core: a cycle
-        if self.worker.log is not None:
+        if self.context.log is not None:
             sent = max(0, self._echoed - owed)
-            self.worker.log_request(self, self._head, 101, self._echoed, sent, self._began)
+            self.context.log_request(self, self._head, 101, self._echoed, sent, self._began)
 
     # --- once a sweep, and in a drain ---
 
     def sweep(self, now: float) -> None:
-        config, counts = self.worker.config, self.worker.counts
+        config, counts = self.context.config, self.context.counts
         overdue = self.stalled(now, config.idle_timeout)
         if overdue and (self.behind is not None or self._since is None):
             counts[_IDLE] += 1
@@ -580,7 +576,7 @@ class WebSocketEcho(Connection):
         elif self._since is not None:
             if self.behind is not None:
                 self._since = now
-            elif now - self._since >= LINGER - self.worker.interval:
+            elif now - self._since >= LINGER - self.context.interval:
                 self.transport.close()
         elif config.ws_ping and self._pinged > self.stamp:
             if now - self._pinged >= config.ws_ping:
@@ -592,7 +588,7 @@ class WebSocketEcho(Connection):
             self._pinged = now
             self._core.send_ping(b"")
             self._speak()
-        elif self.worker.hurried and self.idle() and (now - self.stamp >= QUIET or now - self._draining >= LINGER):
+        elif self.context.hurried and self.idle() and (now - self.stamp >= QUIET or now - self._draining >= LINGER):
             self._leave("the server is shutting down")
 
     def idle(self) -> bool:
@@ -605,4 +601,4 @@ class WebSocketEcho(Connection):
 
     def drain(self) -> None:
         """It goes on until it is quiet, and one that never is for a while."""
-        self._draining = self.worker.loop.time()
+        self._draining = self.context.loop.time()

@@ -41,7 +41,6 @@ BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
 It does not read what it is owed; it has had its turn; there is enough to answer on demand; it is to be read slowly.
 """
 
-_FULL_READS = 4  # reads in a turn that fill the worker's buffer: a MiB
 _PAUSES = counters.index("backpressure_pauses")
 _RESET = counters.index("errors", "reset")
 
@@ -308,35 +307,3 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """The worker has begun to drain: take nothing new."""
         raise NotImplementedError
-
-
-class StandIn(asyncio.BufferedProtocol):
-    """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
-
-    __slots__ = ("_connection", "_full_reads")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._full_reads = 0
-
-    def take_share(self, nbytes: int, size: int) -> None:
-        """So many bytes have been read into a buffer of a size: whoever fills it again and again has had its turn."""
-        if nbytes < size:
-            self._full_reads = 0  # and libuv reads no more of it in this turn
-            return
-        self._full_reads += 1
-        if self._full_reads >= _FULL_READS:
-            self._full_reads = 0
-            self._connection.yield_turn()
-
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)

@@ -7,17 +7,13 @@ one, so it is shown the fields under a request line of ours.
 
 import functools
 import re
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import httptools
 
-from echoserver.answers import controls
-from echoserver.answers.controls import Caps, Controls
 from echoserver.wire.response import Refusal, fields
-
-if TYPE_CHECKING:
-    from echoserver.wire.template import Shape
 
 MAX_FIELDS = 100
 REMEMBERED_SIZE = (
@@ -40,10 +36,6 @@ _ZONED = re.compile(rb"\[[0-9A-Fa-f:.]+%[^\]]*\](?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)")
 _RAW_TARGET = re.compile(TOKEN + rb" [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
 _NOT_IN_TRACE = re.compile(rb"\r\n(?:authorization|proxy-authorization|cookie):[^\r]*", re.IGNORECASE)
-_PREFLIGHT = re.compile(
-    rb"\r\n(?:(origin)|access-control-request-(?:(method)|(headers))):[ \t]*([^\r]*)", re.IGNORECASE
-)
-_TOKENS = re.compile(TOKEN + rb"(?:[ \t]*,[ \t]*" + TOKEN + rb")*")
 _CODED = (b"Content-Encoding", b"Content-Language")
 PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 """What the server answers for itself, by path."""
@@ -239,6 +231,15 @@ def _prefers_json(lines: list[bytes] | None) -> bool:
     return json > text or (json == text and first)
 
 
+class Template(Protocol):
+    """What header sections have in common that mean the same to this server: wire.template."""
+
+    varying: set[int]
+
+    def fits(self, data: bytes, most: int) -> int:
+        """The length of the header section of this kind, of most bytes at most, that data begins with; else -1."""
+
+
 class Request:
     """One header section, read: what its content is and what to answer.
 
@@ -265,8 +266,8 @@ class Request:
         self.chunked = self.expects = self.probe = self.silent = self.upgrade = False
         self.keep_alive = True
         self.page: bytes | None = None
-        self.controls: Controls | None = None
-        self.shape: Shape | None = None
+        self.controls: Any = None
+        self.shape: Template | None = None
 
     def as_last(self) -> "Request":
         """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""
@@ -279,6 +280,11 @@ class Request:
         return last
 
 
+Asks = Callable[[Request, Fields], Any]
+"""What a request asks for besides an echo, None for nothing: for whoever answers it. Raises Refusal."""
+Preflight = Callable[[bytes], bytes]
+"""What a header section is allowed across origins, as field lines; b"" where it is none of a preflight request."""
+
 NO_REQUEST = Request(b"\0")
 """Stands for no request: none begins with its head."""
 
@@ -286,14 +292,15 @@ NO_REQUEST = Request(b"\0")
 def read(
     head: bytes, known: Known | None = None, *,
     max_body: int = 0, closing: bool = False, pages: AbstractSet[bytes] = PAGES, extra: bytes = b"",
-    caps: Caps | None = None, cors: bool = False,
+    asks: Asks | None = None, preflight: Preflight | None = None,
 ) -> Request:  # fmt: skip
     """Read a whole header section, from the request line to the blank line. Raises Refusal.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
     content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: paths that are the
-    server's own. extra: field lines that go into every echo. caps: how far controls may go, None: there are none. cors:
-    preflight requests are answered.
+    server's own. extra: field lines that go into every echo. asks: says what a request asks for
+    besides an echo; it is asked where there is a query, or another method or Accept than usual. preflight: says what a
+    preflight request is allowed.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -311,10 +318,10 @@ def read(
     path = target
     if query or target[0] != _SLASH or method == b"CONNECT":
         path = _path(method, target)
-    if path in pages and _is_for_page(request, method, path, found, cors=cors):
+    if path in pages and _is_for_page(request, method, path, found, preflight):
         return request
-    if (caps is not None and (query or found.json)) or (cors and method == b"OPTIONS"):
-        request.controls = _controls(request, found, caps, cors=cors)
+    if asks is not None and (query or found.json or method == b"OPTIONS"):
+        request.controls = asks(request, found)
     if request.upgrade:
         return request
     if found.declared:
@@ -327,44 +334,6 @@ def read(
         request.silent = True
         request.echoed = 0
     return request
-
-
-def _controls(request: Request, found: Fields, caps: Caps | None, *, cors: bool) -> Controls | None:
-    """What the query and Accept ask for, or a preflight request."""
-    if cors and not found.has_content and (allowed := _preflight(request.head)):
-        return Controls(controls.NONE, allowed)
-    if caps is None:
-        return None
-    _, target, version = request.head[: request.head.index(b"\r")].split(b" ")
-    asked, ignored = controls.read(target.partition(b"?")[2], caps)
-    if ignored:
-        request.extra += b"X-Echo-Ignored: %b\r\n" % b", ".join(ignored)
-    if found.json and not found.has_content and not request.upgrade:
-        asked = asked or Controls()
-        asked.echo = asked.echo or controls.JSON
-    if asked is not None and asked.chunked and version == b"HTTP/1.0":
-        raise Refusal(400, "chunked: the response to an HTTP/1.0 request must not be chunked")
-    return asked
-
-
-def _preflight(head: bytes) -> bytes:
-    """What a CORS preflight request is allowed, as field lines; b"" where it is none (Fetch section 4.8)."""
-    if not head.startswith(b"OPTIONS "):
-        return b""
-    origin = method = names = b""
-    for found in _PREFLIGHT.finditer(head):
-        if found[1]:
-            origin = found[4]
-        elif found[2]:
-            method = found[4].strip(b" \t")
-        else:
-            names = found[4].strip(b" \t")
-    if not origin or not re.fullmatch(TOKEN, method):
-        return b""
-    allowed = b"Access-Control-Allow-Methods: %b\r\n" % method
-    if _TOKENS.fullmatch(names):
-        allowed += b"Access-Control-Allow-Headers: %b\r\n" % names
-    return allowed + b"Access-Control-Max-Age: 600\r\n"
 
 
 def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
@@ -393,7 +362,7 @@ def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> Non
         request.connection = b"keep-alive"
 
 
-def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, *, cors: bool) -> bool:
+def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, preflight: Preflight | None) -> bool:
     """Whether a page of the server's own answers a request to its path: to OPTIONS, what may be asked of it."""
     if method not in _ASK_FOR_PAGES or found.has_content:
         request.probe = path == READY
@@ -403,7 +372,7 @@ def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, *,
     request.silent = method == b"HEAD"
     request.extra = b""
     if method == b"OPTIONS":
-        request.extra = _ALLOW + (_preflight(request.head) if cors else b"")
+        request.extra = _ALLOW + (preflight(request.head) if preflight is not None else b"")
     return True
 
 
@@ -490,17 +459,17 @@ class Reader:
     """
 
     __slots__ = (
-        "__weakref__", "_caps", "_cors", "_echoes", "_extra", "_max_body", "_pages", "closing", "known", "remembered",
-        "unready",
+        "__weakref__", "_asks", "_echoes", "_extra", "_max_body", "_pages", "_preflight", "closing", "known",
+        "remembered", "unready",
     )  # fmt: skip
 
     def __init__(
         self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",
-        known: Known | None = None, caps: Caps | None = None, cors: bool = False,
+        known: Known | None = None, asks: Asks | None = None, preflight: Preflight | None = None,
     ) -> None:  # fmt: skip
         self._max_body = max_body
-        self._caps = caps
-        self._cors = cors
+        self._asks = asks
+        self._preflight = preflight
         self._pages = pages
         self._echoes = echoes
         self._extra = extra
@@ -511,8 +480,8 @@ class Reader:
     def with_extra(self, extra: bytes) -> "Reader":
         """One that does the same, but for field lines that it adds to every echo."""
         made = Reader(
-            self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, caps=self._caps,
-            cors=self._cors,
+            self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, asks=self._asks,
+            preflight=self._preflight,
         )  # fmt: skip
         made.closing, made.unready = self.closing, self.unready
         return made
@@ -521,7 +490,7 @@ class Reader:
         """Read a header section. Raises Refusal."""
         found = read(
             head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
-            caps=self._caps, cors=self._cors,
+            asks=self._asks, preflight=self._preflight,
         )  # fmt: skip
         if (found.probe or not self._echoes) and found.page is None:
             self._check_echo(head, found)

@@ -53,6 +53,7 @@ class Client:
 
     def __init__(self, worker: Worker, protocol: str) -> None:
         self.loop = worker.loop
+        self._context = worker.context
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.socket = socket.create_connection(listening.getsockname())
             accepted = listening.accept()[0]
@@ -87,7 +88,12 @@ class Client:
 
     def close(self) -> None:
         self.socket.close()
-        self.run(asyncio.sleep(0.01))  # the loop closes the server's side
+        self.run(self._closed())
+
+    async def _closed(self) -> None:
+        while self._context.connections:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the loop closes the socket a turn later
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from echoserver.answers import asked as answers
 from echoserver.answers import controls
 from echoserver.answers.controls import Caps, Controls
+from echoserver.answers.cors import preflight
 from echoserver.wire import request as messages
 from echoserver.wire.request import MAX_FIELDS, NO_REQUEST, Known, Request
 from echoserver.wire.response import Refusal, fields
@@ -733,18 +735,20 @@ def test_the_answer_to_get_ends_with_its_head(extra: list[tuple[bytes, bytes]]) 
 # --- controls, Accept, preflight requests ---
 
 CAPS = Caps(60.0, 1 << 30)
+ASKS = answers.reader(CAPS, cors=False)
+ACROSS = answers.reader(CAPS, cors=True)
 
 
 def asked(*lines: bytes, cors: bool = False) -> Controls | None:
-    return messages.read(b"\r\n".join((*lines, b"Host: a", b"", b"")), caps=CAPS, cors=cors).controls
+    return messages.read(b"\r\n".join((*lines, b"Host: a", b"", b"")), asks=ACROSS if cors else ASKS).controls  # type: ignore[no-any-return]
 
 
 def test_a_query_with_controls_needs_more_than_a_prebuilt_answer() -> None:
     head = b"GET /?status=503 HTTP/1.1\r\nHost: a\r\n\r\n"
     assert messages.read(head).size == len(head)
-    found = messages.read(head, caps=CAPS)
+    found = messages.read(head, asks=ASKS)
     assert (found.size, found.controls is not None) == (-1, True)
-    other = messages.read(b"GET /?other=503 HTTP/1.1\r\nHost: a\r\n\r\n", caps=CAPS)
+    other = messages.read(b"GET /?other=503 HTTP/1.1\r\nHost: a\r\n\r\n", asks=ASKS)
     assert (other.size > 0, other.controls) == (True, None)
 
 
@@ -851,7 +855,9 @@ PAGES = [
 @pytest.mark.parametrize(("line", "fields"), PAGES)
 def test_page__controls_accept_and_upgrade_do_not_touch_it(line: bytes, fields: tuple[bytes, ...]) -> None:
     pages = messages.PAGES | {messages.BROWSER_PAGE}
-    found = messages.read(head(line, *fields), caps=CAPS, cors=True, pages=pages, extra=b"X-Client-Subject: a\r\n")
+    found = messages.read(
+        head(line, *fields), asks=ACROSS, preflight=preflight, pages=pages, extra=b"X-Client-Subject: a\r\n"
+    )
     assert (found.page in pages, found.controls, found.upgrade, found.size) == (True, None, False, -1)
     assert found.extra == (b"Allow: GET, HEAD, OPTIONS\r\n" if line.startswith(b"OPTIONS") else b"")
 
@@ -859,7 +865,7 @@ def test_page__controls_accept_and_upgrade_do_not_touch_it(line: bytes, fields: 
 def test_page__preflight() -> None:
     section = head(b"OPTIONS /metrics HTTP/1.1", *PREFLIGHT[1:])
     allow = b"Allow: GET, HEAD, OPTIONS\r\n"
-    assert messages.read(section, cors=True).extra == (
+    assert messages.read(section, preflight=preflight).extra == (
         allow + b"Access-Control-Allow-Methods: PUT\r\nAccess-Control-Max-Age: 600\r\n"
     )
     assert messages.read(section).extra == allow
@@ -870,7 +876,7 @@ def test_page__preflight() -> None:
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"FOO", b"GET"])
 def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: bytes, length: bytes) -> None:
     section = head(b"%b %b HTTP/1.1" % (method, target), b"Content-Length: " + length)
-    reader, admin = messages.Reader(caps=CAPS), messages.Reader(echoes=False)
+    reader, admin = messages.Reader(asks=ASKS), messages.Reader(echoes=False)
     if method != b"GET" or length == b"3":
         assert reader.read_first(section).probe
     reader.unready = admin.unready = True

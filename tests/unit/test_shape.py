@@ -4,15 +4,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from echoserver.answers import asked
 from echoserver.answers.controls import Caps
 from echoserver.wire import request as messages
-from echoserver.wire.request import Known, Request
+from echoserver.wire.request import Known, Request, Template
 from echoserver.wire.response import Refusal
-from echoserver.wire.template import MOST_PARTS, Shape, shape_of
+from echoserver.wire.template import MOST_PARTS, shape_of
 from tests.unit.examples import examples
 
 VARIED = {"head", "head_size", "size", "shape"}
-CAPS = Caps(60.0, 1 << 30)
+ASKS = asked.reader(Caps(60.0, 1 << 30), cors=False)
 
 
 def post(path: bytes = b"/", *fields: bytes, line: bytes = b"POST %b HTTP/1.1", length: bytes = b"3") -> bytes:
@@ -23,7 +24,7 @@ def meaning(request: Request) -> list[object]:
     return [getattr(request, name) for name in Request.__slots__ if name not in VARIED]
 
 
-def learn(*sections: bytes) -> Shape | None:
+def learn(*sections: bytes) -> Template | None:
     """The shape of the last of several sections that follow each other on a connection."""
     known: Known = {}
     before = messages.read(sections[0], known)
@@ -198,7 +199,7 @@ def families(draw: st.DrawFn) -> list[bytes]:
 def test_what_fits_would_have_been_read_and_mean_the_same(sections: list[bytes]) -> None:
     try:
         heads = [section.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for section in sections[:2]]
-        read = [messages.read(head, caps=CAPS) for head in heads]
+        read = [messages.read(head, asks=ASKS) for head in heads]
     except Refusal:
         return
     shape = shape_of(read[1], read[0])
@@ -209,7 +210,7 @@ def test_what_fits_would_have_been_read_and_mean_the_same(sections: list[bytes])
         size = shape.fits(data, 1000)
         if size >= 0:
             assert size == data.index(b"\r\n\r\n") + 4
-            assert meaning(messages.read(data[:size], caps=CAPS)) == meaning(read[1])
+            assert meaning(messages.read(data[:size], asks=ASKS)) == meaning(read[1])
 
 
 @examples(300)

@@ -9,7 +9,7 @@ from echoserver.observe.access_log import client_of
 from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import LINGER, QUIET, Connection
 from echoserver.transport.context import Context
-from echoserver.transport.frugal import Frugal
+from echoserver.transport.readers import attach
 from echoserver.wire import response
 from echoserver.wire.request import NO_REQUEST, Reader, Request
 from echoserver.wire.response import Refusal
@@ -89,7 +89,7 @@ class HttpConnection(Connection):
 
     def take_transport(self) -> None:
         """Be the transport's protocol, or have it read little at a time."""
-        self.transport.set_protocol(Frugal(self) if self.context.crowded else self)
+        attach(self)
 
     # --- what those say who know their requests ---
 

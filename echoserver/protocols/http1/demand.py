@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from echoserver.answers import controls
 from echoserver.answers.description import Content, describe, moment
@@ -12,15 +12,15 @@ from echoserver.answers.pace import TICK, Pace
 from echoserver.answers.pattern import pattern
 from echoserver.config.options import unix_path
 from echoserver.observe.access_log import NO_ANSWER, client_of
+from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import DEMAND
+from echoserver.transport.context import Context
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.fifo import Fifo
+from echoserver.wire.proxy_preamble import Preamble
 from echoserver.wire.request import Request, echo_of_head
 from echoserver.wire.response import Refusal
-
-if TYPE_CHECKING:
-    from echoserver.protocols.http1.echo import HttpEcho
 
 _PIECE = 64 << 10  # bytes of content that are written at a time
 _TURN = 1 << 20  # bytes that are written before others have their turn
@@ -28,6 +28,30 @@ _REST = 64 << 10  # bytes behind the request that are read while its answer is o
 _EMPTY = frozenset({204, 205, 304})  # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5
 _SANDBOX = b"Content-Security-Policy: sandbox\r\n"
 """Goes with fields that a query asks for: who sends others a link shall not have a script run in this server's name."""
+
+
+class Owner(Protocol):
+    """What an answer on demand asks of its connection.
+
+    account: what is kept has changed. answered: the answer is complete. behind_request: bytes that came behind the
+    request. serving: the request, which a drain may have made the last one.
+    """
+
+    behind: bytearray | None
+    context: Context
+    peer: tuple[str, int] | None
+    proxied: Preamble | None
+    site: Site
+    stopped: int
+    transport: asyncio.Transport
+
+    def account(self) -> None: ...
+    def answered(self, demand: "OnDemand") -> None: ...
+    def behind_request(self) -> int: ...
+    def go_on_reading(self, why: int) -> None: ...
+    def send(self, data: bytes | bytearray | memoryview) -> None: ...
+    def serving(self) -> Request: ...
+    def stop_reading(self, why: int) -> None: ...
 
 
 class OnDemand:
@@ -68,7 +92,7 @@ class OnDemand:
     _due: float
     """When the answer may begin (monotonic())."""
 
-    def __init__(self, connection: "HttpEcho", request: Request, asked: controls.Controls) -> None:
+    def __init__(self, connection: Owner, request: Request, asked: controls.Controls) -> None:
         self._connection = connection
         self._request = request
         self._asked = asked
@@ -340,7 +364,7 @@ class OnDemand:
         self._connection.go_on_reading(DEMAND)
 
 
-def facts(connection: "HttpEcho", when: float) -> dict[str, Any]:
+def facts(connection: Owner, when: float) -> dict[str, Any]:
     """What is known of a connection, and of the server, for a description of a request that came at a time."""
     context, transport = connection.context, connection.transport
     said: dict[str, Any] = {

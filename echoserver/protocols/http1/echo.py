@@ -9,7 +9,7 @@ from echoserver.protocols.http1.gather import Gather
 from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS, Protocol
 from echoserver.transport.context import Context
-from echoserver.transport.relay import RelayContent
+from echoserver.transport.readers import RelayContent
 from echoserver.wire import request as messages
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder, one_chunk

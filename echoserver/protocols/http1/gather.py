@@ -1,14 +1,12 @@
 """Receives content of a known length whole, into one buffer and without copies, behind the room for its head."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import Protocol
 
-from echoserver.transport.connection import StandIn
-from echoserver.transport.context import LITTLE
-
-if TYPE_CHECKING:
-    from echoserver.protocols.http1.echo import HttpEcho
-    from echoserver.wire.request import Request
-
+from echoserver.protocols.http1.site import Site
+from echoserver.transport.context import LITTLE, Context
+from echoserver.transport.readers import Lender, StandIn
+from echoserver.wire.request import Request
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
 _CLOSE = len(b"Connection: close\r\n")  # which a drain may add to the answer
@@ -17,7 +15,27 @@ _FIRST = 512 << 10  # bytes read at first of what may be another request: not mu
 _NONE = memoryview(b"")
 
 
-class Gather(StandIn):
+class Owner(Lender, Protocol):
+    """What a Gather asks of its connection.
+
+    awaiting: between two requests. again: the same header section has come again. another: something else has.
+    gathered: all content has come, or as much as may be kept.
+    """
+
+    awaiting: bool
+    behind: bytearray | None
+    context: Context
+    received: int
+    site: Site
+    transport: asyncio.Transport
+
+    def hold(self, size: int) -> None: ...
+    def again(self, request: Request) -> None: ...
+    def another(self, data: bytes) -> None: ...
+    def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
+
+
+class Gather(StandIn[Owner]):
     """Takes the place of an HTTP connection as its transport's protocol while large content comes.
 
     The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
@@ -27,9 +45,7 @@ class Gather(StandIn):
 
     __slots__ = ("_buffer", "_context", "_end", "_filled", "_place", "_request", "_room")
 
-    _connection: "HttpEcho"
-
-    def __init__(self, connection: "HttpEcho", request: "Request") -> None:
+    def __init__(self, connection: Owner, request: Request) -> None:
         super().__init__(connection)
         self._context = connection.context
         self._request = request

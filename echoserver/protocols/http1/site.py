@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from echoserver.answers import asked
 from echoserver.answers import page as browser
 from echoserver.answers.controls import Caps
+from echoserver.answers.cors import preflight
 from echoserver.observe import metrics
 from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
@@ -118,9 +120,10 @@ def public(context: Context, **given: Any) -> Site:
     config = context.config
     pages = frozenset() if config.admin else PAGES
     caps = Caps(config.max_delay or math.inf, config.max_size or sys.maxsize, config.controls_prefix.encode())
+    cors = config.cors is not None
     reader = Reader(
-        config.max_body, pages=pages | {BROWSER_PAGE} if config.controls else pages, cors=config.cors is not None,
-        caps=caps if config.controls else None,
+        config.max_body, pages=pages | {BROWSER_PAGE} if config.controls else pages,
+        asks=asked.reader(caps if config.controls else None, cors=cors), preflight=preflight if cors else None,
     )  # fmt: skip
     return Site(context, reader, cors=config.cors, **given)
 

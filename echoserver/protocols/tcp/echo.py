@@ -6,7 +6,7 @@ from echoserver.observe import counters
 from echoserver.protocols.tcp.raw import RawConnection
 from echoserver.transport.connection import FULL_READ, QUIET, Protocol
 from echoserver.transport.context import Context
-from echoserver.transport.relay import Relay
+from echoserver.transport.readers import Relay
 
 _IDLE = counters.index("timeouts", "idle")
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read

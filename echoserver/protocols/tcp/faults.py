@@ -10,8 +10,9 @@ from echoserver.observe import counters
 from echoserver.observe.access_log import NO_ANSWER
 from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import BACKLOG, LINGER, QUIET, StandIn
+from echoserver.transport.connection import BACKLOG, LINGER, QUIET
 from echoserver.transport.context import FAIR_SHARE, Context
+from echoserver.transport.readers import StandIn
 from echoserver.wire.fifo import Fifo
 
 _IDLE = counters.index("timeouts", "idle")
@@ -182,12 +183,10 @@ class Faulty(RawConnection):
         self.stamp = self.context.now
 
 
-class _Reader(StandIn):
+class _Reader(StandIn[Faulty]):
     """Takes the place of a connection as its transport's protocol."""
 
     __slots__ = ()
-
-    _connection: Faulty
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._connection.room()

@@ -33,7 +33,7 @@ from echoserver.transport.connection import (
     Protocol,
 )
 from echoserver.transport.context import Context
-from echoserver.transport.frugal import Frugal
+from echoserver.transport.readers import attach
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
 from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
@@ -202,7 +202,7 @@ class WebSocketEcho(Connection):
 
     def take_transport(self) -> None:
         """Be the transport's protocol, or have it read little at a time."""
-        self.transport.set_protocol(Frugal(self) if self.context.crowded else self)
+        attach(self)
 
     def crowd(self) -> None:
         super().crowd()

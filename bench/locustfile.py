@@ -58,8 +58,8 @@ from locust.env import Environment
 from locust.exception import CatchResponseError
 from locust.web import WebUI
 
-from echoserver.config import options as config
-from echoserver.config.options import ConfigError
+from echoserver.config import values
+from echoserver.config.values import ConfigError
 
 TIMEOUT = 10.0
 """Seconds that a user waits to be connected, to be rid of a payload, or for the next bytes of an echo."""
@@ -78,7 +78,7 @@ def payload(text: str) -> dict[int, int]:
     """``64,4KiB``, or with weights ``64:10,4KiB:1``, as weights by size in bytes."""
 
     def size(text: str) -> int:
-        value = config.size(text)
+        value = values.size(text)
         if not 1 <= value <= MOST:
             raise ConfigError(f"{text!r} can't be sent: expected 1 byte to 16MiB")
         return value
@@ -89,7 +89,7 @@ def payload(text: str) -> dict[int, int]:
 def wait(text: str) -> tuple[float, float]:
     """``1s``, or ``100ms-1s``, as the least and the most seconds."""
     first, dash, last = text.partition("-")
-    least, most = config.duration(first), config.duration(last if dash else first)
+    least, most = values.duration(first), values.duration(last if dash else first)
     if least > most:
         raise ConfigError(f"{text!r} is no range: expected the shorter time first, as in 100ms-1s")
     return least, most
@@ -110,7 +110,7 @@ def tcp_host(text: str) -> tuple[str, int] | None:
     """``HOST:PORT``; nothing is None."""
     if not text:
         return None
-    address = config.address(text)
+    address = values.address(text)
     if address is None or not address.host or not address.port:
         raise ConfigError(f"{text!r} is no address to connect to: expected HOST:PORT, as in 127.0.0.1:8007")
     return address.host, address.port

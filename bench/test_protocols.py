@@ -28,7 +28,8 @@ from echoserver.wire import request as messages
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.request import Fields
 from echoserver.wire.response import Refusal
-from echoserver.worker.worker import Worker, new_event_loop, tune_malloc
+from echoserver.worker.process import new_event_loop, tune_malloc
+from echoserver.worker.worker import Worker
 
 SMALL, LARGE, HUGE = pattern(64), pattern(64 << 10), pattern(1 << 20)
 GET, POST, BROWSER = (LOADS[name].sent for name in ("get", "post64", "browser"))

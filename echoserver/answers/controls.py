@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from echoserver.config import options as config
+from echoserver.config import values
 from echoserver.wire.response import Refusal
 
 BODY, HEAD, JSON, NONE = "body", "head", "json", "none"
@@ -95,7 +95,7 @@ class Controls:
 
     def set_echo(self, text: str, _: Caps) -> None:
         if text not in (BODY, HEAD, JSON, NONE):
-            raise config.ConfigError(f"expected {JSON}, {HEAD}, {BODY} or {NONE}")
+            raise values.ConfigError(f"expected {JSON}, {HEAD}, {BODY} or {NONE}")
         self.echo = text
 
     def set_status(self, text: str, _: Caps) -> None:
@@ -104,17 +104,17 @@ class Controls:
     def set_delay(self, text: str, caps: Caps) -> None:
         self._delays = _weighted(text, _duration_range)
         if any(share.high > caps.delay for share in self._delays):
-            raise config.ConfigError(f"at most {caps.delay:g} s are allowed here (--max-delay)")
+            raise values.ConfigError(f"at most {caps.delay:g} s are allowed here (--max-delay)")
 
     def set_size(self, text: str, caps: Caps) -> None:
-        self.size = config.size(text)
+        self.size = values.size(text)
         if self.size > caps.size:
-            raise config.ConfigError(f"at most {caps.size} bytes are allowed here (--max-size)")
+            raise values.ConfigError(f"at most {caps.size} bytes are allowed here (--max-size)")
 
     def set_rate(self, text: str, _: Caps) -> None:
-        self.rate = config.size(text)
+        self.rate = values.size(text)
         if not self.rate:
-            raise config.ConfigError("expected at least a byte a second")
+            raise values.ConfigError("expected at least a byte a second")
 
     def set_close(self, text: str, _: Caps) -> None:
         self._close = _percent_or_always(text)
@@ -130,17 +130,17 @@ class Controls:
         name, _, text = value.partition(b":")
         text = text.strip(b" \t")
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text):
-            raise config.ConfigError("expected Name:Value, without control characters")
+            raise values.ConfigError("expected Name:Value, without control characters")
         lower = name.lower()
         if lower in _FRAMING:
-            raise config.ConfigError(
+            raise values.ConfigError(
                 f"{name.decode()} must not be set: it is about the end of the response or the connection"
             )
         if _NEVER.fullmatch(lower):
-            raise config.ConfigError(f"{name.decode()} must not be set by a request (CORS: --cors)")
+            raise values.ConfigError(f"{name.decode()} must not be set by a request (CORS: --cors)")
         self._count += 1
         if self._count > _MOST_FIELDS:
-            raise config.ConfigError(f"expected at most {_MOST_FIELDS} fields")
+            raise values.ConfigError(f"expected at most {_MOST_FIELDS} fields")
         self.replaced.add(lower)
         self.fields += b"%b: %b\r\n" % (name, text)
 
@@ -202,18 +202,18 @@ def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
         given.setdefault(parameter[1].decode(), []).append(_decoded(parameter[2] or b""))
     found: Controls | None = None
     ignored = []
-    for name, values in given.items():
-        texts = [value.decode("utf-8", "backslashreplace") for value in values]
+    for name, given_values in given.items():
+        texts = [value.decode("utf-8", "backslashreplace") for value in given_values]
         meant = [place for place, text in enumerate(texts) if _MEANT[name].match(text)]
-        if name != "header" and len(values) > 1:  # as applications repeat theirs
+        if name != "header" and len(given_values) > 1:  # as applications repeat theirs
             meant = []
-        if len(meant) < len(values):
+        if len(meant) < len(given_values):
             ignored.append(caps.prefix + name.encode())
         for place in meant:
             found = found or Controls()
             try:
-                _set(found, name, values[place], texts[place], caps)
-            except config.ConfigError as error:
+                _set(found, name, given_values[place], texts[place], caps)
+            except values.ConfigError as error:
                 why = _explain(caps.prefix.decode() + name, texts[place], str(error))
                 raise Refusal(400, why) from None
     return found, ignored
@@ -225,7 +225,7 @@ def _set(found: Controls, name: str, value: bytes, text: str, caps: Caps) -> Non
         found.add_field(value)
         return
     if len(text) > _LONGEST:
-        raise config.ConfigError(f"expected {_LONGEST} characters at most")
+        raise values.ConfigError(f"expected {_LONGEST} characters at most")
     _PARAMETERS[name](found, text, caps)
 
 
@@ -238,7 +238,7 @@ def _explain(name: str, text: str, why: str) -> str:
 
 
 def _percent_or_always(text: str) -> float:
-    return config.percent(text) if text else 100.0
+    return values.percent(text) if text else 100.0
 
 
 def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Share]:
@@ -248,25 +248,25 @@ def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Sh
     for item in items:
         value, colon, percent = item.partition(":")
         if not colon and len(items) > 1:
-            raise config.ConfigError(f"{item[:_SHOWN]!r} has no percentage: expected VALUE:PERCENT,VALUE:PERCENT")
-        shares.append(Share(config.percent(percent) if colon else 100.0, *parse(value)))
+            raise values.ConfigError(f"{item[:_SHOWN]!r} has no percentage: expected VALUE:PERCENT,VALUE:PERCENT")
+        shares.append(Share(values.percent(percent) if colon else 100.0, *parse(value)))
     if sum(share.percent for share in shares) > 100 + 1e-9:
-        raise config.ConfigError("the percentages must add up to at most 100")
+        raise values.ConfigError("the percentages must add up to at most 100")
     return shares
 
 
 def _status(text: str) -> tuple[float, float]:
     if not re.fullmatch(r"[2-5][0-9][0-9]", text, re.ASCII):
-        raise config.ConfigError(f"{text[:_SHOWN]!r} is not the status of a response: expected 200 to 599")
+        raise values.ConfigError(f"{text[:_SHOWN]!r} is not the status of a response: expected 200 to 599")
     return float(text), float(text)
 
 
 def _duration_range(text: str) -> tuple[float, float]:
     low, dash, high = text.partition("-")
-    first = config.duration(low)
-    last = config.duration(high) if dash else first
+    first = values.duration(low)
+    last = values.duration(high) if dash else first
     if last < first:
-        raise config.ConfigError(f"{text[:_SHOWN]!r} is not a range: expected the shorter duration first")
+        raise values.ConfigError(f"{text[:_SHOWN]!r} is not a range: expected the shorter duration first")
     return first, last
 
 

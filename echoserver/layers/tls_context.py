@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from echoserver.config.options import CannotLoad, Config
+from echoserver.config.options import Config
+from echoserver.config.values import CannotLoad
 
 # Mozilla's "intermediate" (version 5.7) but for its DHE suites, which need parameters and have no client left that
 # needs them: TLS 1.3's own suites, and these of TLS 1.2; the client's order counts, for it knows its hardware

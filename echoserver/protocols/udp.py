@@ -3,11 +3,15 @@
 import socket
 from collections.abc import Callable
 
+from echoserver.observe import counters
+
 REFLECTORS = frozenset({7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 427, 464, 520, 623})
 """Source ports below 1024 of services that answer what they are sent: an echo to them could go on for ever."""
 
 _PER_TURN = 64  # datagrams a turn of the loop: others have work too
 _BYTES_PER_TURN = 256 << 10  # likewise, where they are large
+_RECEIVED, _SENT = (counters.index(f"{each}_bytes", "udp") for each in ("received", "sent"))
+_ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
 _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 
 
@@ -54,6 +58,14 @@ class UdpEcho:
                     break
         except OSError:  # nothing more to read, no room to send, an address that can't be answered
             pass
+
+    def flush_counters(self, counts: list[int]) -> None:
+        """Add to the worker's counters what they do not have yet."""
+        counts[_RECEIVED] += self.received
+        counts[_SENT] += self.sent
+        counts[_ECHOED] += self.echoed
+        counts[_NOT_ANSWERED] += self.ignored
+        self.received = self.sent = self.echoed = self.ignored = 0
 
     def _echo(self) -> None:
         size, address = self._socket.recvfrom_into(self._buffer)

@@ -1,185 +1,28 @@
 """The parent of the workers: starts them, replaces them, passes signals on, and waits for what can happen."""
 
 import contextlib
-import importlib.util
 import os
-import resource
 import selectors
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from echoserver import __version__
-from echoserver.config import memory
 from echoserver.config import options as config
-from echoserver.observe import logs, metrics
-from echoserver.observe.counters import Board
+from echoserver.config import values
+from echoserver.exit_codes import FAILED, NOT_STARTED, OK
+from echoserver.observe import logs
 from echoserver.observe.logs import log
+from echoserver.server.banner import announce
+from echoserver.server.certificates import contexts
 from echoserver.sockets import listeners, systemd
-from echoserver.wire.request import BROWSER_PAGE
-from echoserver.worker import entries, worker
-
-if TYPE_CHECKING:
-    import ssl
-
-OK, FAILED, NOT_STARTED = 0, 1, 3
+from echoserver.worker import channel, control, process
+from echoserver.worker.shared import Common
 
 _SHORT_LIFE = 2.0  # seconds: a worker that ends sooner died at its start
 _SHORT_LIVES = 5  # so many of them in a row, and none that lived: there is no use in going on
 _GRACE = 2.0  # seconds a worker may take to end after its drain timeout
-
-
-def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
-    """Serve until a signal; returns the exit code. notes: what there is to warn of in how it was started."""
-    logs.configure(settings.log_format, settings.log_level)
-    for note in notes:
-        log.warning("%s", note)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
-    if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        log.error("--loop uvloop: uvloop is not installed")
-        return NOT_STARTED
-    limit = settings.memory_limit
-    if limit is not None and limit < memory.least(settings.workers):
-        log.error(
-            "cannot start: %s of memory (the control group's limit) is too little for %s: "
-            "expected at least %s%s, or --buffer-total SIZE, which turns this check off",
-            memory.said(limit), _workers(settings), memory.said(memory.least(settings.workers)),
-            "" if settings.workers == 1 else f", or --workers {memory.workers_within(limit)}",
-        )  # fmt: skip
-        return NOT_STARTED
-    reservation = None
-    try:
-        contexts = _contexts(settings)
-        reservation = listeners.Reservation(settings)
-        exposition = metrics.Exposition(_build(settings)) if metrics.available() else None
-        entries.websocket_upgrade(settings)
-        common = worker.Common(Board(settings.workers), contexts, exposition)
-        run = (
-            _alone(settings, reservation, common)
-            if settings.workers == 1
-            else Supervisor(settings, reservation, common).run
-        )
-    except (listeners.CannotListen, config.CannotLoad) as error:
-        log.error("%s", error)
-        return NOT_STARTED
-    except Exception as error:  # noqa: BLE001 - without memory an import, a codec or a thread may fail as it likes
-        log.error("cannot start: %s", logs.reason(error))
-        if reservation is not None:
-            reservation.close()
-        return NOT_STARTED
-    try:
-        return run()
-    except Exception as error:  # noqa: BLE001 - a fault of our own: one line, no traceback
-        log.error("failed: %r", error)
-        return FAILED
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # how it has ended is settled
-        reservation.close()
-
-
-def _contexts(settings: config.Config) -> "dict[str, ssl.SSLContext]":
-    """The TLS contexts that are needed. Raises CannotLoad."""
-    if settings.https is None and settings.tls is None:
-        return {}
-    from echoserver.layers import tls_context as tls  # noqa: PLC0415 - it is not needed otherwise
-
-    return tls.contexts(settings)
-
-
-def _alone(settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> Callable[[], int]:
-    """The only worker, in this process: what serves until a signal, and returns the exit code. Raises as it opens."""
-    only = worker.open_worker(settings, reservation, common)
-
-    def reload() -> None:
-        if only.stopping:
-            return
-        systemd.reloading()
-        try:
-            common.contexts.update(_contexts(settings))
-            log.info(
-                "reloaded: certificates were read again"
-                if common.contexts
-                else "reloaded: there are no certificates to read"
-            )
-        except config.CannotLoad as error:
-            log.error("certificates were not reloaded, those in use stay: %s", error)
-        systemd.notify("READY=1")
-
-    def run() -> int:
-        _announce(settings, reservation)
-        return worker.serve_alone(only, reload, lambda: systemd.notify("STOPPING=1"))
-
-    return run
-
-
-def _build(settings: config.Config) -> dict[str, str]:
-    """What is running, by name: echoserver, Python, the event loop and httptools."""
-    import httptools  # noqa: PLC0415 - only for its version
-
-    loop = "asyncio"
-    if settings.loop != "asyncio" and importlib.util.find_spec("uvloop"):
-        import uvloop  # noqa: PLC0415 - not there on every platform
-
-        loop = f"uvloop {uvloop.__version__}"  # type: ignore[attr-defined]  # it is there
-    return {
-        "version": __version__, "python": f"{sys.implementation.name} {sys.version.split()[0]}",
-        "loop": loop, "httptools": httptools.__version__,
-    }  # fmt: skip
-
-
-def _announce(settings: config.Config, reservation: listeners.Reservation) -> None:
-    """The start-up lines: versions, limits, each listener, and that all is ready."""
-    build = _build(settings)
-    connections = config.connection_limit(settings)
-    log.info(
-        "%s on %s, %s, httptools %s; %s%s, at most %d connections (%d descriptors%s) each",
-        build["version"], build["python"], build["loop"], build["httptools"],
-        _workers(settings), _affinity(settings),
-        connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        f"; {settings.max_connections} asked for" if settings.max_connections > connections else "",
-    )  # fmt: skip
-    extras = {"metrics": metrics.available(), "websocket": importlib.util.find_spec("websockets") is not None}
-    page = _page(settings, reservation.endpoints)
-    log.info(
-        "extras: %s%s", ", ".join(name for name, there in extras.items() if there) or "none",
-        f"; page for browsers: {page}" if page else "",
-    )  # fmt: skip
-    limit = settings.memory_limit
-    log.info(
-        "memory: at most %s are kept for a connection, %s for all of a worker%s",
-        memory.said(settings.buffer_limit), memory.said(settings.buffer_total),
-        "" if limit is None else f", of {memory.said(limit)} (the control group's limit)",
-    )  # fmt: skip
-    for line in reservation.descriptions:
-        log.info("%s", line)
-    log.info("ready")
-    systemd.notify("READY=1")
-
-
-def _page(settings: config.Config, endpoints: Sequence[listeners.Endpoint]) -> str | None:
-    """The URL of the page for browsers, where one can be opened."""
-    if not settings.controls or settings.proxy_protocol:
-        return None
-    for each in endpoints:
-        if each.protocol in {"http", "https"} and not isinstance(each.sockaddr, str):
-            host, port = each.sockaddr[:2]
-            here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-            return f"{each.protocol}://{config.Address(here, port)}{BROWSER_PAGE.decode()}"
-    return None
-
-
-def _workers(settings: config.Config) -> str:
-    return "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-
-
-def _affinity(settings: config.Config) -> str:
-    if not settings.cpu_affinity:
-        return ""
-    return f" on CPU {', '.join(str(cpu) for cpu in worker.cpus(settings.workers))}"
 
 
 class _Child:
@@ -202,7 +45,7 @@ class _Child:
 class Supervisor:
     """Starts as many workers as asked for and keeps that number, until a signal. Making one may raise OSError."""
 
-    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: worker.Common) -> None:
+    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: Common) -> None:
         self._config = settings
         self._reservation = reservation
         self._common = common
@@ -225,7 +68,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(each, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, channel.SIGNALS)
         try:
             for number in range(self._config.workers):
                 self._start(number)
@@ -243,7 +86,7 @@ class Supervisor:
             self._reap()
             self._keep_time()
         if not self._exit_code and not self._at_once:
-            log.info(worker.DRAINED)
+            log.info(channel.DRAINED)
         return self._exit_code
 
     def _on_signal(self, number: int, _: Any) -> None:
@@ -273,7 +116,7 @@ class Supervisor:
     def _fork(self, number: int, row: int) -> tuple[int, socket.socket]:
         """A process that serves, and the socket to it."""
         ours, theirs = socket.socketpair()
-        signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)  # until the worker's loop runs
+        signal.pthread_sigmask(signal.SIG_BLOCK, channel.SIGNALS)  # until the worker's loop runs
         try:
             pid = os.fork()
             if not pid:
@@ -282,7 +125,7 @@ class Supervisor:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, channel.SIGNALS)
             theirs.close()
         ours.setblocking(False)
         return pid, ours
@@ -301,8 +144,8 @@ class Supervisor:
             for sibling in self._children.values():
                 sibling.channel.close()
             theirs.setblocking(False)
-            opened = worker.open_worker(self._config, self._reservation, self._common, number, row)
-            return worker.serve_for(theirs, opened)
+            opened = process.open_worker(self._config, self._reservation, self._common, number, row)
+            return control.serve_for(theirs, opened)
         except (OSError, MemoryError) as error:
             log.error("cannot start: %s", logs.reason(error))
             return NOT_STARTED
@@ -367,7 +210,7 @@ class Supervisor:
             log.error("cannot start another worker: %s", logs.reason(error))
         else:  # so many former processes still serve that there is no room for another: the oldest has to go
             former = [child for child in self._children.values() if child.number == number]
-            self._tell(min(former, key=lambda child: child.started), worker.DRAIN)
+            self._tell(min(former, key=lambda child: child.started), channel.DRAIN)
         self._later(1.0, lambda: self._restart(number))
 
     def _hear(self, child: _Child) -> None:
@@ -382,15 +225,15 @@ class Supervisor:
             self._selector.unregister(child.channel)
             return
         child.ready = True
-        if worker.LEAVING in said:
+        if channel.LEAVING in said:
             self._leaves(child)
         if self._stopping:
-            self._tell(child, worker.DRAIN)
+            self._tell(child, channel.DRAIN)
         if not self._announced and not self._stopping and all(each.ready for each in self._children.values()):
             self._announced = True
-            _announce(self._config, self._reservation)
+            announce(self._config, self._reservation)
         if child.replaces is not None and not self._stopping:
-            self._tell(child.replaces, worker.RETIRE)
+            self._tell(child.replaces, channel.RETIRE)
             child.replaces.retiring = True
             child.replaces = None
         self._replace_next()
@@ -423,7 +266,7 @@ class Supervisor:
             elif self._stopping:
                 self._at_once = True
                 for child in self._children.values():
-                    self._tell(child, worker.END)
+                    self._tell(child, channel.END)
                 self._later(_GRACE, self._kill)
             else:
                 log.info("draining")
@@ -438,8 +281,8 @@ class Supervisor:
             return
         systemd.reloading()
         try:
-            self._common.contexts.update(_contexts(self._config))
-        except config.CannotLoad as error:
+            self._common.contexts.update(contexts(self._config))
+        except values.CannotLoad as error:
             log.error("certificates were not reloaded, those in use stay: %s", error)
         self._generation += 1
         self._to_replace = list(range(self._config.workers))
@@ -488,7 +331,7 @@ class Supervisor:
         """Let all workers drain; the unix sockets that they share go when they stop to accept."""
         self._stopping = True
         for child in self._children.values():
-            self._tell(child, worker.DRAIN)
+            self._tell(child, channel.DRAIN)
         self._later(self._config.drain_delay, self._reservation.close)
         if self._config.drain_timeout:
             self._later(self._config.drain_delay + self._config.drain_timeout + _GRACE, self._kill)

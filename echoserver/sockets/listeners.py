@@ -9,15 +9,9 @@ import socket
 import stat
 
 from echoserver.config import memory
-from echoserver.config.options import (
-    PROTOCOLS,
-    Address,
-    Config,
-    descriptor_limit,
-    tcp_faults,
-    unix_path,
-    unix_sockaddr,
-)
+from echoserver.config.limits import descriptor_limit
+from echoserver.config.options import PROTOCOLS, Config, tcp_faults
+from echoserver.config.values import Address, unix_path, unix_sockaddr
 from echoserver.observe.logs import reason
 
 

@@ -6,7 +6,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from echoserver.config.options import PROTOCOLS, ConfigError, unix_sockaddr
+from echoserver.config.options import PROTOCOLS
+from echoserver.config.values import ConfigError, unix_sockaddr
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _PATIENCE = 0.5  # seconds that a manager has to make room for a state: nothing is served meanwhile

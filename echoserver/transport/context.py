@@ -6,6 +6,7 @@ import math
 import time
 from typing import Protocol
 
+from echoserver.config import limits, values
 from echoserver.config import options as config
 from echoserver.observe import counters
 from echoserver.observe.access_log import AccessLog, client_of
@@ -18,7 +19,7 @@ LITTLE = 16 << 10
 FAIR_SHARE = 64 << 10
 """Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
 
-REFUSALS = config.RESERVE // 2
+REFUSALS = limits.RESERVE // 2
 """Connections over --max-connections that are told so, at a time; more are closed without a word."""
 
 _READ = 256 << 10  # bytes read at a time by a relay
@@ -98,7 +99,7 @@ class Context:
         self.counts = [0] * counters.SIZE if counts is None else counts
         self.counting = counting
         self.connections: set[Managed] = set()
-        self.max_connections = config.connection_limit(settings)
+        self.max_connections = limits.connection_limit(settings.max_connections)
         self.refusals = REFUSALS
         self._refused_at = -math.inf
         self.pool = BufferPool(min(KEPT, settings.buffer_total // 8))  # comes on top of what is owed
@@ -189,4 +190,4 @@ class Context:
         """A connection came to nothing: seen with --log-level debug, for anybody can cause it."""
         if log.isEnabledFor(logging.DEBUG):
             host, port = peer or client_of(transport)
-            log.debug("%s: %s", config.Address(host, port) if port else host, why)
+            log.debug("%s: %s", values.Address(host, port) if port else host, why)

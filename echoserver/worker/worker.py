@@ -1,77 +1,36 @@
-"""One process, one event loop: opens the listeners, ticks the clock, sweeps the overdue, drains."""
+"""The life of a worker: it listens, ticks the clock, sweeps the overdue, drains and ends."""
 
 import asyncio
 import bisect
-import contextlib
-import dataclasses
 import errno
 import functools
 import gc
-import importlib.util
 import math
-import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from echoserver.config import options as config
 from echoserver.observe import counters, metrics
 from echoserver.observe.access_log import AccessLog
 from echoserver.observe.logs import log
 from echoserver.protocols.http1 import site as sites
-from echoserver.protocols.udp import UdpEcho
 from echoserver.sockets import listeners
-from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
-from echoserver.transport.layer import Stage
 from echoserver.worker import entries
+from echoserver.worker.accepting import Accepting, Factory
+from echoserver.worker.channel import SIGNALS
+from echoserver.worker.shared import Common
 
-if TYPE_CHECKING:
-    import ssl
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-"""What is blocked until there is somebody to handle it."""
-
-_ORPHAN = 10.0  # seconds that a worker without a supervisor has to end where there is no drain timeout
-_ACCEPTED = 16  # connections in a turn of the loop
-_MALLOC_THRESHOLD = 260 << 10
 _SCRAPES, _SCRAPES_SHARE = 0.1, 0.25  # seconds of CPU that pages of metrics may take at once, and of each second
 _LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
 _LOG_PATIENCE = 1.0  # seconds that its reader has at the end
 
-DRAINED = "drained: all connections have ended"
-"""The last line of a server that has cut nothing."""
-
-READY, LEAVING, RETIRE, DRAIN, END = b"R", b"L", b"T", b"D", b"E"
-"""What a worker and its supervisor tell each other."""
-
 _LINES_WRITTEN, _LINES_DROPPED = (counters.index("access_log_lines", each) for each in ("written", "dropped"))
-_UDP_RECEIVED, _UDP_SENT = (counters.index(f"{each}_bytes", "udp") for each in ("received", "sent"))
-_ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
 _LAG = counters.index("event_loop_lag", str(counters.LAG_BOUNDS[0]))
 _LAG_SUM = counters.index("event_loop_lag_microseconds")
-_CUT, _FAULT = counters.index("timeouts", "drain"), counters.index("errors", "internal")
-
-
-@dataclasses.dataclass(slots=True)
-class Common:
-    """What all workers of a server have: their counters, TLS contexts by protocol, and what makes a page of metrics."""
-
-    board: counters.Board
-    contexts: "dict[str, ssl.SSLContext]" = dataclasses.field(default_factory=dict)
-    exposition: metrics.Exposition | None = None
-
-
-def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
-    """The event loop asked for: auto (uvloop where it is installed), uvloop or asyncio. Raises ImportError."""
-    if name == "asyncio" or (name == "auto" and importlib.util.find_spec("uvloop") is None):
-        return asyncio.new_event_loop()
-    import uvloop  # noqa: PLC0415 - not there on every platform
-
-    return uvloop.new_event_loop()
+_CUT = counters.index("timeouts", "drain")
 
 
 class Worker:
@@ -81,9 +40,9 @@ class Worker:
     """
 
     __slots__ = (
-        "_common", "_exit_code", "_held", "_lines_before", "_metrics_page", "_next_tick", "_quiet", "_refusing", "_row",
-        "_scrape_credit", "_scraped_at", "_servers", "_stop_by", "_tick_due", "_udp", "admin", "context", "loop",
-        "site", "stopping",
+        "_accepting", "_common", "_exit_code", "_lines_before", "_metrics_page", "_next_tick", "_quiet", "_refusing",
+        "_row", "_scrape_credit", "_scraped_at", "_stop_by", "_tick_due", "admin", "context", "loop", "site",
+        "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -106,9 +65,7 @@ class Worker:
         self.site = sites.public(context, metrics_page=metrics_page, served_by=served_by, upgrade=upgrade)
         self.admin = sites.admin(context, metrics_page=metrics_page, served_by=served_by)
         self.stopping = False
-        self._servers: list[asyncio.AbstractServer] = []
-        self._held: list[tuple[socket.socket, Callable[[], Connection | Stage], bool]] = []
-        self._udp: list[tuple[socket.socket, UdpEcho]] = []
+        self._accepting = Accepting(context, self.factory)
         self._refusing: asyncio.Task[None] | None = None
         self._quiet = False
         self._next_tick: asyncio.TimerHandle | None = None
@@ -137,26 +94,9 @@ class Worker:
 
     async def listen(self, given: list[listeners.Listener]) -> None:
         """Serve on sockets that listen."""
-        for each in given:
-            if each.endpoint.protocol == "udp":
-                echo = UdpEcho(each.socket, self.context.buffer)
-                self._udp.append((each.socket, echo))
-                self.loop.add_reader(each.socket, echo.readable)
-                continue
-            factory = self.factory(each.endpoint.protocol)
-            self._held.append((each.socket.dup(), factory, each.own))
-            create: Any = self.loop.create_server
-            if each.endpoint.family == socket.AF_UNIX:
-                create = self.loop.create_unix_server
-                if sys.version_info >= (3, 13):  # its file is for the supervisor to remove, or not ours at all
-                    create = functools.partial(create, cleanup_socket=False)
-            if self.context.on_uvloop:
-                self._servers.append(await create(factory, sock=each.socket, backlog=self.context.config.backlog))
-            else:  # asyncio (CPython 3.11 to 3.13) accepts as many in a turn as the backlog that it is told of
-                self._servers.append(await create(factory, sock=each.socket, backlog=_ACCEPTED))
-                each.socket.listen(self.context.config.backlog)
+        await self._accepting.listen(given)
 
-    def factory(self, protocol: str) -> Callable[[], Connection | Stage]:
+    def factory(self, protocol: str) -> Factory:
         """What makes the protocol of a new connection to a listener."""
         by_protocol = {"http": self.site, "https": self.site, "admin": self.admin}
         return entries.factory(protocol, self.context, by_protocol, self._common.contexts)
@@ -194,12 +134,7 @@ class Worker:
             for connection in self.context.connections:
                 connection.settle()
         counts = self.context.counts
-        for _, echo in self._udp:
-            counts[_UDP_RECEIVED] += echo.received
-            counts[_UDP_SENT] += echo.sent
-            counts[_ECHOED] += echo.echoed
-            counts[_NOT_ANSWERED] += echo.ignored
-            echo.received = echo.sent = echo.echoed = echo.ignored = 0
+        self._accepting.flush_counters()
         if self.context.log is not None:
             counts[_LINES_WRITTEN] = self._lines_before[0] + self.context.log.written
             counts[_LINES_DROPPED] = self._lines_before[1] + self.context.log.dropped
@@ -240,45 +175,20 @@ class Worker:
     def _take_nothing(self, alone: bool) -> None:
         self.context.draining = True
         # at sockets that are kept for the next server nobody comes too late: who is accepted in this turn is served
-        self.context.refuses = not alone and any(own for _, _, own in self._held)
+        self.context.refuses = not alone and self._accepting.own
         self.site.close()
         self.admin.close()
         self._read_clock()
         for connection in self.context.connections:
             connection.drain()
-        if not self.context.on_uvloop:  # asyncio loses those it has accepted in a turn if the next closes its server
-            for server in self._servers:
-                for each in server.sockets:  # type: ignore[attr-defined]  # typeshed: only of its subclass
-                    self.loop.remove_reader(each.fileno())
+        self._accepting.pause()
         self.loop.call_soon(self._close_listeners, alone)
 
     def _close_listeners(self, alone: bool) -> None:
-        for server in self._servers:
-            server.close()
         self._publish()
-        for bound, _ in self._udp:
-            self.loop.remove_reader(bound)
-            bound.close()
-        self._udp.clear()
-        self._refusing = self.loop.create_task(self._refuse_waiting(alone))
+        self._accepting.close()
+        self._refusing = self.loop.create_task(self._accepting.refuse_waiting(alone))
         self.loop.call_soon(self.tick)
-
-    async def _refuse_waiting(self, alone: bool) -> None:
-        """Answer those that the kernel has accepted and we have not: closing the socket would reset them.
-
-        Who waits at a socket that others have too waits for them, or for the next server.
-        """
-        waiting = []
-        for listener, factory, own in self._held:
-            if own and not alone:
-                with contextlib.suppress(OSError):
-                    for _ in range(self.context.config.backlog):
-                        waiting.append((factory, listener.accept()[0]))
-                with contextlib.suppress(OSError):
-                    listener.shutdown(socket.SHUT_RDWR)  # the supervisor has it too, for a moment
-            listener.close()
-        for factory, accepted in waiting:
-            await self.loop.connect_accepted_socket(factory, accepted)
 
     def _cut_all(self) -> None:
         self._exit_code = 1
@@ -314,116 +224,3 @@ class Worker:
 def _host_name() -> str:
     """This host's name, as far as it may stand in a field."""
     return "".join(each for each in socket.gethostname() if each.isascii() and (each.isalnum() or each in ".-_"))
-
-
-def _log_exception(worker: Worker, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A fault of the server's own: one line, the connection is closed by the transport."""
-    worker.context.counts[_FAULT] += 1
-    error = context.get("exception")
-    where = ""
-    if error is not None and error.__traceback__ is not None:
-        last = error.__traceback__
-        while last.tb_next:
-            last = last.tb_next
-        where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})"
-    log.error("%s: %r%s", context.get("message", "error"), error, where)
-
-
-def tune_malloc() -> None:
-    """Let glibc keep blocks of the size that is read at a time; it would map what is over 128 KiB anew each time.
-
-    It raises that threshold to the size of the largest mapped block ever freed (mallopt(3), M_MMAP_THRESHOLD).
-    """
-    bytearray(_MALLOC_THRESHOLD).clear()
-
-
-def open_worker(
-    settings: config.Config, reservation: listeners.Reservation, common: Common, number: int = 0, row: int | None = None
-) -> Worker:
-    """A worker in this process that serves on its sockets. Raises ImportError, OSError."""
-    tune_malloc()
-    if settings.cpu_affinity:
-        os.sched_setaffinity(0, {cpus(number + 1)[number]})
-    loop = new_event_loop(settings.loop)
-    asyncio.set_event_loop(loop)
-    worker = Worker(settings, loop, number, common, row)
-    loop.set_exception_handler(functools.partial(_log_exception, worker))
-    loop.run_until_complete(worker.listen(reservation.of_worker(number)))
-    loop.call_soon(worker.tick)
-    return worker
-
-
-def cpus(workers: int) -> list[int]:
-    """The CPU that --cpu-affinity binds each worker to: one after the other of those that the server may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return [allowed[number % len(allowed)] for number in range(workers)]
-
-
-def serve_alone(worker: Worker, reload: Callable[[], None], stopping: Callable[[], None]) -> int:
-    """Run the only worker, in the main process: signals are its own.
-
-    reload is what SIGHUP does; stopping is called when a drain begins.
-    """
-
-    at_once = False
-
-    def on_signal() -> None:
-        nonlocal at_once
-        if worker.stopping:
-            at_once = True
-            worker.end_at_once()
-        else:
-            log.info("draining")
-            stopping()
-            worker.stop(worker.context.config.drain_delay, worker.context.config.drain_timeout)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        worker.loop.add_signal_handler(number, on_signal)
-    worker.loop.add_signal_handler(signal.SIGHUP, reload)
-    if os.getpid() == 1:  # orphans come to us
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them from now on
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    code = worker.run()
-    if not code and not at_once:
-        log.info(DRAINED)
-    return code
-
-
-def serve_for(supervisor: socket.socket, worker: Worker) -> int:
-    """Run one of several workers: it says READY, is told RETIRE, DRAIN or END, and ends when the supervisor is gone.
-
-    It says LEAVING when it accepts nothing any more: it was told to retire, or somebody else has told it to end
-    (SIGTERM), and then another one is started at once.
-    """
-    delay, timeout = worker.context.config.drain_delay, worker.context.config.drain_timeout
-
-    def say_leaving() -> None:
-        with contextlib.suppress(OSError):  # the supervisor has gone, which will be heard next
-            supervisor.send(LEAVING)
-
-    def told() -> None:
-        try:
-            what = supervisor.recv(16)
-        except ConnectionResetError:  # it has gone without having read READY
-            what = b""
-        if END in what:
-            worker.end_at_once()
-        elif DRAIN in what:
-            worker.stop(delay, timeout)
-        elif RETIRE in what:
-            worker.retire()
-            worker.loop.call_soon(say_leaving)  # by then its listeners are closed
-        else:
-            worker.loop.remove_reader(supervisor)
-            worker.stop(0.0, timeout or _ORPHAN)
-
-    def leave() -> None:
-        say_leaving()
-        worker.stop(delay, timeout, alone=True)
-
-    worker.loop.add_reader(supervisor, told)
-    worker.loop.add_signal_handler(signal.SIGTERM, leave)
-    supervisor.send(READY)
-    return worker.run()

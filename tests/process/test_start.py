@@ -403,7 +403,7 @@ def cannot_start(code: int, *options: str) -> str:
         pytest.param(
             module, number, marks=[pytest.mark.slow] if number == signal.SIGINT and module != "asyncio" else []
         )
-        for module in ("argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.server.supervisor", "uvloop")
+        for module in ("argparse", "echoserver.cli", "asyncio", "httptools", "echoserver.server.start", "uvloop")
         for number in (signal.SIGTERM, signal.SIGINT)
     ],
 )

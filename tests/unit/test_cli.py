@@ -6,8 +6,11 @@ from collections.abc import Mapping
 import pytest
 
 from echoserver import __version__, cli
+from echoserver.arguments import ignored, settings
 from echoserver.config import options as config
-from echoserver.config.options import Address
+from echoserver.config import values
+from echoserver.config.values import Address
+from echoserver.healthcheck import _target, healthcheck
 
 OTHER = {  # for every option a text that is not its default
     "host": "::1", "http": "10.0.0.1:81", "tcp": "10.0.0.1:82", "udp": "10.0.0.1:83", "backlog": "17",
@@ -29,7 +32,7 @@ options = pytest.mark.parametrize("option", config.OPTIONS, ids=lambda option: o
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], environment: Mapping[str, str]) -> str:
     """The one line that bad usage gets; it ends with 2."""
     with pytest.raises(SystemExit) as caught:
-        cli.settings(arguments, environment)
+        settings(arguments, environment)
     assert caught.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -47,45 +50,45 @@ def test_every_option_is_a_flag_and_a_variable(option: config.Option) -> None:
     others = {f"ECHOSERVER_{name.upper()}": value for name, value in needed.items()}
     expected = config.parse({option.name: text, **needed})
     assert expected != config.parse(needed)
-    assert cli.settings([option.flag, text], others) == expected
-    assert cli.settings([f"{option.flag}={text}"], others) == expected
-    assert cli.settings([], {option.variable: text, **others}) == expected
+    assert settings([option.flag, text], others) == expected
+    assert settings([f"{option.flag}={text}"], others) == expected
+    assert settings([], {option.variable: text, **others}) == expected
 
 
 @options
 def test_an_option_beats_its_variable(option: config.Option) -> None:
     needed = NEEDED.get(option.name, {})
     others = {f"ECHOSERVER_{name.upper()}": value for name, value in needed.items()}
-    chosen = cli.settings([option.flag, OTHER[option.name]], {option.variable: option.default, **others})
+    chosen = settings([option.flag, OTHER[option.name]], {option.variable: option.default, **others})
     assert chosen == config.parse({option.name: OTHER[option.name], **needed})
 
 
 @options
 def test_an_empty_variable_counts_as_unset(option: config.Option) -> None:
-    assert cli.settings([], {option.variable: "", option.stand_in or "_": ""}) == config.parse({})
+    assert settings([], {option.variable: "", option.stand_in or "_": ""}) == config.parse({})
 
 
 @pytest.mark.parametrize(("name", "variable", "text"), [("http", "PORT", "81"), ("workers", "WEB_CONCURRENCY", "5")])
 class TestStandIns:
     def test_it_stands_in(self, name: str, variable: str, text: str) -> None:
-        assert cli.settings([], {variable: text}) == config.parse({name: text})
+        assert settings([], {variable: text}) == config.parse({name: text})
 
     def test_the_variable_of_its_own_beats_it(self, name: str, variable: str, text: str) -> None:
         own = f"ECHOSERVER_{name.upper()}"
-        assert cli.settings([], {variable: text, own: "3"}) == config.parse({name: "3"})
-        assert cli.settings([], {variable: text, own: ""}) == config.parse({name: text})
+        assert settings([], {variable: text, own: "3"}) == config.parse({name: "3"})
+        assert settings([], {variable: text, own: ""}) == config.parse({name: text})
 
     def test_the_option_beats_it(self, name: str, variable: str, text: str) -> None:
-        assert cli.settings([f"--{name}", "3"], {variable: text}) == config.parse({name: "3"})
+        assert settings([f"--{name}", "3"], {variable: text}) == config.parse({name: "3"})
 
 
 def test_a_variable_of_another_program_is_none_of_ours() -> None:
     environment = {"HOST": "nowhere", "WORKERS": "9", "echoserver_workers": "9", "ECHOSERVER_NO_SUCH_THING": "x"}
-    assert cli.settings([], environment) == config.parse({})
+    assert settings([], environment) == config.parse({})
 
 
 def test_variables_that_were_not_meant_as_they_stand() -> None:
-    said = cli.ignored(
+    said = ignored(
         {
             "ECHOSERVER_HTTPP": "9", "ECHOSERVER_PORT": "8080", "ECHOSERVER_MAX_CONNECTION": "1",
             "ECHOSERVER_BIND": "x", "ECHOSERVER_HTTP": "9", "ECHOSERVER_NO_SUCH_THING": "x", "ECHOSERVER_TCPP": "",
@@ -100,11 +103,11 @@ def test_variables_that_were_not_meant_as_they_stand() -> None:
         ("ECHOSERVER_PORT", "ECHOSERVER_HTTP"),
     ]
     ours = ("COMMAND", "TEST_IMAGES", "ENGINE", "BUILD_ARGS", "WSTEST")  # of the tests and the bench
-    assert cli.ignored({f"ECHOSERVER_{name}": "x" for name in ours}) == []
+    assert ignored({f"ECHOSERVER_{name}": "x" for name in ours}) == []
 
 
 def test_the_host_of_a_variable_is_that_of_a_flag() -> None:
-    assert cli.settings(["--http", "81"], {"ECHOSERVER_HOST": "0.0.0.0"}).http == Address("0.0.0.0", 81)
+    assert settings(["--http", "81"], {"ECHOSERVER_HOST": "0.0.0.0"}).http == Address("0.0.0.0", 81)
 
 
 # --- errors ---
@@ -196,7 +199,7 @@ def test_bad_usage_ends_with_2_and_one_line(
 @pytest.mark.parametrize("text", ["", "\n", "no such value", "\udcff", "%(prog)s", "\u0663"])
 @pytest.mark.parametrize(
     "option",
-    [option for option in config.OPTIONS if option.parse is not config.file],  # any text is a file's path
+    [option for option in config.OPTIONS if option.parse is not values.file],  # any text is a file's path
     ids=lambda option: option.name,
 )
 def test_a_bad_value_is_named_by_its_option_or_its_variable(
@@ -313,7 +316,7 @@ def test_healthcheck_help(capsys: pytest.CaptureFixture[str], flag: str) -> None
 
 
 def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 1
+    assert healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 1
     assert (
         capsys.readouterr().err
         == "echoserver healthcheck: --http, --https and --admin are off: expected a URL to check\n"
@@ -321,7 +324,7 @@ def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]
 
 
 def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.healthcheck([], {"PORT": "http"}) == 1
+    assert healthcheck([], {"PORT": "http"}) == 1
     assert capsys.readouterr().err.startswith("echoserver: PORT: 'http' is not an address: expected PORT")
 
 
@@ -357,18 +360,18 @@ def test_healthcheck_with_a_bad_variable(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_whom_healthcheck_asks(url: str | None, environment: dict[str, str], expected: tuple[str, ...]) -> None:
-    where, path, secure, preamble = cli._target(url, environment)
+    where, path, secure, preamble = _target(url, environment)
     assert (str(where), path, *(["TLS"] if secure else []), *(["preamble"] if preamble else [])) == expected
 
 
 def test_healthcheck_where_clients_need_certificates(capsys: pytest.CaptureFixture[str]) -> None:
     served = {"HTTP": "off", "HTTPS": "9", "TLS_CERT": "c", "TLS_CLIENT_CA": "ca"}
-    assert cli.healthcheck([], {f"ECHOSERVER_{name}": text for name, text in served.items()}) == 1
+    assert healthcheck([], {f"ECHOSERVER_{name}": text for name, text in served.items()}) == 1
     assert "--https requires client certificates" in capsys.readouterr().err
 
 
 def test_healthcheck_of_an_inherited_socket_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.healthcheck([], {"ECHOSERVER_HTTP": "fd:3"}) == 1
+    assert healthcheck([], {"ECHOSERVER_HTTP": "fd:3"}) == 1
     assert (
         capsys.readouterr().err
         == "echoserver healthcheck: the address of fd:3 is not known here: expected a URL to check\n"

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from echoserver.config import limits, values
 from echoserver.config import options as config
-from echoserver.config.options import Address, ConfigError
+from echoserver.config.values import Address, ConfigError
 from tests.unit.examples import examples
 
 ADDRESS = "expected PORT, HOST:PORT, [V6]:PORT, unix:/path, unix:@name, fd:N or off"
@@ -55,7 +56,7 @@ def error_of(parse: Callable[[str], object], text: str) -> str:
     ],
 )
 def test_addresses(text: str, expected: Address | None) -> None:
-    assert config.address(text) == expected
+    assert values.address(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,20 +101,20 @@ def test_addresses(text: str, expected: Address | None) -> None:
     ],
 )
 def test_what_is_no_address(text: str, message: str) -> None:
-    assert error_of(config.address, text) == message
+    assert error_of(values.address, text) == message
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:80", "localhost:0", "[::1]:8080", "unix:/run/echo.sock", "unix:@echo"])
 def test_an_address_is_written_as_it_is_read(text: str) -> None:
-    assert str(config.address(text)) == text
+    assert str(values.address(text)) == text
 
 
 def test_udp_has_no_unix_sockets() -> None:
-    assert error_of(config.inet_address, "unix:/run/echo.sock") == (
+    assert error_of(values.inet_address, "unix:/run/echo.sock") == (
         "'unix:/run/echo.sock' is not an address for UDP: expected PORT, HOST:PORT, [V6]:PORT, fd:N or off"
     )
-    assert config.inet_address("[::1]:7") == Address("::1", 7)
-    assert config.inet_address("off") is None
+    assert values.inet_address("[::1]:7") == Address("::1", 7)
+    assert values.inet_address("off") is None
 
 
 @pytest.mark.parametrize(
@@ -128,12 +129,12 @@ def test_udp_has_no_unix_sockets() -> None:
     ],
 )
 def test_hostnames(text: str, expected: str) -> None:
-    assert config.hostname(text) == expected
+    assert values.hostname(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a b", "a\n", "é", "[::1", "a" * 254, "a..b", ".a", "a" * 64 + ".b"])
 def test_what_is_no_hostname(text: str) -> None:
-    assert error_of(config.hostname, text) == f"{text!r} is not a host: {HOST}"
+    assert error_of(values.hostname, text) == f"{text!r} is not a host: {HOST}"
 
 
 @pytest.mark.parametrize(
@@ -153,14 +154,14 @@ def test_what_is_no_hostname(text: str) -> None:
     ],
 )
 def test_sizes(text: str, expected: int) -> None:
-    assert config.size(text) == expected
+    assert values.size(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "KiB", "-1", "+1", "1.5MiB", "1 K", "1TiB", "1_000", "0x10", "\u0663", "off", "1\0"]
 )
 def test_what_is_no_size(text: str) -> None:
-    assert error_of(config.size, text) == f"{text!r} is not a size: {SIZE}"
+    assert error_of(values.size, text) == f"{text!r} is not a size: {SIZE}"
 
 
 @pytest.mark.parametrize(
@@ -177,14 +178,14 @@ def test_what_is_no_size(text: str) -> None:
     ],
 )
 def test_durations(text: str, expected: float) -> None:
-    assert config.duration(text) == expected
+    assert values.duration(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "s", "-1s", "1.s", ".5s", "1e3", "1d", "1S", "inf", "nan", "OFF", "\u0663s", "1s 2s"]
 )
 def test_what_is_no_duration(text: str) -> None:
-    assert error_of(config.duration, text) == f"{text!r} is not a duration: {DURATION}"
+    assert error_of(values.duration, text) == f"{text!r} is not a duration: {DURATION}"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_what_is_no_duration(text: str) -> None:
     ],
 )
 def test_shares(text: str, expected: float) -> None:
-    assert config.percent(text) == expected
+    assert values.percent(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -208,12 +209,12 @@ def test_shares(text: str, expected: float) -> None:
 )
 def test_what_is_no_share(text: str) -> None:
     expected = "expected a number from 0 to 100, as in 25, 0.1%, or on or off"
-    assert error_of(config.percent, text) == f"{text!r} is not a share: {expected}"
+    assert error_of(values.percent, text) == f"{text!r} is not a share: {expected}"
 
 
 @given(st.floats(0, 100).map(lambda share: f"{share:.6f}"), st.sampled_from(["", "%", " %"]))
 def test_any_share(text: str, sign: str) -> None:
-    assert config.percent(text + sign) == float(text)
+    assert values.percent(text + sign) == float(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("off", 0), ("1", 1), ("64KiB", 1 << 16)])
@@ -256,7 +257,7 @@ def test_what_is_no_count(name: str, message: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_cors_takes_what_browsers_send(text: str) -> None:
-    assert config.origin(text) == text
+    assert values.origin(text) == text
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_cors_takes_what_browsers_send(text: str) -> None:
     ],
 )  # fmt: skip
 def test_cors_refuses_what_no_browser_sends(text: str, expected: str) -> None:
-    assert error_of(config.origin, text) == f"{text!r} is not an origin: {expected}"
+    assert error_of(values.origin, text) == f"{text!r} is not an origin: {expected}"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0666", 0o666), ("660", 0o660), ("0000", 0)])
@@ -309,8 +310,8 @@ def test_what_is_no_loop() -> None:
     [("max_header", "256", "255"), ("buffer_limit", "64KiB", "65535"), ("buffer_total", "64KiB", "65535")],
 )
 def test_sizes_that_would_be_of_no_use(name: str, least: str, short: str) -> None:
-    assert option(name).parse(least) == config.size(least)
-    expected = f"'{short}' is too small: expected at least {config.size(least)} bytes"
+    assert option(name).parse(least) == values.size(least)
+    expected = f"'{short}' is too small: expected at least {values.size(least)} bytes"
     assert error_of(option(name).parse, short) == expected
 
 
@@ -333,10 +334,10 @@ def test_any_text_is_a_value_or_a_config_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (config.address, "9" * 5000),  # more digits than int() takes (CPython 3.11: 4300)
-        (config.address, "localhost:" + "9" * 5000),
-        (config.size, "9" * 5000 + "KiB"),
-        (config.duration, "9" * 400 + "s"),  # more than a float holds
+        (values.address, "9" * 5000),  # more digits than int() takes (CPython 3.11: 4300)
+        (values.address, "localhost:" + "9" * 5000),
+        (values.size, "9" * 5000 + "KiB"),
+        (values.duration, "9" * 400 + "s"),  # more than a float holds
         (config.workers, "9" * 5000),
         (option("backlog").parse, "9" * 5000),
     ],
@@ -464,12 +465,12 @@ def test_auto_workers_are_the_quota_of_the_cgroup_else_the_affinity(
             raise FileNotFoundError(path)
         return io.StringIO(files[path])
 
-    monkeypatch.setattr(config, "open", read, raising=False)
+    monkeypatch.setattr(limits, "open", read, raising=False)
     assert config.workers("auto") == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_the_connection_limit_leaves_descriptors_for_the_rest() -> None:
-    assert config.connection_limit(config.parse({"max_connections": "17"})) == 17
-    limit = config.connection_limit(config.parse({}))
-    assert limit == max(1, config.descriptor_limit() - config.RESERVE)
+    assert limits.connection_limit(17) == 17
+    limit = limits.connection_limit(0)
+    assert limit == max(1, limits.descriptor_limit() - limits.RESERVE)
     assert 1 <= limit < math.inf

@@ -17,7 +17,8 @@ from echoserver.protocols.http1.echo import Admin, HttpEcho
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
-from echoserver.worker.worker import Common, Worker
+from echoserver.worker.shared import Common
+from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.test_http_protocol import (
     ANSWERED,

@@ -22,7 +22,8 @@ import echoserver
 from echoserver.config import options as config
 from echoserver.layers import tls_context as tls
 from echoserver.observe.counters import Board
-from echoserver.worker.worker import Common, Worker
+from echoserver.worker.shared import Common
+from echoserver.worker.worker import Worker
 from tests.certificates import Certificates
 from tests.websockets import BINARY, echo, frame, upgrade
 

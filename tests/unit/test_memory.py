@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from echoserver.config import memory
+from echoserver.config import limits, memory, values
 from echoserver.config import options as config
 from echoserver.config.memory import MIB
 from echoserver.transport.buffers import BufferPool
@@ -63,10 +63,10 @@ def test_what_a_memory_limit_leaves(
     size = None if limit is None else limit * MIB
     monkeypatch.setattr(memory, "limit", lambda: size)
     found = config.parse({"workers": str(workers)})
-    assert (found.buffer_total, found.buffer_limit) == (config.size(total), config.size(one))
+    assert (found.buffer_total, found.buffer_limit) == (values.size(total), values.size(one))
     assert found.memory_limit == size
     buffer = None if size is None else memory.socket_buffer(size, workers)
-    assert (buffer and buffer >> 10) == (socket_buffer and config.size(socket_buffer) >> 10)
+    assert (buffer and buffer >> 10) == (socket_buffer and values.size(socket_buffer) >> 10)
 
 
 def test_memory_that_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_memory_of_so_many_workers(workers: int) -> None:
 
 
 def test_workers_auto_are_no_more_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_cgroup_cpus", lambda: 8.0)
+    monkeypatch.setattr(limits, "cgroup_cpus", lambda: 8.0)
     monkeypatch.setattr(memory, "limit", lambda: 64 * MIB)
     assert config.workers("auto") == 2
     monkeypatch.setattr(memory, "limit", lambda: None)

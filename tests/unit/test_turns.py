@@ -13,7 +13,8 @@ from echoserver.config import options as config
 from echoserver.observe import counters, metrics
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
-from echoserver.worker.worker import Common, Worker
+from echoserver.worker.shared import Common
+from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.transport import FakeTransport, http_echo
 from tests.websockets import BINARY, echo, frame, upgrade

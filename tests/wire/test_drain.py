@@ -8,7 +8,8 @@ import pytest
 
 from echoserver.config import options as config
 from echoserver.sockets import listeners
-from echoserver.worker.worker import Worker, new_event_loop
+from echoserver.worker.process import new_event_loop
+from echoserver.worker.worker import Worker
 from tests.servers import read_all
 
 WAITING = 5

@@ -10,7 +10,7 @@ from echoserver.answers import controls
 from echoserver.answers.description import Content, describe, moment
 from echoserver.answers.pace import TICK, Pace
 from echoserver.answers.pattern import pattern
-from echoserver.config.options import unix_path
+from echoserver.config.values import unix_path
 from echoserver.observe.access_log import NO_ANSWER, client_of
 from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import DEMAND

@@ -20,8 +20,6 @@ import pytest
 from bench.exchanges import SERVED_BY, Measure, answer, bytes_of, echo, in_chunks, undated
 from bench.loads import COUNTED, LOADS, pattern, request
 from echoserver.config import options as config
-from echoserver.protocols.http1.echo import HttpEcho
-from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
 from echoserver.wire import frames, response
 from echoserver.wire import request as messages
@@ -241,6 +239,11 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
+def opened(worker: Worker, protocol: str = "http") -> Connection:
+    """A connection to one of the worker's listeners."""
+    return cast(Connection, worker.factory(protocol)())
+
+
 @pytest.fixture
 def worker(loop: asyncio.AbstractEventLoop) -> Worker:
     return Worker(config.parse({}), loop)
@@ -257,13 +260,13 @@ def test_control(measure: Measure) -> None:
 @group("TCP")
 def test_direct(measure: Measure, worker: Worker) -> None:
     """The transport calls its own write(): less than the control, for there is nothing of ours in between."""
-    drive(measure, TcpEcho(worker.context), [(SMALL,)], SMALL)
+    drive(measure, opened(worker, "tcp"), [(SMALL,)], SMALL)
 
 
 @group("TCP")
 def test_stamped(measure: Measure, loop: asyncio.AbstractEventLoop) -> None:
     """With --idle-timeout the time of each read is noted."""
-    drive(measure, TcpEcho(Worker(config.parse({"idle_timeout": "10s"}), loop).context), [(SMALL,)], SMALL)
+    drive(measure, opened(Worker(config.parse({"idle_timeout": "10s"}), loop), "tcp"), [(SMALL,)], SMALL)
 
 
 @pytest.fixture
@@ -300,7 +303,7 @@ def test_control_relay(measure: Measure, file: int, data: bytes) -> None:
 @SIZES
 def test_relay(measure: Measure, worker: Worker, file: int, data: bytes) -> None:
     """The kernel has once not taken everything: read into the worker's one buffer, and written from it."""
-    transport, connection = LeanTransport(descriptor=file), TcpEcho(worker.context)
+    transport, connection = LeanTransport(descriptor=file), opened(worker, "tcp")
     transport.connect(connection)
     connection.pause_writing()
     connection.resume_writing()
@@ -319,29 +322,29 @@ def test_control_post(measure: Measure) -> None:
 
 @group("HTTP, small")
 def test_get(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker.context, worker.site), [(GET,)], echo(GET))
+    drive(measure, opened(worker), [(GET,)], echo(GET))
 
 
 @group("HTTP, small")
 def test_post(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker.context, worker.site), [(POST,)], ECHOED)
+    drive(measure, opened(worker), [(POST,)], ECHOED)
 
 
 @group("HTTP, small")
 def test_post_browser(measure: Measure, worker: Worker) -> None:
     """13 fields."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(BROWSER,)], ECHOED)
+    drive(measure, opened(worker), [(BROWSER,)], ECHOED)
 
 
 @group("HTTP, small")
 def test_post_another_path(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker.context, worker.site), numbered(LOADS["path"].sent), ECHOED)
+    drive(measure, opened(worker), numbered(LOADS["path"].sent), ECHOED)
 
 
 @group("HTTP, small")
 def test_post_another_field(measure: Measure, worker: Worker) -> None:
     """Another X-Request-Id each time."""
-    drive(measure, HttpEcho(worker.context, worker.site), numbered(LOADS["fields"].sent), ECHOED)
+    drive(measure, opened(worker), numbered(LOADS["fields"].sent), ECHOED)
 
 
 def numbered(sent: bytes) -> list[Pieces]:
@@ -352,7 +355,7 @@ def numbered(sent: bytes) -> list[Pieces]:
 @group("HTTP, small")
 def test_post_16_pipelined(measure: Measure, worker: Worker) -> None:
     """All 16 in one read; the time is that of all."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(POST * 16,)], ECHOED * 16)
+    drive(measure, opened(worker), [(POST * 16,)], ECHOED * 16)
 
 
 # --- HTTP: in pieces, and chunked ---------------------------------------------------------------------------------
@@ -365,36 +368,36 @@ def test_control_byte_by_byte(measure: Measure) -> None:
 
 @group("HTTP, in pieces")
 def test_post_byte_by_byte(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker.context, worker.site), [torn(POST, 1)], ECHOED)
+    drive(measure, opened(worker), [torn(POST, 1)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_post_in_3_pieces(measure: Measure, worker: Worker) -> None:
-    drive(measure, HttpEcho(worker.context, worker.site), [torn(POST, len(POST) // 3 + 1)], ECHOED)
+    drive(measure, opened(worker), [torn(POST, len(POST) // 3 + 1)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_post_head_then_content(measure: Measure, worker: Worker) -> None:
     """As clients send it that write the two by themselves."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(POST.removesuffix(SMALL), SMALL)], ECHOED)
+    drive(measure, opened(worker), [(POST.removesuffix(SMALL), SMALL)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_chunked_one_chunk(measure: Measure, worker: Worker) -> None:
     """As small content is sent: needs no decoder."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(LOADS["chunked"].sent,)], ECHOED)
+    drive(measure, opened(worker), [(LOADS["chunked"].sent,)], ECHOED)
 
 
 @group("HTTP, in pieces")
 def test_chunked_whole(measure: Measure, worker: Worker) -> None:
     """4 chunks of 1 KiB in one read: answered with a Content-Length."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(b"".join(IN_CHUNKS),)], answer(b"".join(CHUNKS)))
+    drive(measure, opened(worker), [(b"".join(IN_CHUNKS),)], answer(b"".join(CHUNKS)))
 
 
 @group("HTTP, in pieces")
 def test_chunked_in_chunks(measure: Measure, worker: Worker) -> None:
     """The same in a read for the header section, for each chunk and for the last one: answered as they come."""
-    drive(measure, HttpEcho(worker.context, worker.site), [IN_CHUNKS], answer(b"", chunks=CHUNKS), len(CHUNKS) + 1)
+    drive(measure, opened(worker), [IN_CHUNKS], answer(b"", chunks=CHUNKS), len(CHUNKS) + 1)
 
 
 @group("HTTP, in pieces")
@@ -413,13 +416,13 @@ def test_control_64_kib(measure: Measure) -> None:
 @group("HTTP, large")
 def test_post_64_kib(measure: Measure, worker: Worker) -> None:
     """Its content is not copied, but written from where it was read."""
-    drive(measure, HttpEcho(worker.context, worker.site), [(request(content=LARGE),)], answer(LARGE))
+    drive(measure, opened(worker), [(request(content=LARGE),)], answer(LARGE))
 
 
 @group("HTTP, large")
 def test_post_64_kib_in_pieces(measure: Measure, worker: Worker) -> None:
     """In reads of 16 KiB: kept as they are, and written as they are."""
-    drive(measure, HttpEcho(worker.context, worker.site), [torn(request(content=LARGE), 16 << 10)], answer(LARGE))
+    drive(measure, opened(worker), [torn(request(content=LARGE), 16 << 10)], answer(LARGE))
 
 
 @group("HTTP, large")
@@ -431,14 +434,14 @@ def test_control_1_mib(measure: Measure) -> None:
 @group("HTTP, large")
 def test_post_1_mib(measure: Measure, worker: Worker) -> None:
     """Received to its place in one buffer by a Gather."""
-    drive(measure, HttpEcho(worker.context, worker.site), [torn(request(content=HUGE))], answer(HUGE))
+    drive(measure, opened(worker), [torn(request(content=HUGE))], answer(HUGE))
 
 
 @group("HTTP, large")
 def test_post_1_mib_relayed(measure: Measure, loop: asyncio.AbstractEventLoop, file: int) -> None:
     """Over --buffer-limit: after the first read a Relay moves the content on, here to a file."""
     worker = Worker(config.parse({"buffer_limit": "64KiB"}), loop)
-    transport, connection = LeanTransport(descriptor=file), HttpEcho(worker.context, worker.site)
+    transport, connection = LeanTransport(descriptor=file), opened(worker)
     transport.connect(connection)
     pieces, expected = torn(request(content=HUGE)), answer(HUGE)
     rest = sum(map(len, pieces[1:]))
@@ -465,7 +468,7 @@ def test_control_connection(measure: Measure) -> None:
 
 @group("HTTP, a connection each")
 def test_get_connection(measure: Measure, worker: Worker) -> None:
-    drive_each(measure, lambda: HttpEcho(worker.context, worker.site), GET, echo(GET))
+    drive_each(measure, lambda: opened(worker), GET, echo(GET))
 
 
 ERRORS = {
@@ -498,7 +501,7 @@ ERRORS = {
 def test_error(measure: Measure, worker: Worker, error: str) -> None:
     sent, status, reason = ERRORS[error]
     expected = answer(b"%b: %b\n" % (status, reason), b"text/plain; charset=utf-8", status, b"close")
-    drive_each(measure, lambda: HttpEcho(worker.context, worker.site), sent, expected)
+    drive_each(measure, lambda: opened(worker), sent, expected)
 
 
 # --- WebSocket ----------------------------------------------------------------------------------------------------
@@ -516,7 +519,7 @@ def masked(first: int, payload: bytes) -> bytes:
 
 def upgraded(worker: Worker, transport: LeanTransport) -> None:
     """Have the transport's connection be a WebSocket's, with permessage-deflate."""
-    transport.connect(HttpEcho(worker.context, worker.site))
+    transport.connect(opened(worker))
     transport.feed(
         request(
             b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13",

@@ -1,23 +1,25 @@
 """PROXY protocol: takes off the preamble in which a proxy says who its client is, and hands on what follows."""
 
+import dataclasses
+
 from echoserver.observe import counters
 from echoserver.transport.context import Context
-from echoserver.transport.layer import Next, Stage
+from echoserver.transport.layer import Layer, Opener, hand_over
+from echoserver.transport.origin import Origin
 from echoserver.wire.proxy_preamble import BadPreamble, PreambleReader
 
 _BAD = counters.index("errors", "proxy_protocol")
 
 
-class Preamble(Stage):
+class Preamble(Layer):
     """Reads until the preamble is complete; the connection is its client's from then on."""
 
-    __slots__ = ("_next", "_reader")
+    __slots__ = ("_reader",)
 
     TIMEOUT = counters.index("timeouts", "proxy_protocol")
 
-    def __init__(self, context: Context, following: Next) -> None:
-        super().__init__(context)
-        self._next = following
+    def __init__(self, context: Context, origin: Origin, following: Opener) -> None:
+        super().__init__(context, origin, following)
         self._reader = PreambleReader()
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -33,13 +35,6 @@ class Preamble(Stage):
         preamble = self._reader.preamble
         if preamble is None:
             return
-        context.connections.discard(self)
-        following = self._next(context)
-        following.proxied = preamble
-        if isinstance(preamble.source, tuple):
-            following.peer = preamble.source
-        self.transport.set_protocol(following)
-        following.connection_made(self.transport)
-        rest = data[taken:]
-        if rest and not self.transport.is_closing():
-            following.take(rest)
+        peer = preamble.source if isinstance(preamble.source, tuple) else None
+        origin = dataclasses.replace(self.origin, preamble=preamble, peer=peer)
+        hand_over(self.transport, self, self._following(context, origin), data[taken:])

@@ -7,15 +7,17 @@ half-close and deadlines are those of any other connection.
 
 import asyncio
 import contextlib
+import dataclasses
 import ssl
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from echoserver.observe import counters
 from echoserver.transport.connection import BACKLOG, LINGER, TURN, TURN_SECONDS, Connection
 from echoserver.transport.context import Context
-from echoserver.transport.layer import Echo, Stage
+from echoserver.transport.layer import Layer, Opener, hand_over
+from echoserver.transport.origin import Origin
 
 # A MemoryBIO never gives back what it has once needed (OpenSSL 3.0), so that little goes through it at a time: four
 # records of TLS are read, one is written
@@ -32,12 +34,12 @@ _HANDSHAKE = counters.index("errors", "tls_handshake")
 _PLAIN = counters.index("errors", "plain_http")
 
 
-class Tls(Stage):
+class Tls(Layer):
     """The handshake, and afterwards the transport of the protocol that comes next, which takes its place."""
 
     __slots__ = (
         "_behind", "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_full", "_full_reads",
-        "_incoming", "_next", "_outgoing", "_protocol", "_rest", "_ssl", "_step", "_stopped", "_unencrypted",
+        "_incoming", "_outgoing", "_protocol", "_rest", "_ssl", "_step", "_stopped", "_unencrypted",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
@@ -60,9 +62,8 @@ class Tls(Stage):
     _stopped: int
     """Why nothing is read: TURN, as for any connection; BACKLOG: the protocol above does not want to, whatever for."""
 
-    def __init__(self, context: Context, following: Echo, ssl_context: ssl.SSLContext) -> None:
-        super().__init__(context)
-        self._next = following
+    def __init__(self, context: Context, origin: Origin, following: Opener, ssl_context: ssl.SSLContext) -> None:
+        super().__init__(context, origin, following)
         self._protocol = None
         self._connection: Connection | None = None  # whose transport this is, whatever takes its place as a protocol
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -176,17 +177,13 @@ class Tls(Stage):
         except ssl.SSLError as error:
             self._failed(error)
             return
-        protocol = self._next(self.context)
-        protocol.peer, protocol.proxied = self.peer, self.proxied
         try:
-            protocol.secured(self._ssl)
+            protocol = self._following(self.context, dataclasses.replace(self.origin, tls=self._ssl))
         except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it
             self._failed(error)
             return
-        self.context.connections.discard(self)
         self._flush()
-        self.set_protocol(protocol)
-        protocol.connection_made(self)  # type: ignore[arg-type]  # a transport by what it can do
+        hand_over(cast(asyncio.Transport, self), self, protocol)  # a transport by what it can do
         self._deliver()
 
     def _failed(self, error: ssl.SSLError | ValueError) -> None:
@@ -197,7 +194,7 @@ class Tls(Stage):
         reason = getattr(error, "reason", None) or str(error)
         plain = reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
         self.context.counts[_PLAIN if plain else _HANDSHAKE] += 1
-        self.context.log_refused(self.transport, self.peer, "plain HTTP to a TLS port" if plain else reason)
+        self.context.log_refused(self.transport, self.origin.peer, "plain HTTP to a TLS port" if plain else reason)
         self._flush()
         self._dropping = True
         self._rest = b""

@@ -10,15 +10,11 @@ import contextlib
 import socket
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from echoserver.observe import counters
 from echoserver.transport.context import FAIR_SHARE, Context
-
-if TYPE_CHECKING:
-    import ssl
-
-    from echoserver.wire.proxy_preamble import Preamble
+from echoserver.transport.origin import Origin
 
 LINGER = 2.0
 """Seconds at most that what a client still sends is read and dropped after its last answer (RFC 9112 section 9.6)."""
@@ -45,28 +41,14 @@ _PAUSES = counters.index("backpressure_pauses")
 _RESET = counters.index("errors", "reset")
 
 
-class Protocol:
-    """How a listener's protocol is called in metrics and logs, and where it is counted (counters.index)."""
-
-    __slots__ = ("closed", "name", "opened", "received", "sent")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.opened, self.closed = (counters.index(f"connections_{what}", name) for what in ("opened", "closed"))
-        self.received, self.sent = (counters.index(f"{what}_bytes", name) for what in ("received", "sent"))
-
-
 class Connection(asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
     __slots__ = (
-        "behind", "context", "ending", "held", "owed", "peer", "proxied", "received", "sent", "stamp", "stopped",
+        "behind", "context", "ending", "held", "origin", "owed", "received", "sent", "stamp", "stopped",
         "transport", "waiting",
     )  # fmt: skip
 
-    PROTOCOL: Protocol
-    DIRECT = True
-    """What is written to the socket need not go through the transport: there is no TLS in it."""
     context: Context
     transport: asyncio.Transport
     stamp: float
@@ -87,16 +69,14 @@ class Connection(asyncio.Protocol):
     """Bytes read that are not among the worker's counters yet."""
     sent: int
     """Bytes written, likewise."""
-    peer: tuple[str, int] | None
-    """The client's address, where a proxy said that it is another than that of the socket."""
-    proxied: "Preamble | None"
-    """All that a proxy said."""
+    origin: Origin
+    """Who the client is, and how it came here."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, origin: Origin) -> None:
         self.context = context
+        self.origin = origin
         self.behind = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
-        self.peer = self.proxied = None
         self.stopped = 0
         self.ending = False
         self.stamp = context.now
@@ -107,16 +87,12 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         context = self.context
         context.connections.add(self)
-        context.counts[self.PROTOCOL.opened] += 1
+        context.counts[self.origin.kind.opened] += 1
         self.transport.set_write_buffer_limits(0)
-
-    def secured(self, ssl_object: "ssl.SSLObject") -> None:
-        """The connection is over TLS, and the handshake is complete; called before connection_made()."""
 
     def hand_over(self, following: "Connection") -> None:
         """Leave the transport, and what waits to be sent, to another connection; this one has ended."""
         transport = self.transport
-        following.peer, following.proxied = self.peer, self.proxied
         following.behind, following.owed, following.stopped = self.behind, self.owed, self.stopped & BACKLOG
         self.go_on_reading(~BACKLOG)
         self.owed = self.stopped = 0
@@ -131,7 +107,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.connections.discard(self)
         self.settle()
-        self.context.counts[self.PROTOCOL.closed] += 1
+        self.context.counts[self.origin.kind.closed] += 1
         if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
             self.context.counts[_RESET] += 1
         self.release()
@@ -279,7 +255,7 @@ class Connection(asyncio.Protocol):
 
     def settle(self) -> None:
         """Add to the worker's counters what they do not have yet."""
-        counts, protocol = self.context.counts, self.PROTOCOL
+        counts, protocol = self.context.counts, self.origin.kind
         counts[protocol.received] += self.received
         counts[protocol.sent] += self.sent
         self.received = self.sent = 0

@@ -1,10 +1,11 @@
 """What a connection may ask of its process: one Context for each worker."""
 
 import asyncio
+import dataclasses
 import logging
 import math
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 from echoserver.config import limits, values
 from echoserver.config import options as config
@@ -12,6 +13,7 @@ from echoserver.observe import counters
 from echoserver.observe.access_log import AccessLog, client_of
 from echoserver.observe.logs import log
 from echoserver.transport.buffers import KEPT, BufferPool
+from echoserver.transport.origin import Origin
 
 LITTLE = 16 << 10
 """Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
@@ -53,18 +55,16 @@ class Managed(Protocol):
 class Logged(Protocol):
     """What a line of the access log asks of a connection."""
 
-    peer: tuple[str, int] | None
+    origin: Origin
     transport: asyncio.Transport
 
-    @property
-    def PROTOCOL(self) -> "Named":  # noqa: N802 - a constant of the class
-        """Its protocol."""
 
-
-class Named(Protocol):
-    """What has a name for metrics and logs."""
-
-    name: str
+def client(connection: Logged) -> tuple[str, int]:
+    """Who a connection's client is, as the access log has it; to be asked early, as client_of() is."""
+    origin = connection.origin
+    if origin.peer is None:
+        origin = connection.origin = dataclasses.replace(origin, peer=client_of(connection.transport))
+    return cast(tuple[str, int], origin.peer)
 
 
 class Context:
@@ -169,22 +169,16 @@ class Context:
         now = self.loop.time()
         began = began or now
         when = self.time + (began - self.now)
-        client, name = self._client(connection), connection.PROTOCOL.name
-        self.log.request(client, name, head, status, received, sent, when, now - began)
+        who, name = client(connection), connection.origin.kind.name
+        self.log.request(who, name, head, status, received, sent, when, now - began)
 
     def log_connection(self, connection: Logged, received: int, sent: int, began: float, status: int) -> None:
         """The same for a connection that has ended."""
         if self.log is None:
             return
         when, duration = self.time + (began - self.now), self.loop.time() - began
-        client, name = self._client(connection), connection.PROTOCOL.name
-        self.log.connection(client, name, status, received, sent, when, duration)
-
-    @staticmethod
-    def _client(connection: Logged) -> tuple[str, int]:
-        if connection.peer is None:
-            connection.peer = client_of(connection.transport)
-        return connection.peer
+        who, name = client(connection), connection.origin.kind.name
+        self.log.connection(who, name, status, received, sent, when, duration)
 
     def log_refused(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None, why: str) -> None:
         """A connection came to nothing: seen with --log-level debug, for anybody can cause it."""

@@ -2,43 +2,38 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from echoserver.observe import counters
 from echoserver.transport.connection import QUIET, Connection
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
 
-if TYPE_CHECKING:
-    from echoserver.wire.proxy_preamble import Preamble
-
-Echo = Callable[[Context], Connection]
-Next = Callable[[Context], "Connection | Stage"]
-"""What makes that which comes after a stage."""
+Opener = Callable[[Context, Origin], "Connection | Layer"]
+"""What makes the protocol of a connection, or a layer before it."""
 
 
 _FULL = counters.index("errors", "too_many_connections")
 
 
-class Stage(asyncio.BufferedProtocol):
-    """The common part of the stages: a place among the worker's connections, and a deadline. Not usable by itself.
+class Layer(asyncio.BufferedProtocol):
+    """The common part of the layers: a place among the worker's connections, and a deadline. Not usable by itself.
 
     It reads into the worker's one buffer; what it has no use for goes to what comes next, which takes its place.
     """
 
-    __slots__ = ("_since", "context", "peer", "proxied", "transport")
+    __slots__ = ("_following", "_since", "context", "origin", "transport")
 
     TIMEOUT: int
     """Where the deadline is counted (counters.index)."""
     transport: asyncio.Transport
-    peer: tuple[str, int] | None
-    """The client's address, where it is another than that of the socket."""
-    proxied: "Preamble | None"
-    """All that a proxy said."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, origin: Origin, following: Opener) -> None:
+        """following: what makes that which comes next."""
         self.context = context
+        self.origin = origin
+        self._following = following
         self._since = context.now
-        self.peer = self.proxied = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -55,7 +50,7 @@ class Stage(asyncio.BufferedProtocol):
         return self.context.buffer
 
     def take(self, data: bytes) -> None:
-        """What has been read before this stage had the transport."""
+        """What has been read before this layer had the transport."""
         raise NotImplementedError
 
     # --- what the worker asks of all its connections ---
@@ -88,3 +83,14 @@ class Stage(asyncio.BufferedProtocol):
     def cut(self) -> None:
         """Close at once."""
         self.transport.abort()
+
+
+def hand_over(
+    transport: asyncio.Transport, before: Layer, after: "Connection | Layer", rest: bytes | memoryview = b""
+) -> None:
+    """The one way from a layer to what comes next; rest: what has been read of what is for that."""
+    before.context.connections.discard(before)
+    transport.set_protocol(after)
+    after.connection_made(transport)
+    if rest and not transport.is_closing():
+        after.take(bytes(rest))

@@ -108,7 +108,7 @@ class Relay(StandIn[Connection]):
         connection.stamp = context.now
         connection.received += nbytes
         data = context.buffer[:nbytes]
-        if connection.behind is not None or not connection.DIRECT:
+        if connection.behind is not None or connection.origin.tls is not None:
             connection.send(data)
         else:
             connection.sent += nbytes

@@ -12,11 +12,11 @@ from echoserver.protocols.udp import UdpEcho
 from echoserver.sockets import listeners
 from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
-from echoserver.transport.layer import Stage
+from echoserver.transport.layer import Layer
 
 _ACCEPTED = 16  # connections in a turn of the loop
 
-Factory = Callable[[], Connection | Stage]
+Factory = Callable[[], Connection | Layer]
 """Makes the protocol of a new connection."""
 
 

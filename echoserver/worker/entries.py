@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from echoserver.config import options as config
-from echoserver.protocols.http1.echo import Admin, HttpEcho, HttpsEcho
+from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.protocols.http1.site import Site, Upgrade
-from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
+from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
-from echoserver.transport.layer import Echo, Next, Stage
+from echoserver.transport.layer import Layer, Opener
+from echoserver.transport.origin import Origin, ProtocolInfo
 
 if TYPE_CHECKING:
     import ssl
 
-_RAW: dict[str, Echo] = {"tcp": TcpEcho, "tls": TlsEcho}
-_HTTP = {"http": HttpEcho, "https": HttpsEcho, "admin": Admin}
+_KINDS = {name: ProtocolInfo(name) for name in ("http", "https", "tcp", "tls", "admin")}
 
 
 def websocket_upgrade(settings: config.Config) -> Upgrade | None:
@@ -34,34 +34,33 @@ def websocket_upgrade(settings: config.Config) -> Upgrade | None:
 
 def factory(
     protocol: str, context: Context, sites: Mapping[str, Site], contexts: "Mapping[str, ssl.SSLContext]"
-) -> Callable[[], Connection | Stage]:
+) -> Callable[[], Connection | Layer]:
     """What makes the protocol of a new connection: a PROXY preamble, TLS and an echo, as far as they are wanted.
 
     sites: by protocol, for those that are HTTP. contexts: TLS's, likewise for those that are over TLS.
     """
-    echo = _echo(protocol, context, sites)
-    made: Next = echo
+    opener = _opener(protocol, context, sites)
     if protocol in contexts:
-        made = _over_tls(echo, contexts, protocol)
+        opener = _over_tls(opener, contexts, protocol)
     if context.config.proxy_protocol and protocol != "admin":
         from echoserver.layers.proxy import Preamble  # noqa: PLC0415 - few want it
 
-        made = functools.partial(Preamble, following=made)
-    return functools.partial(made, context)
+        opener = functools.partial(Preamble, following=opener)
+    return functools.partial(opener, context, Origin(_KINDS[protocol]))
 
 
-def _echo(protocol: str, context: Context, sites: Mapping[str, Site]) -> Echo:
-    if protocol in _HTTP:
-        return functools.partial(_HTTP[protocol], site=sites[protocol])
+def _opener(protocol: str, context: Context, sites: Mapping[str, Site]) -> Opener:
+    if protocol in sites:
+        return functools.partial(HttpEcho, site=sites[protocol])
     if not config.tcp_faults(context.config):
-        return _RAW[protocol]
+        return TcpEcho
     from echoserver.protocols.tcp.modes import MODES  # noqa: PLC0415 - few want it
 
-    return MODES[context.config.tcp_mode, protocol]
+    return MODES[context.config.tcp_mode]
 
 
-def _over_tls(following: Echo, contexts: "Mapping[str, ssl.SSLContext]", protocol: str) -> Next:
+def _over_tls(following: Opener, contexts: "Mapping[str, ssl.SSLContext]", protocol: str) -> Opener:
     from echoserver.layers.tls import Tls  # noqa: PLC0415 - few want it
 
     # a reload puts another context there
-    return lambda context: Tls(context, following, contexts[protocol])
+    return lambda context, origin: Tls(context, origin, following, contexts[protocol])

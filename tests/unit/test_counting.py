@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from echoserver.config import options as config
 from echoserver.observe.access_log import AccessLog
 from echoserver.observe.counters import COUNTERS, Board, WorkerCounts
-from echoserver.protocols.http1.echo import Admin, HttpEcho
-from echoserver.protocols.tcp.echo import TcpEcho
+from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
 from echoserver.worker.shared import Common
@@ -43,7 +42,7 @@ from tests.unit.test_http_protocol import (
     refused,
     sweep,
 )
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, http_echo, tcp_echo
 
 FINAL = re.compile(rb"HTTP/1\.1 ([2-5])\d\d [^\r]*\r\nServer: echoserver\r\nDate: ")
 """The beginning of a final response: no content here looks like one."""
@@ -415,7 +414,7 @@ def test_too_many_connections_are_counted(worker: Worker) -> None:
         Client(http_echo(worker)) as third,
     ):
         check(worker, first, second, third)
-    with Client(TcpEcho(worker.context)), Client(TcpEcho(worker.context)) as too_many:
+    with Client(tcp_echo(worker)), Client(tcp_echo(worker)) as too_many:
         assert too_many.lost
     assert scrape(worker)["errors", "too_many_connections"] == 3
     assert scrape(worker)["connections_closed", "tcp"] == 2
@@ -427,7 +426,7 @@ def test_deadlines_are_counted(loop: asyncio.AbstractEventLoop) -> None:
         silent, begun, between, content = (stack.enter_context(Client(http_echo(worker))) for _ in range(4))
         taken, raw = (
             stack.enter_context(Client(http_echo(worker), 0)),
-            stack.enter_context(Client(TcpEcho(worker.context))),
+            stack.enter_context(Client(tcp_echo(worker))),
         )
         clients = silent, begun, between, content, taken, raw
         begun.feed(b"GET")
@@ -724,7 +723,7 @@ def test_those_that_come_too_late_or_are_too_many_in_the_log(logging: tuple[Work
 
 def test_pages_are_logged_and_those_of_the_admin_listener_are_not(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(http_echo(worker)) as client, Client(Admin(worker.context, worker.admin)) as admin:
+    with Client(http_echo(worker)) as client, Client(cast(HttpEcho, worker.factory("admin")())) as admin:
         for connected in (client, admin):
             connected.feed(get(b"/readyz"))
             connected.feed(get(b"/readyz", method=b"HEAD"))
@@ -888,7 +887,7 @@ def test_tcp(
 ) -> None:  # fmt: skip
     worker = make_worker(loop, scraped=scraped, **options)
     log = with_log(worker) if logged else None
-    with Client(TcpEcho(worker.context), room) as client:
+    with Client(tcp_echo(worker), room) as client:
         for piece in pieces:
             rest = client.feed(piece)
             while rest:
@@ -912,7 +911,7 @@ def test_tcp(
 
 def test_a_tcp_client_that_goes_away(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(TcpEcho(worker.context)) as client, Client(TcpEcho(worker.context), 10) as owed:
+    with Client(tcp_echo(worker)) as client, Client(tcp_echo(worker), 10) as owed:
         client.feed(b"hello")
         owed.feed(b"hello, world")
         client.reset()
@@ -928,9 +927,9 @@ def test_a_tcp_client_that_goes_away(logging: tuple[Worker, Log]) -> None:
 def test_a_tcp_connection_drained_and_one_too_many(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
     worker.context.max_connections = 1
-    with Client(TcpEcho(worker.context)) as client:
+    with Client(tcp_echo(worker)) as client:
         client.feed_each([b"hello"] * 5)
-        with Client(TcpEcho(worker.context)) as too_many:
+        with Client(tcp_echo(worker)) as too_many:
             assert too_many.lost
         assert log.figures == [(503, 0, 0)]
         begin_drain(worker)
@@ -944,7 +943,7 @@ def test_how_long_a_tcp_connection_lasted(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
     clock = Clock(worker)
     began = worker.context.time
-    with Client(TcpEcho(worker.context)) as client:
+    with Client(tcp_echo(worker)) as client:
         client.feed(b"hello")
         clock.go_on(7)
     (entry,) = log.entries

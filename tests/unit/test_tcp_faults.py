@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from echoserver.answers.pattern import pattern
 from echoserver.config import options as config
-from echoserver.protocols.tcp.faults import Faulty, TcpFaultyEcho
+from echoserver.observe import counters
+from echoserver.protocols.tcp.faults import Faulty
 from echoserver.protocols.tcp.modes import MODES
+from echoserver.transport.origin import Origin, ProtocolInfo
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport
@@ -46,9 +48,7 @@ LIMITS = {"buffer_limit": "64KiB", "buffer_total": "1MiB"}
 
 
 def connection(worker: Worker) -> Faulty:
-    made = MODES[worker.context.config.tcp_mode, "tcp"](worker.context)
-    assert isinstance(made, Faulty)
-    return made
+    return MODES[worker.context.config.tcp_mode](worker.context, Origin(ProtocolInfo("tcp")))
 
 
 def turn(worker: Worker) -> None:
@@ -111,8 +111,8 @@ def test_an_echo_is_whole_or_so_long(
         assert client.lost
     assert worker.context.owed == 0
     assert not worker.context.connections
-    assert worker.context.counts[TcpFaultyEcho.PROTOCOL.sent] == len(expected)
-    assert worker.context.counts[TcpFaultyEcho.PROTOCOL.received] == len(read)
+    assert worker.context.counts[counters.index("sent_bytes", "tcp")] == len(expected)
+    assert worker.context.counts[counters.index("received_bytes", "tcp")] == len(read)
 
 
 @examples(40)

@@ -11,12 +11,11 @@ import pytest
 
 from echoserver.config import options as config
 from echoserver.observe import counters, metrics
-from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
 from echoserver.worker.shared import Common
 from echoserver.worker.worker import Worker
 from tests.servers import request
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, http_echo, tcp_echo
 from tests.websockets import BINARY, echo, frame, upgrade
 
 GET = request("GET / HTTP/1.1")
@@ -113,7 +112,7 @@ def test_turns_a_full_read_ends_one(
 
 
 def test_turns_a_relay_gives_way_after_a_mebibyte(loop: asyncio.AbstractEventLoop) -> None:
-    with FakeTransport(TcpEcho(make(loop).context)) as client:
+    with FakeTransport(tcp_echo(make(loop))) as client:
         client.feed(bytes(64 << 10))
         rest = client.feed(bytes(5 << 20), turns=False)
         assert len(rest) == 4 << 20

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import TURN, Connection
 from echoserver.worker.worker import Worker
 
@@ -15,8 +16,13 @@ _READ = 256 << 10  # bytes that uvloop reads at a time
 
 
 def http_echo(worker: Worker) -> HttpEcho:
-    """A connection to a worker's site."""
-    return HttpEcho(worker.context, worker.site)
+    """A connection to a worker's --http."""
+    return cast(HttpEcho, worker.factory("http")())
+
+
+def tcp_echo(worker: Worker) -> TcpEcho:
+    """Likewise to its --tcp."""
+    return cast(TcpEcho, worker.factory("tcp")())
 
 
 class FakeTransport(asyncio.Transport):

@@ -5,10 +5,10 @@ import socket
 from collections.abc import Callable
 
 from echoserver.observe import counters
-from echoserver.observe.access_log import client_of
 from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import LINGER, QUIET, Connection
-from echoserver.transport.context import Context
+from echoserver.transport.context import Context, client
+from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
 from echoserver.wire import response
 from echoserver.wire.request import NO_REQUEST, Reader, Request
@@ -39,8 +39,6 @@ class HttpConnection(Connection):
         "site",
     )  # fmt: skip
 
-    LIMITED = True
-    """--max-connections is for connections like this one."""
     reader: Reader
     """Reads header sections for connections like this one."""
 
@@ -60,11 +58,13 @@ class HttpConnection(Connection):
     _lingering: bool
     """After the last answer and our FIN, what the client sends is read on until its own."""
 
-    def __init__(self, context: Context, site: Site) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin, site: Site) -> None:
+        super().__init__(context, origin)
         self._request = self._serving = NO_REQUEST
         self.site = site
         self.reader = site.reader
+        if origin.tls is not None and (certificate := origin.tls.getpeercert()):
+            self.reader = site.reader_for(certificate)
         self._hits = 0
         self._began = 0.0
         self._pending = None
@@ -74,11 +74,11 @@ class HttpConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         context = self.context
-        if context.log is not None and self.peer is None:
-            self.peer = client_of(transport)
+        if context.log is not None:
+            client(self)
         if context.crowded:
             self.take_transport()
-        if self.LIMITED and context.is_full():
+        if self.site.public and context.is_full():
             if len(context.connections) > context.max_connections + context.refusals:
                 context.counts[_FULL] += 1
                 self.cut()
@@ -148,13 +148,14 @@ class HttpConnection(Connection):
             self._log(request.head, status, self.content_so_far(), max(0, self.content_answered() - self.owed))
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
-        self.context.log_request(self, head, status, received, sent, self._began)
+        if self.site.public:
+            self.context.log_request(self, head, status, received, sent, self._began)
 
     # --- how it ends ---
 
     def _cork(self) -> None:
         """Have the kernel hold back the last answer for the FIN that follows at once: one packet instead of two."""
-        if self.transport.is_closing() or not self.DIRECT:  # TLS ends with bytes of its own
+        if self.transport.is_closing() or self.origin.tls is not None:  # TLS ends with bytes of its own
             return
         try:  # noqa: SIM105 - suppress() takes as long as the system call
             self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)

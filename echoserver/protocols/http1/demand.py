@@ -15,10 +15,10 @@ from echoserver.observe.access_log import NO_ANSWER, client_of
 from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import DEMAND
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.fifo import Fifo
-from echoserver.wire.proxy_preamble import Preamble
 from echoserver.wire.request import Request, echo_of_head
 from echoserver.wire.response import Refusal
 
@@ -39,8 +39,7 @@ class Owner(Protocol):
 
     behind: bytearray | None
     context: Context
-    peer: tuple[str, int] | None
-    proxied: Preamble | None
+    origin: Origin
     site: Site
     stopped: int
     transport: asyncio.Transport
@@ -368,7 +367,7 @@ def facts(connection: Owner, when: float) -> dict[str, Any]:
     """What is known of a connection, and of the server, for a description of a request that came at a time."""
     context, transport = connection.context, connection.transport
     said: dict[str, Any] = {
-        "client": _address(connection.peer or client_of(transport)),
+        "client": _address(connection.origin.peer or client_of(transport)),
         "server": _address(transport.get_extra_info("sockname")),
         "tls": _tls(transport.get_extra_info("ssl_object")),
         "proxy": None,
@@ -376,7 +375,7 @@ def facts(connection: Owner, when: float) -> dict[str, Any]:
         "host": socket.gethostname(),
         "received_at": moment(when),
     }
-    proxied = connection.proxied
+    proxied = connection.origin.preamble
     if proxied is not None:
         said["proxy"] = {
             "version": proxied.version,

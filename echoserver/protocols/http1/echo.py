@@ -7,8 +7,9 @@ from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.demand import OnDemand
 from echoserver.protocols.http1.gather import Gather
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS, Protocol
+from echoserver.transport.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
 from echoserver.transport.readers import RelayContent
 from echoserver.wire import request as messages
 from echoserver.wire import response
@@ -18,7 +19,7 @@ from echoserver.wire.response import Refusal
 from echoserver.wire.template import shape_of
 
 if TYPE_CHECKING:
-    import ssl
+    pass
 
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
@@ -49,7 +50,6 @@ class HttpEcho(HttpConnection):
         "_unread", "_unread_at", "awaiting",
     )  # fmt: skip
 
-    PROTOCOL = Protocol("http")
     _fin: bool
     """The client's FIN has been read, and is heeded when all that came before it has been answered."""
     _unread: bytes
@@ -57,8 +57,8 @@ class HttpEcho(HttpConnection):
     awaiting: bool
     """A Gather has the transport, between two requests."""
 
-    def __init__(self, context: Context, site: Site) -> None:
-        super().__init__(context, site)
+    def __init__(self, context: Context, origin: Origin, site: Site) -> None:
+        super().__init__(context, origin, site)
         self._receive = HttpEcho._answer_all
         self._relayer: RelayContent | None = None
         self._demand: OnDemand | None = None
@@ -233,7 +233,7 @@ class HttpEcho(HttpConnection):
         try:
             if begin is None:
                 raise Refusal(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
-            following = begin(self.site, request)
+            following = begin(self.site, self.origin, request)
         except Refusal as refusal:
             self._refuse(refusal, request.head)
             return
@@ -688,29 +688,3 @@ class HttpEcho(HttpConnection):
         self._relayer = self._lent = self._demand = None
         self._unread = b""
         self._parts = []
-
-
-class HttpsEcho(HttpEcho):
-    """The same over TLS: the subject of the client's certificate, where there is one, goes into each echo."""
-
-    __slots__ = ()
-
-    PROTOCOL = Protocol("https")
-    DIRECT = False
-
-    def secured(self, ssl_object: "ssl.SSLObject") -> None:
-        certificate = ssl_object.getpeercert()
-        if certificate:
-            self.reader = self.site.reader_for(certificate)
-
-
-class Admin(HttpEcho):
-    """The server's own pages, and nothing else."""
-
-    __slots__ = ()
-
-    PROTOCOL = Protocol("admin")
-    LIMITED = False  # a worker that is full is alive, and its metrics say that it is
-
-    def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
-        """The access log is about what is echoed."""

@@ -14,13 +14,14 @@ from echoserver.answers.cors import preflight
 from echoserver.observe import metrics
 from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
 from echoserver.wire import response
 from echoserver.wire.request import BROWSER_PAGE, PAGES, Reader, Request
 
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 _TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 
-Upgrade = Callable[["Site", Request], Connection]
+Upgrade = Callable[["Site", Origin, Request], Connection]
 """Begins another protocol on a connection, as a request asks for; raises Refusal."""
 
 
@@ -29,12 +30,14 @@ class Site:
 
     prefix is the beginning of a 200 response as of the last tick. comparisons: how many requests may still be compared
     with the one before until the next. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what /readyz
-    says. reader: for connections whose client has no certificate. kubernetes: where this runs, as far as it was told.
+    says. public: its connections count for --max-connections, and are in the access log; those of --admin do neither,
+    for a worker that is full is alive, and its metrics say that it is. reader: for connections whose client has no
+    certificate. kubernetes: where this runs, as far as it was told.
     """
 
     __slots__ = (
         "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "comparisons", "context", "kubernetes",
-        "prefix", "reader", "ready", "upgrade",
+        "prefix", "public", "reader", "ready", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -42,16 +45,20 @@ class Site:
         context: Context,
         reader: Reader,
         *,
+        public: bool = True,
         cors: str | None = None,
         metrics_page: Callable[[], bytes] | None = None,
         served_by: bytes = b"",
         upgrade: Upgrade | None = None,
     ) -> None:
         """cors: whose pages may read the answers. metrics_page: None where metrics are not installed.
-        served_by: what X-Served-By says, b"" for none."""
+
+        served_by: what X-Served-By says, b"" for none.
+        """
         self.context = context
         self.reader = reader
         self.ready = True
+        self.public = public
         self.upgrade = upgrade
         self._metrics = metrics_page
         self._served_by = served_by
@@ -130,4 +137,4 @@ def public(context: Context, **given: Any) -> Site:
 
 def admin(context: Context, **given: Any) -> Site:
     """The site of --admin: the server's own pages, and nothing else."""
-    return Site(context, Reader(context.config.max_body, echoes=False), **given)
+    return Site(context, Reader(context.config.max_body, echoes=False), public=False, **given)

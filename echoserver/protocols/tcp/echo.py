@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from echoserver.observe import counters
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import FULL_READ, QUIET, Protocol
+from echoserver.transport.connection import FULL_READ, QUIET
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
 from echoserver.transport.readers import Relay
 
 _IDLE = counters.index("timeouts", "idle")
@@ -22,12 +23,11 @@ class TcpEcho(RawConnection):
 
     __slots__ = ("data_received",)
 
-    PROTOCOL = Protocol("tcp")
     data_received: Callable[[bytes], None] | None  # type: ignore[assignment]  # a slot where the base has a method
     """None: a Relay has the transport."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin) -> None:
+        super().__init__(context, origin)
         self.data_received = None
 
     def begin(self) -> None:
@@ -105,12 +105,3 @@ class TcpEcho(RawConnection):
         self.stamp = self.context.now
         if self.data_received is not None and not self.transport.is_closing():
             self._receive_with(self._stamped)
-
-
-class TlsEcho(TcpEcho):
-    """The same over TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = Protocol("tls")
-    DIRECT = False

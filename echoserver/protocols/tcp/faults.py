@@ -8,10 +8,10 @@ from time import monotonic
 from echoserver.answers.pace import TICK, Pace
 from echoserver.observe import counters
 from echoserver.observe.access_log import NO_ANSWER
-from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
 from echoserver.protocols.tcp.raw import RawConnection
 from echoserver.transport.connection import BACKLOG, LINGER, QUIET
 from echoserver.transport.context import FAIR_SHARE, Context
+from echoserver.transport.origin import Origin
 from echoserver.transport.readers import StandIn
 from echoserver.wire.fifo import Fifo
 
@@ -49,8 +49,8 @@ class Faulty(RawConnection):
     _written: int
     """Bytes written that are among the worker's counters."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin) -> None:
+        super().__init__(context, origin)
         self._fin = self._lingers = self._over = self._resets = False
         self._pace = self._since = self._timer = None
         self._written = 0
@@ -209,8 +209,8 @@ class FaultyEcho(Faulty):
     _ripe: int
     """Bytes at the beginning of the queue whose time has come."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin) -> None:
+        super().__init__(context, origin)
         self._marks = []
         self._queue = Fifo()
         self._ripe = 0
@@ -314,20 +314,3 @@ class FaultyEcho(Faulty):
     def crowd(self) -> None:
         if self.held + self.owed >= FAIR_SHARE:
             self.pause()
-
-
-class TcpFaultyEcho(FaultyEcho):
-    """Without TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TcpEcho.PROTOCOL
-
-
-class TlsFaultyEcho(FaultyEcho):
-    """Over TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TlsEcho.PROTOCOL
-    DIRECT = False

@@ -3,10 +3,10 @@
 from time import monotonic
 
 from echoserver.answers.pattern import PATTERN
-from echoserver.protocols.tcp.echo import TcpEcho, TlsEcho
-from echoserver.protocols.tcp.faults import Faulty, TcpFaultyEcho, TlsFaultyEcho
+from echoserver.protocols.tcp.faults import Faulty, FaultyEcho
 from echoserver.transport.connection import BACKLOG, PACE, Connection
 from echoserver.transport.context import LITTLE, Context
+from echoserver.transport.origin import Origin
 
 _MOST = 36 * len(PATTERN)  # bytes given to the kernel at a time, a quarter of a MiB: they end where the pattern begins
 _PATTERN = memoryview(PATTERN * 37)  # as many, from anywhere in the pattern on
@@ -71,8 +71,8 @@ class Chargen(Faulty):
     _start: float
     """When the first byte may go (monotonic())."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin) -> None:
+        super().__init__(context, origin)
         self._offset = 0
         self._start = monotonic() + context.config.tcp_delay
 
@@ -116,7 +116,7 @@ class Chargen(Faulty):
     # --- the pattern that waits is memory only where it is encrypted, or copied: uvloop (0.23.0) keeps a view of it ---
 
     def _is_shared(self) -> bool:
-        return self.DIRECT and self.context.on_uvloop
+        return self.origin.direct and self.context.on_uvloop
 
     def keep(self, size: int) -> None:
         if self._is_shared():
@@ -143,43 +143,5 @@ class Chargen(Faulty):
         """The next blocks are small."""
 
 
-class TcpDiscard(Discard):
-    """Without TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TcpEcho.PROTOCOL
-
-
-class TlsDiscard(Discard):
-    """Over TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TlsEcho.PROTOCOL
-    DIRECT = False
-
-
-class TcpChargen(Chargen):
-    """Without TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TcpEcho.PROTOCOL
-
-
-class TlsChargen(Chargen):
-    """Over TLS."""
-
-    __slots__ = ()
-
-    PROTOCOL = TlsEcho.PROTOCOL
-    DIRECT = False
-
-
-MODES = {
-    ("echo", "tcp"): TcpFaultyEcho, ("echo", "tls"): TlsFaultyEcho,
-    ("discard", "tcp"): TcpDiscard, ("discard", "tls"): TlsDiscard,
-    ("chargen", "tcp"): TcpChargen, ("chargen", "tls"): TlsChargen,
-}  # fmt: skip
-"""What serves a raw listener, by --tcp-mode and protocol; a plain echo has a class of its own."""
+MODES = {"echo": FaultyEcho, "discard": Discard, "chargen": Chargen}
+"""What serves a raw listener, by --tcp-mode; a plain echo has a class of its own."""

@@ -3,9 +3,9 @@
 import asyncio
 
 from echoserver.observe import counters
-from echoserver.observe.access_log import client_of
 from echoserver.transport.connection import Connection
-from echoserver.transport.context import Context
+from echoserver.transport.context import Context, client
+from echoserver.transport.origin import Origin
 
 _TOO_MANY = counters.index("errors", "too_many_connections")
 _DRAINING = counters.index("errors", "draining")
@@ -24,8 +24,8 @@ class RawConnection(Connection):
     _total: int
     """Bytes read that are among the worker's counters."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin) -> None:
+        super().__init__(context, origin)
         self._status = _OK
         self._total = 0
 
@@ -34,7 +34,7 @@ class RawConnection(Connection):
         context = self.context
         if context.log is not None:
             self._began = context.loop.time()
-            self.peer = self.peer or client_of(transport)
+            client(self)
         if context.is_full():
             self._refuse(_TOO_MANY)
         elif context.refuses:

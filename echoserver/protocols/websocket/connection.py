@@ -6,6 +6,7 @@ in one go, ten times as long as unmasking it takes, and a message that inflates 
 """
 
 import asyncio
+import dataclasses
 import logging
 import re
 from collections.abc import Sequence
@@ -30,9 +31,9 @@ from echoserver.transport.connection import (
     TURN,
     TURN_SECONDS,
     Connection,
-    Protocol,
 )
 from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin, ProtocolInfo
 from echoserver.transport.readers import attach
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
@@ -43,6 +44,7 @@ from echoserver.wire.response import Refusal
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
 _SLICED = 4096  # bytes that are sliced faster than viewed
+_KIND = ProtocolInfo("websocket")
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
 _MOST_MEMBERS = 100  # in the lists of a handshake: the library takes 4 us for each
 _WINDOW = 4 << 10  # bytes of frames that are answered without a look at the clock
@@ -89,7 +91,7 @@ class _Core(ServerProtocol):
         return subprotocols[0] if subprotocols else None
 
 
-def upgrade(site: Site, request: Request) -> "WebSocketEcho":
+def upgrade(site: Site, origin: Origin, request: Request) -> "WebSocketEcho":
     """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
     # open: else it would read the request itself
     core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
@@ -104,7 +106,8 @@ def upgrade(site: Site, request: Request) -> "WebSocketEcho":
         raise _refusal(core.handshake_exc)
     del response.headers["Date"]
     answer = site.start(101) + request.extra + response.headers.serialize()
-    return WebSocketEcho(site.context, request.head, core, answer)
+    origin = dataclasses.replace(origin, kind=_KIND)
+    return WebSocketEcho(site.context, origin, request.head, core, answer)
 
 
 def _allowance(most: int) -> int:
@@ -133,7 +136,6 @@ class WebSocketEcho(Connection):
         "_since", "_tail", "_unread", "_unread_at", "_whole",
     )  # fmt: skip
 
-    PROTOCOL = Protocol("websocket")
     _simple: bool
     """The connection is open, and no message is in progress: a frame may be a whole one."""
     _message: bytearray | None
@@ -172,8 +174,8 @@ class WebSocketEcho(Connection):
     _echoed: int
     """Bytes of messages."""
 
-    def __init__(self, context: Context, head: bytes, core: _Core, answer: bytes) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, origin: Origin, head: bytes, core: _Core, answer: bytes) -> None:
+        super().__init__(context, origin)
         self._core = core
         self._inflater = self._deflater = None
         for extension in core.extensions:

@@ -1,0 +1,41 @@
+"""Where a connection comes from: handed on whole, from each layer to the next and to the protocol at last."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from echoserver.observe import counters
+from echoserver.wire.proxy_preamble import Preamble
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class ProtocolInfo:
+    """How a listener's protocol is called in metrics and logs, and where it is counted (counters.index)."""
+
+    __slots__ = ("closed", "name", "opened", "received", "sent")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.opened, self.closed = (counters.index(f"connections_{what}", name) for what in ("opened", "closed"))
+        self.received, self.sent = (counters.index(f"{what}_bytes", name) for what in ("received", "sent"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Of connections to one listener one and the same, until something is known of a single one.
+
+    kind: the protocol that answers. peer: the client's host and port, where they are known or a proxy said that they
+    are others than the socket's; a unix socket's as in the access log. preamble: all that a proxy said. tls: there is
+    TLS below, as it was agreed to.
+    """
+
+    kind: ProtocolInfo
+    peer: tuple[str, int] | None = None
+    preamble: Preamble | None = None
+    tls: "ssl.SSLObject | None" = None
+
+    @property
+    def direct(self) -> bool:
+        """What is written to the socket need not go through the transport: there is no TLS in it."""
+        return self.tls is None

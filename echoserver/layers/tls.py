@@ -14,10 +14,11 @@ from time import monotonic
 from typing import Any, cast
 
 from echoserver.observe import counters
-from echoserver.transport.connection import BACKLOG, LINGER, TURN, TURN_SECONDS, Connection
+from echoserver.transport.connection import TURN_SECONDS, Connection
 from echoserver.transport.context import Context
 from echoserver.transport.layer import Layer, Opener, hand_over
 from echoserver.transport.origin import Origin
+from echoserver.transport.stream import BACKLOG, TURN
 
 # A MemoryBIO never gives back what it has once needed (OpenSSL 3.0), so that little goes through it at a time: four
 # records of TLS are read, one is written
@@ -39,7 +40,7 @@ class Tls(Layer):
 
     __slots__ = (
         "_behind", "_buffered", "_closing", "_connection", "_dropping", "_ended", "_fin", "_full", "_full_reads",
-        "_incoming", "_outgoing", "_protocol", "_rest", "_ssl", "_step", "_stopped", "_unencrypted",
+        "_incoming", "_outgoing", "_protocol", "_rest", "_ssl", "_step", "_unencrypted",
     )  # fmt: skip
 
     TIMEOUT = counters.index("timeouts", "tls_handshake")
@@ -59,8 +60,6 @@ class Tls(Layer):
     """The protocol above has been told that something waits to be sent."""
     _unencrypted: list[memoryview]
     """What is to be sent besides: encrypting it all at once would take long."""
-    _stopped: int
-    """Why nothing is read: TURN, as for any connection; BACKLOG: the protocol above does not want to, whatever for."""
 
     def __init__(self, context: Context, origin: Origin, following: Opener, ssl_context: ssl.SSLContext) -> None:
         super().__init__(context, origin, following)
@@ -70,7 +69,6 @@ class Tls(Layer):
         self._ssl = ssl_context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._buffered = self._closing = self._dropping = self._ended = self._fin = False
         self._behind = self._full = False
-        self._stopped = 0
         self._rest = b""
         self._unencrypted = []
         self._full_reads, self._step = 0, _FIRST_STEP
@@ -112,27 +110,17 @@ class Tls(Layer):
         elif not self._closing:
             self._shake_hands()
 
-    def _stop(self, why: int) -> None:
-        if not self._stopped:
-            self.transport.pause_reading()
-        self._stopped |= why
-
-    def _go_on(self, why: int) -> None:
-        stopped, self._stopped = self._stopped, self._stopped & ~why
-        if stopped and not self._stopped:
-            self.transport.resume_reading()
-
     def _yield_turn(self) -> None:
-        if not self._stopped & TURN and not self._closing:
-            self._stop(TURN)
+        if not self.stopped & TURN and not self._closing:
+            self.stop_reading(TURN)
             self.context.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._full_reads = 0
-        self._go_on(TURN)
+        self.go_on_reading(TURN)
         if self._protocol is None and self._rest and not self._closing:
             self._shake_hands()
-        elif not self._stopped:
+        elif not self.stopped:
             self._deliver_rest()
 
     def eof_received(self) -> bool:
@@ -198,13 +186,12 @@ class Tls(Layer):
         self._flush()
         self._dropping = True
         self._rest = b""
-        self._since = self.context.loop.time()
-        self.transport.write_eof()
+        self.send_fin()
 
     def sweep(self, now: float) -> None:
         if not self._dropping:
             super().sweep(now)
-        elif now - self._since >= LINGER - self.context.interval:
+        elif self.has_lingered(now):
             self.transport.close()
 
     # --- what has come, decrypted, to the protocol above ---
@@ -213,7 +200,7 @@ class Tls(Layer):
         context, transport = self.context, self.transport
         over = monotonic() + TURN_SECONDS if self._rest else 0.0
         try:
-            while not (self._stopped or self._ended or self._closing or self._dropping or transport.is_closing()):
+            while not (self.stopped or self._ended or self._closing or self._dropping or transport.is_closing()):
                 filled = 0
                 if self._rest or self._has_read():  # to ask for a buffer can make a protocol take one
                     buffer = self._protocol.get_buffer(-1) if self._buffered else context.buffer
@@ -386,12 +373,12 @@ class Tls(Layer):
 
     def pause_reading(self) -> None:
         """Deliver nothing more for now."""
-        self._stop(BACKLOG)
+        self.stop_reading(BACKLOG)
 
     def resume_reading(self) -> None:
         """Deliver again, beginning with what has been read already."""
-        self._go_on(BACKLOG)
-        if not self._stopped:  # else it goes on when it has its turn
+        self.go_on_reading(BACKLOG)
+        if not self.stopped:  # else it goes on when it has its turn
             self.context.loop.call_soon(self._deliver_rest)
 
     def _deliver_rest(self) -> None:

@@ -15,9 +15,7 @@ from typing import cast
 from echoserver.observe import counters
 from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.transport.origin import Origin
-
-LINGER = 2.0
-"""Seconds at most that what a client still sends is read and dropped after its last answer (RFC 9112 section 9.6)."""
+from echoserver.transport.stream import BACKLOG, TURN, Stream
 
 QUIET = 1.0
 """Seconds without a read after which a draining worker takes a connection for idle."""
@@ -31,26 +29,15 @@ FULL_READ = 256_000
 libuv (1.52) reads again at once, up to 32 times, where a read has filled its buffer.
 """
 
-BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
-"""Why nothing is read from a connection, a bit for each owner of the reading gate.
-
-It does not read what it is owed; it has had its turn; there is enough to answer on demand; it is to be read slowly.
-"""
-
 _PAUSES = counters.index("backpressure_pauses")
 _RESET = counters.index("errors", "reset")
 
 
-class Connection(asyncio.Protocol):
+class Connection(Stream, asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
-    __slots__ = (
-        "behind", "context", "ending", "held", "origin", "owed", "received", "sent", "stamp", "stopped",
-        "transport", "waiting",
-    )  # fmt: skip
+    __slots__ = ("behind", "ending", "held", "lingers", "owed", "received", "sent", "stamp", "waiting")
 
-    context: Context
-    transport: asyncio.Transport
     stamp: float
     """The worker's time at the last read, or at the last progress of what is being sent."""
     behind: bytearray | None
@@ -59,8 +46,8 @@ class Connection(asyncio.Protocol):
     """Bytes that wait to be sent, in the transport and behind it; 0 where the kernel has taken everything."""
     held: int
     """Bytes of a request's content that have been received and wait for the rest of it."""
-    stopped: int
-    """Why nothing is read: BACKLOG, TURN, DEMAND and PACE; 0: it is."""
+    lingers: bool
+    """It ends in stages, for the client may send on after what it is sent last."""
     ending: bool
     """Nothing more is sent after what is on its way."""
     waiting: int
@@ -69,16 +56,12 @@ class Connection(asyncio.Protocol):
     """Bytes read that are not among the worker's counters yet."""
     sent: int
     """Bytes written, likewise."""
-    origin: Origin
-    """Who the client is, and how it came here."""
 
     def __init__(self, context: Context, origin: Origin) -> None:
-        self.context = context
-        self.origin = origin
+        super().__init__(context, origin)
         self.behind = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
-        self.stopped = 0
-        self.ending = False
+        self.ending = self.lingers = False
         self.stamp = context.now
 
     # --- called by the transport ---
@@ -202,19 +185,7 @@ class Connection(asyncio.Protocol):
         if self.behind is None and not self.transport.is_closing():
             self.end()
 
-    # --- the reading gate: nobody else stops or starts the transport's reading ---
-
-    def stop_reading(self, why: int) -> None:
-        """Read nothing until go_on_reading() has been called with the same reason."""
-        if not self.stopped:
-            self.transport.pause_reading()
-        self.stopped |= why
-
-    def go_on_reading(self, why: int) -> None:
-        """The reason is none any more: read again if there is no other."""
-        stopped, self.stopped = self.stopped, self.stopped & ~why
-        if stopped and not self.stopped:
-            self.transport.resume_reading()
+    # --- turns ---
 
     def yield_turn(self) -> None:
         """Let other connections have their turn, and read nothing before this one has its next."""
@@ -237,8 +208,13 @@ class Connection(asyncio.Protocol):
         return True
 
     def end(self) -> None:
-        """All is sent."""
-        self.transport.close()
+        """All is sent: close, or where it lingers in stages (RFC 9112 section 9.6)."""
+        if self.transport.is_closing():
+            return
+        if self.lingers:
+            self.send_fin()
+        else:
+            self.transport.close()
 
     def cut(self) -> None:
         """Close at once, and lose what is on its way."""

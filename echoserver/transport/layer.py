@@ -8,6 +8,7 @@ from echoserver.observe import counters
 from echoserver.transport.connection import QUIET, Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
+from echoserver.transport.stream import Stream
 
 Opener = Callable[[Context, Origin], "Connection | Layer"]
 """What makes the protocol of a connection, or a layer before it."""
@@ -16,22 +17,20 @@ Opener = Callable[[Context, Origin], "Connection | Layer"]
 _FULL = counters.index("errors", "too_many_connections")
 
 
-class Layer(asyncio.BufferedProtocol):
+class Layer(Stream, asyncio.BufferedProtocol):
     """The common part of the layers: a place among the worker's connections, and a deadline. Not usable by itself.
 
     It reads into the worker's one buffer; what it has no use for goes to what comes next, which takes its place.
     """
 
-    __slots__ = ("_following", "_since", "context", "origin", "transport")
+    __slots__ = ("_following", "_since")
 
     TIMEOUT: int
     """Where the deadline is counted (counters.index)."""
-    transport: asyncio.Transport
 
     def __init__(self, context: Context, origin: Origin, following: Opener) -> None:
         """following: what makes that which comes next."""
-        self.context = context
-        self.origin = origin
+        super().__init__(context, origin)
         self._following = following
         self._since = context.now
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from echoserver.config import options as config
 from echoserver.protocols.http1.echo import HttpEcho
-from echoserver.transport.connection import LINGER, QUIET
+from echoserver.transport.connection import QUIET
+from echoserver.transport.stream import LINGER
 from echoserver.wire.request import REMEMBERED_SIZE, Reader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples

@@ -11,7 +11,8 @@ import pytest
 
 from echoserver.config import options as config
 from echoserver.observe import counters, metrics
-from echoserver.transport.connection import BACKLOG, DEMAND, FULL_READ, PACE, TURN, Connection
+from echoserver.transport.connection import FULL_READ, Connection
+from echoserver.transport.stream import BACKLOG, DEMAND, PACE, TURN
 from echoserver.worker.shared import Common
 from echoserver.worker.worker import Worker
 from tests.servers import request

@@ -7,7 +7,8 @@ from typing import Any, Self, cast
 
 from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.protocols.tcp.echo import TcpEcho
-from echoserver.transport.connection import TURN, Connection
+from echoserver.transport.connection import Connection
+from echoserver.transport.stream import TURN
 from echoserver.worker.worker import Worker
 
 Data = bytes | bytearray | memoryview

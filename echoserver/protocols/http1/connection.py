@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from echoserver.observe import counters
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import LINGER, QUIET, Connection
+from echoserver.transport.connection import QUIET, Connection
 from echoserver.transport.context import Context, client
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
@@ -35,7 +35,7 @@ class HttpConnection(Connection):
     """
 
     __slots__ = (
-        "_began", "_hits", "_lingering", "_pending", "_receive", "_request", "_serving", "_since", "reader",
+        "_began", "_hits", "_pending", "_receive", "_request", "_serving", "_since", "reader",
         "site",
     )  # fmt: skip
 
@@ -54,9 +54,7 @@ class HttpConnection(Connection):
     _began: float
     """The loop's time when the request being received began to come, 0 before; only where there is an access log."""
     _since: float | None
-    """Since when the client has owed its first header section, the rest of one, or its FIN; None: it does not."""
-    _lingering: bool
-    """After the last answer and our FIN, what the client sends is read on until its own."""
+    """Since when the client has owed its first header section, or the rest of one; None: it does not."""
 
     def __init__(self, context: Context, origin: Origin, site: Site) -> None:
         super().__init__(context, origin)
@@ -68,7 +66,6 @@ class HttpConnection(Connection):
         self._hits = 0
         self._began = 0.0
         self._pending = None
-        self._lingering = False
         self._since = context.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -192,7 +189,7 @@ class HttpConnection(Connection):
     def _drop_all(self) -> None:
         """Nothing is answered any more: end after what is on its way, and until then read nothing."""
         self._receive = HttpConnection._drop
-        self._lingering = True
+        self.lingers = True
         self._serving = NO_REQUEST
         self._remember(NO_REQUEST)
         self._pending = None
@@ -204,19 +201,6 @@ class HttpConnection(Connection):
 
     def _drop(self, data: bytes, _: int = 0) -> None:
         pass
-
-    def end(self) -> None:
-        """Close; after a last answer in stages (RFC 9112 section 9.6): our FIN, then read on until the client's.
-
-        A close at once would answer what the client still sends with a reset, which can destroy the answer.
-        """
-        if self.transport.is_closing():
-            return
-        if self._lingering:
-            self._since = self.context.loop.time()  # the worker's own may be as old as the time that is left
-            self.transport.write_eof()
-        else:
-            self.transport.close()
 
     def pause_writing(self) -> None:
         self._remember(NO_REQUEST)
@@ -230,7 +214,7 @@ class HttpConnection(Connection):
             )
         elif self._serving is not NO_REQUEST and not self.answering():
             self._refuse(Refusal(400, "the client closed the connection before the content was complete"))
-        self._lingering = False  # nothing more comes
+        self.lingers = False  # nothing more comes
         return self.finish()
 
     def _begun(self) -> bool:
@@ -280,7 +264,7 @@ class HttpConnection(Connection):
             if self.stalled(now, self.context.config.idle_timeout):
                 self.context.counts[_IDLE] += 1
                 self.cut()
-        elif self._since is not None and now - self._since >= LINGER - self.context.interval:
+        elif self.has_lingered(now):
             self.transport.close()
 
     def _content_overdue(self) -> None:

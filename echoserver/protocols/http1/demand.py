@@ -13,9 +13,9 @@ from echoserver.answers.pattern import pattern
 from echoserver.config.values import unix_path
 from echoserver.observe.access_log import NO_ANSWER, client_of
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import DEMAND
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
+from echoserver.transport.stream import DEMAND
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.fifo import Fifo

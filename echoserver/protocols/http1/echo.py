@@ -7,10 +7,11 @@ from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.demand import OnDemand
 from echoserver.protocols.http1.gather import Gather
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import BACKLOG, FULL_READ, TURN, TURN_SECONDS
+from echoserver.transport.connection import FULL_READ, TURN_SECONDS
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import RelayContent
+from echoserver.transport.stream import BACKLOG, TURN
 from echoserver.wire import request as messages
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder, one_chunk

@@ -9,10 +9,11 @@ from echoserver.answers.pace import TICK, Pace
 from echoserver.observe import counters
 from echoserver.observe.access_log import NO_ANSWER
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import BACKLOG, LINGER, QUIET
+from echoserver.transport.connection import QUIET
 from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import StandIn
+from echoserver.transport.stream import BACKLOG
 from echoserver.wire.fifo import Fifo
 
 _IDLE = counters.index("timeouts", "idle")
@@ -28,7 +29,7 @@ class Faulty(RawConnection):
     be too short. At most one timer runs, and while it does the connection waits for itself, not for its client.
     """
 
-    __slots__ = ("_fin", "_left", "_lingers", "_over", "_pace", "_resets", "_since", "_timer", "_written")
+    __slots__ = ("_fin", "_left", "_over", "_pace", "_resets", "_timer", "_written")
 
     ENDLESS = False
     """It is never quiet: a drain ends it."""
@@ -36,23 +37,19 @@ class Faulty(RawConnection):
     """The client's FIN has been read."""
     _left: int
     """Bytes until it is closed."""
-    _lingers: bool
-    """It ends in stages: our FIN, then the client's."""
     _over: bool
     """Nothing more is sent, and what still comes is dropped."""
     _pace: Pace | None
     _resets: bool
     """It ends by a reset where --tcp-close-after would close it, or else in place of its first byte."""
-    _since: float | None
-    """The loop's time since when, after our FIN, the client has owed its own."""
     _timer: asyncio.Handle | None
     _written: int
     """Bytes written that are among the worker's counters."""
 
     def __init__(self, context: Context, origin: Origin) -> None:
         super().__init__(context, origin)
-        self._fin = self._lingers = self._over = self._resets = False
-        self._pace = self._since = self._timer = None
+        self._fin = self._over = self._resets = False
+        self._pace = self._timer = None
         self._written = 0
         self._left = context.config.tcp_close_after or sys.maxsize
 
@@ -104,7 +101,8 @@ class Faulty(RawConnection):
 
     def conclude(self) -> None:
         """That was all: end after what is on its way."""
-        self._over = self._lingers = True
+        self._over = True
+        self.lingers = not self._fin
         self._stop_timer()
         self.finish()
 
@@ -117,18 +115,15 @@ class Faulty(RawConnection):
 
     def end(self) -> None:
         """Close, at once by a reset, or in stages, so that no reset destroys what was sent before."""
-        transport = self.transport
         if self._over and self._resets:
             self._status = NO_ANSWER
             self.reset()
-        elif self._lingers and not self._fin:
-            self._since = self.context.loop.time()
-            transport.write_eof()
         else:
-            transport.close()
+            super().end()
 
     def eof_received(self) -> bool:
         self._fin = True
+        self.lingers = False
         return (not self._over and self.owes()) or self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -162,8 +157,8 @@ class Faulty(RawConnection):
 
     def sweep(self, now: float) -> None:
         context = self.context
-        if self._since is not None:
-            if now - self._since >= LINGER - context.interval:
+        if self.fin_sent is not None:
+            if self.has_lingered(now):
                 self.transport.close()
             return
         if self.behind is None and self._timer is not None:

@@ -4,9 +4,10 @@ from time import monotonic
 
 from echoserver.answers.pattern import PATTERN
 from echoserver.protocols.tcp.faults import Faulty, FaultyEcho
-from echoserver.transport.connection import BACKLOG, PACE, Connection
+from echoserver.transport.connection import Connection
 from echoserver.transport.context import LITTLE, Context
 from echoserver.transport.origin import Origin
+from echoserver.transport.stream import BACKLOG, PACE
 
 _MOST = 36 * len(PATTERN)  # bytes given to the kernel at a time, a quarter of a MiB: they end where the pattern begins
 _PATTERN = memoryview(PATTERN * 37)  # as many, from anywhere in the pattern on

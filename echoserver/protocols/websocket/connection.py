@@ -23,18 +23,11 @@ from websockets.typing import Subprotocol
 from echoserver.observe import counters
 from echoserver.observe.logs import log
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import (
-    BACKLOG,
-    FULL_READ,
-    LINGER,
-    QUIET,
-    TURN,
-    TURN_SECONDS,
-    Connection,
-)
+from echoserver.transport.connection import FULL_READ, QUIET, TURN_SECONDS, Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin, ProtocolInfo
 from echoserver.transport.readers import attach
+from echoserver.transport.stream import BACKLOG, LINGER, TURN
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
 from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
@@ -132,7 +125,7 @@ class WebSocketEcho(Connection):
 
     __slots__ = (
         "_answer", "_began", "_core", "_deflater", "_draining", "_echoed", "_final", "_first", "_head", "_inflater",
-        "_left", "_lent", "_lingering", "_mask", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
+        "_left", "_lent", "_mask", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
         "_since", "_tail", "_unread", "_unread_at", "_whole",
     )  # fmt: skip
 
@@ -163,8 +156,6 @@ class WebSocketEcho(Connection):
     """What has been read and, from _unread_at on, not been answered."""
     _over: bool
     """What the client still sends is dropped."""
-    _lingering: bool
-    """After the last frame and our FIN, what the client sends is read on until its own."""
     _since: float | None
     """Since when the client has owed its close, or its FIN; None: it does not."""
     _draining: float
@@ -190,7 +181,7 @@ class WebSocketEcho(Connection):
         self._message = self._whole = self._lent = None
         self._tail = self._unread = self._pending = self._mask = b""
         self._echoed = self._first = self._left = self._unread_at = 0
-        self._final = self._lingering = self._over = False
+        self._final = self._over = False
         self._since = None
         self._pinged = self._draining = 0.0
 
@@ -535,21 +526,13 @@ class WebSocketEcho(Connection):
 
     def _end_after_that(self) -> None:
         self._drop_all()
-        self._lingering = True
+        self.lingers = True
         if self.finish():
             self.pause()
 
-    def end(self) -> None:
-        """Close in stages, as HTTP does (RFC 9112 section 9.6): our FIN, then read on until the client's."""
-        if self._lingering:
-            self._since = self.context.loop.time()
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
     def eof_received(self) -> bool:
         self._drop_all()
-        self._lingering = False
+        self.lingers = False
         return self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -578,7 +561,7 @@ class WebSocketEcho(Connection):
         elif self._since is not None:
             if self.behind is not None:
                 self._since = now
-            elif now - self._since >= LINGER - self.context.interval:
+            elif now - (self.fin_sent or self._since) >= LINGER - self.context.interval:
                 self.transport.close()
         elif config.ws_ping and self._pinged > self.stamp:
             if now - self._pinged >= config.ws_ping:

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from bench.report import (
+from bench.results_data import (
     GROUPS,
     Load,
     Result,
@@ -40,7 +40,7 @@ from bench.report import (
     ratios_of_rounds,
     size,
     times,
-)  # fmt: skip
+)
 
 Point = tuple[float, float]
 Lines = dict[str, list[Point]]

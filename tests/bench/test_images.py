@@ -17,7 +17,7 @@ import pytest
 
 from bench import figures, image_report, images, report, results_data
 from bench.images import OUTSIDE
-from tests.unit.test_bench_report import SVG, row, section
+from tests.bench.test_report import SVG, row, section
 
 ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]

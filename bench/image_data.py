@@ -2,6 +2,7 @@
 
 import statistics
 
+from bench import images
 from bench.results_data import NAMES, NONE, Result, figure, median
 
 # --- what the JSON says ---------------------------------------------------------------------------------------------
@@ -15,6 +16,11 @@ def targets_of(result: Result) -> list[str]:
 def size_of_group(result: Result, target: str, group: str) -> int:
     """Bytes of a group of an image's parts."""
     return sum(result["images"][target]["parts"].get(group, {}).values())
+
+
+def whole(result: Result, target: str) -> int:
+    """Bytes of all of an image's parts."""
+    return sum(size_of_group(result, target, group) for group in images.GROUPS)
 
 
 def start(result: Result, what: str, key: str) -> float | None:

@@ -4,9 +4,7 @@ import itertools
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib as mpl
-
-from bench.image_data import megabytes, size_of_group, targets_of
+from bench.image_data import megabytes, size_of_group, targets_of, whole
 from bench.images import OUTSIDE
 from bench.pictures import (
     BEYOND,
@@ -26,6 +24,7 @@ from bench.pictures import (
     Mark,
     Sheet,
     apart,
+    drawn,
     evenly,
     multiple,
     multiples,
@@ -52,15 +51,12 @@ TOP, LEFT, RIGHT, ROW = 128.0, 190.0, 640.0, 34.0
 
 def draw(result: Result) -> list[Drawn]:
     """The picture, where there are images."""
+    return drawn({"images": picture}, result)
+
+
+def picture(result: Result) -> Sheet | None:
     if not result["images"]:
-        return []
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        sheet = picture(result)
-        return [Drawn("images", sheet.title, sheet.svg("images"))]
-
-
-def picture(result: Result) -> Sheet:
+        return None
     targets = targets_of(result)
     loads = [
         load for load in loads_of(result, "tcp", "http").values()
@@ -81,10 +77,6 @@ def picture(result: Result) -> Sheet:
     if loads:
         draw_costs(sheet, loads, targets, middle)
     return sheet
-
-
-def whole(result: Result, target: str) -> int:
-    return sum(size_of_group(result, target, group) for group in GROUPS)
 
 
 def draw_sizes(sheet: Sheet, result: Result, targets: Sequence[str], bars: Sequence[str]) -> None:

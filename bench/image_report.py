@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import images, report
-from bench.image_data import held, megabytes, size_of_group, start, targets_of
+from bench.image_data import held, megabytes, size_of_group, start, targets_of, whole
 from bench.images import OUTSIDE
 from bench.report import Block, Facts, Heading, Notes, Picture, Table, Text
 from bench.results_data import (
@@ -15,7 +15,6 @@ from bench.results_data import (
     figure,
     loads_of,
     mebibytes,
-    median,
     name,
     percent,
     ratio,
@@ -136,7 +135,7 @@ def breakdown(result: Result) -> Iterator[Block]:
         [group, *(megabytes(size_of_group(result, target, group) or None) for target in targets)]
         for group in images.GROUPS
     ]
-    sums = [sum(size_of_group(result, target, group) for group in images.GROUPS) for target in targets]
+    sums = [whole(result, target) for target in targets]
     yield Table("", ["part", *targets], [*rows, ["sum of the layers", *map(megabytes, sums)]])
     yield Notes([
         "base: the distribution with what it brings; in static executables musl and zlib",
@@ -193,17 +192,13 @@ def memory(result: Result) -> Iterator[Block]:
 
 def under_load(loads: Sequence[Load], result: Result) -> Iterator[Block]:
     arms = arms_of(loads)
-    yield report.matrix("CPU time a request, µs", loads, arms, lambda load, arm: figure(median(load, arm, "cpu_us")))
+    yield report.cpu_times(loads, arms)
     yield Notes(report.missing(loads, arms, result["skipped"]))
     for other in (OUTSIDE, "slim", "limit"):
         if other in arms:
             title, some = f"CPU time over that of: {name(other)}", [arm for arm in arms if arm != other]
             yield report.matrix(title, loads, some, beside(other))
-    yield report.matrix(
-        "Spread of the CPU time: least to most of the rounds, µs", loads, arms, report.spread, aside=True
-    )
-    ceiling = f"* the client was at {percent(report.BOUND)} or more of what it can send"
-    yield report.matrix(f"Requests a second; {ceiling}", loads, arms, report.rate, aside=True)
+    yield from report.spreads_and_rates(loads, arms)
 
 
 def beside(other: str) -> report.Cell:
@@ -217,7 +212,4 @@ def write(result: Result, folder: Path) -> list[Path]:
 
     drawn = [Picture(*each) for each in image_pictures.draw(result)]
     files = {"IMAGES.md": report.markdown(blocks(result, drawn)), **{f"{each.name}.svg": each.svg for each in drawn}}
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-    return [folder / file for file in files]
+    return report.written(files, folder)

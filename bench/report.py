@@ -23,6 +23,7 @@ from bench.results_data import (
     fell_short,
     figure,
     loads_of,
+    mebibytes,
     median,
     name,
     percent,
@@ -262,7 +263,7 @@ def matrix(title: str, loads: Sequence[Load], arms: Sequence[str], cell: Cell, *
 def group_of_loads(loads: Sequence[Load], skipped: Mapping[str, str]) -> Iterator[Block]:
     """The tables of loads that go as fast as they can."""
     arms = arms_of(loads)
-    yield matrix("CPU time a request, µs", loads, arms, lambda load, arm: figure(median(load, arm, "cpu_us")))
+    yield cpu_times(loads, arms)
     yield Notes(
         [
             *missing(loads, arms, skipped),
@@ -275,13 +276,22 @@ def group_of_loads(loads: Sequence[Load], skipped: Mapping[str, str]) -> Iterato
             f"echoserver's CPU time over the other's; bold: over {percent(NOISE)} more than a peer", loads, others,
             lambda load, arm: beside(load, base, arm),
         )  # fmt: skip
-    yield matrix("Spread of the CPU time: least to most of the rounds, µs", loads, arms, spread, aside=True)
-    ceiling = f"* the client was at {percent(BOUND)} or more of what it can send"
-    yield matrix(f"Requests a second; {ceiling}", loads, arms, rate, aside=True)
+    yield from spreads_and_rates(loads, arms)
     yield Table(
         "The client", ["load", "ran as", "fastest", "requests a second", "client's ceiling", "of it", ""],
         [client(load) for load in loads], aside=True,
     )  # fmt: skip
+
+
+def cpu_times(loads: Sequence[Load], arms: Sequence[str]) -> Table:
+    return matrix("CPU time a request, µs", loads, arms, lambda load, arm: figure(median(load, arm, "cpu_us")))
+
+
+def spreads_and_rates(loads: Sequence[Load], arms: Sequence[str]) -> Iterator[Table]:
+    """What there is to know of the rounds besides their medians."""
+    yield matrix("Spread of the CPU time: least to most of the rounds, µs", loads, arms, spread, aside=True)
+    ceiling = f"* the client was at {percent(BOUND)} or more of what it can send"
+    yield matrix(f"Requests a second; {ceiling}", loads, arms, rate, aside=True)
 
 
 def beside(load: Load, arm: str, other: str) -> str:
@@ -383,7 +393,7 @@ def memory(load: Load, skipped: Mapping[str, str]) -> Iterator[Block]:
     rows = []
     for arm in arms:
         held = dict(connections_of(load, arm))
-        cells = [f"{figure(held[count] / (1 << 20))} MiB" if count in held else NONE for count in counts]
+        cells = [mebibytes(held.get(count)) for count in counts]
         each = bytes_a_connection(load, arm)
         rows.append([name(arm), *cells, NONE if each is None else f"{figure(each)} B"])
     yield Text("Resident memory of all of a server's processes.")
@@ -412,9 +422,14 @@ def write(result: Result, folder: Path) -> list[Path]:
         **{f"{picture.name}.svg": picture.svg for picture in drawn},
         "index.html": page(content),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for stale in pictures.PICTURES:
         (folder / f"{stale}.svg").unlink(missing_ok=True)  # of another run, which this page would not speak of
+    return written(files, folder)
+
+
+def written(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """The paths of these files, when their texts are there."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
     return [folder / file for file in files]

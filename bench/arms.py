@@ -129,9 +129,13 @@ def _limit(where: str, protocol: str, folder: Path) -> list[str]:
 def echoserver(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
     """One or more workers with default options, serving one protocol."""
     address = f"unix:{where}" if where.startswith("/") else f"127.0.0.1:{where}"
+    return [sys.executable, "-m", "echoserver", *listeners(protocol, address), "--workers", str(workers)]
+
+
+def listeners(protocol: str, address: str) -> list[str]:
+    """echoserver's options for one listener, and no other."""
     on, off = ("tcp", "http") if protocol == "tcp" else ("http", "tcp")
-    words = [sys.executable, "-m", "echoserver", f"--{on}", address, f"--{off}", "off", "--udp", "off"]
-    return [*words, "--workers", str(workers)]
+    return [f"--{on}", address, f"--{off}", "off", "--udp", "off"]
 
 
 def _nginx(where: str, protocol: str, folder: Path) -> list[str]:

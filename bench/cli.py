@@ -249,6 +249,12 @@ def _measure(
         return compare.compare(chosen, peers, method, watcher, keep)
 
 
+def _say_done(result: Result, path: Path) -> None:
+    for name, why in result["skipped"].items():
+        print(f"skipped: {name}: {why}")
+    print(f"written: {path}")
+
+
 def _compare(asked: argparse.Namespace) -> int:
     names = asked.loads or (loads.QUICK if asked.quick else list(loads.LOADS))
     peers = list(dict.fromkeys([compare.LIMIT, compare.OURS, *asked.peers]))
@@ -260,9 +266,7 @@ def _compare(asked: argparse.Namespace) -> int:
         figures.save(whole, asked.output)
 
     result = _measure(names, peers, _method(asked), keep)
-    for name, why in result["skipped"].items():
-        print(f"skipped: {name}: {why}")
-    print(f"written: {asked.output}")
+    _say_done(result, asked.output)
     without = [
         name for name in names if (ours := result["loads"][name]["arms"].get(compare.OURS)) and not ours["median"]
     ]
@@ -294,9 +298,7 @@ def _fairness(asked: argparse.Namespace) -> int:
         [attacks.ATTACKS[name] for name in names], asked.peers, method, functools.partial(print, flush=True),
         lambda so_far: figures.save(so_far, asked.output),
     )  # fmt: skip
-    for name, why in result["skipped"].items():
-        print(f"skipped: {name}: {why}")
-    print(f"written: {asked.output}")
+    _say_done(result, asked.output)
     if asked.markdown:
         asked.markdown.write_text(fairness.markdown(result), encoding="utf-8")
         print(f"written: {asked.markdown}")
@@ -315,9 +317,7 @@ def _images(asked: argparse.Namespace) -> int:
             asked.targets or engines.TARGETS, _method(asked), runs, watcher,
             prefix=asked.prefix, take=asked.take, keep=lambda so_far: figures.save(so_far, asked.output),
         )  # fmt: skip
-    for name, why in result["skipped"].items():
-        print(f"skipped: {name}: {why}")
-    print(f"written: {asked.output}")
+    _say_done(result, asked.output)
     return OK
 
 

@@ -4,10 +4,7 @@ import itertools
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib as mpl
-
-from bench import report
-from bench.image_report import megabytes, size_of_group, targets_of
+from bench.image_data import megabytes, size_of_group, targets_of, whole
 from bench.images import OUTSIDE
 from bench.pictures import (
     BEYOND,
@@ -27,6 +24,7 @@ from bench.pictures import (
     Mark,
     Sheet,
     apart,
+    drawn,
     evenly,
     multiple,
     multiples,
@@ -34,7 +32,7 @@ from bench.pictures import (
     text_width,
     ticks,
 )
-from bench.report import Load, Result, name, times
+from bench.results_data import Load, Result, loads_of, name, ratio, ratios_of_rounds, times
 
 GROUPS = {
     "ours": OWN, "httptools": IN_JAVASCRIPT, "uvloop": IN_PYTHON, "extras": EXTRA, "TLS": IN_C,
@@ -53,19 +51,16 @@ TOP, LEFT, RIGHT, ROW = 128.0, 190.0, 640.0, 34.0
 
 def draw(result: Result) -> list[Drawn]:
     """The picture, where there are images."""
+    return drawn({"images": picture}, result)
+
+
+def picture(result: Result) -> Sheet | None:
     if not result["images"]:
-        return []
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        sheet = picture(result)
-        return [Drawn("images", sheet.title, sheet.svg("images"))]
-
-
-def picture(result: Result) -> Sheet:
+        return None
     targets = targets_of(result)
     loads = [
-        load for load in report.loads_of(result, "tcp", "http").values()
-        if any(report.ratio(load, target, OUTSIDE) for target in targets)
+        load for load in loads_of(result, "tcp", "http").values()
+        if any(ratio(load, target, OUTSIDE) for target in targets)
     ]  # fmt: skip
     bars = [*targets, *IN_GO_ELSEWHERE]
     middle = TOP + ROW * len(bars) + 96
@@ -82,10 +77,6 @@ def picture(result: Result) -> Sheet:
     if loads:
         draw_costs(sheet, loads, targets, middle)
     return sheet
-
-
-def whole(result: Result, target: str) -> int:
-    return sum(size_of_group(result, target, group) for group in GROUPS)
 
 
 def draw_sizes(sheet: Sheet, result: Result, targets: Sequence[str], bars: Sequence[str]) -> None:
@@ -125,16 +116,14 @@ def draw_sizes(sheet: Sheet, result: Result, targets: Sequence[str], bars: Seque
 
 def draw_costs(sheet: Sheet, loads: Sequence[Load], targets: Sequence[str], top: float) -> None:
     """A row a load: CPU time of each image, as a multiple of the same server's in no container."""
-    arms = [*targets, *(["limit"] if any(report.ratio(load, "limit", OUTSIDE) for load in loads) else [])]
+    arms = [*targets, *(["limit"] if any(ratio(load, "limit", OUTSIDE) for load in loads) else [])]
     height = 2 * ROW
     axes = sheet.axes(LEFT, top, RIGHT, top + height * len(loads))
     points = {
-        arm: [(value, number) for number, load in enumerate(loads) if (value := report.ratio(load, arm, OUTSIDE))]
+        arm: [(value, number) for number, load in enumerate(loads) if (value := ratio(load, arm, OUTSIDE))]
         for arm in arms
     }
-    rounds = {
-        (arm, number): report.ratios_of_rounds(load, arm, OUTSIDE) for arm in arms for number, load in enumerate(loads)
-    }
+    rounds = {(arm, number): ratios_of_rounds(load, arm, OUTSIDE) for arm in arms for number, load in enumerate(loads)}
     found = [1.0, *(value for values in rounds.values() for value in values)]
     low, high = min(found) / 1.04, max(found) * 1.04
     axes.set(xlim=(low, high), ylim=(len(loads) - 0.5, -0.5))
@@ -171,6 +160,6 @@ def draw_costs(sheet: Sheet, loads: Sequence[Load], targets: Sequence[str], top:
             sheet.text((20, centre + 16 * (index - (len(lines) - 1) / 2)), line)
         for index, arm in enumerate(targets):
             down = centre + 15 * (index - (len(targets) - 1) / 2)
-            said = f"{times(report.ratio(load, arm, OUTSIDE))}{TIMES}"
+            said = f"{times(ratio(load, arm, OUTSIDE))}{TIMES}"
             sheet.text((RIGHT + 80, down), name(arm), MARKS[arm].colour)
             sheet.text((sheet.width - 20, down), said, MARKS[arm].colour, align="right", weight="bold")

@@ -1,53 +1,32 @@
 """Makes pages from the figures of the images: IMAGES.md, a picture, and the README's table of them."""
 
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import images, report
+from bench.image_data import held, megabytes, size_of_group, start, targets_of, whole
 from bench.images import OUTSIDE
-from bench.report import NONE, Block, Facts, Heading, Notes, Picture, Result, Table, Text, figure, name, times
+from bench.report import Block, Facts, Heading, Notes, Picture, Table, Text
+from bench.results_data import (
+    NONE,
+    Load,
+    Result,
+    arms_of,
+    figure,
+    loads_of,
+    mebibytes,
+    name,
+    percent,
+    ratio,
+    times,
+)
 
 BEGIN, END = "<!-- images -->", "<!-- /images -->"
 HEADLINE = "post64"
 """The load whose cost stands for all in the README."""
 
 
-# --- what the JSON says ---------------------------------------------------------------------------------------------
-
-
-def targets_of(result: Result) -> list[str]:
-    """The images, in the order of report.NAMES."""
-    return [each for each in report.NAMES if each in result["images"]]
-
-
-def size_of_group(result: Result, target: str, group: str) -> int:
-    """Bytes of a group of an image's parts."""
-    return sum(result["images"][target]["parts"].get(group, {}).values())
-
-
-def start(result: Result, what: str, key: str) -> float | None:
-    """The median of what was measured at each start; None where it was not."""
-    values = [each for each in result["starts"].get(what, {}).get(key, ()) if each is not None]
-    return statistics.median(values) if values else None
-
-
-def held(result: Result, arm: str, connections: int) -> float | None:
-    """Resident bytes at so many idle connections."""
-    load = result["loads"].get("idle")
-    return report.median(load, arm, "memory_bytes", str(connections)) if load else None
-
-
 # --- figures for people ---------------------------------------------------------------------------------------------
-
-
-def megabytes(value: float | None) -> str:
-    """Bytes in millions of them, as engines and registries count."""
-    return NONE if value is None else f"{value / 1e6:.2f} MB" if value < 9.995e6 else f"{figure(value / 1e6)} MB"
-
-
-def mebibytes(value: float | None) -> str:
-    return NONE if value is None else f"{figure(value / (1 << 20))} MiB"
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -70,7 +49,7 @@ def readme_table(result: Result) -> str:
         [
             target, megabytes(result["images"][target]["size"]), megabytes(result["images"][target]["compressed"]),
             milliseconds(start(result, target, "answer")), mebibytes(held(result, target, 0)),
-            times(report.ratio(load, target, OUTSIDE)),
+            times(ratio(load, target, OUTSIDE)),
         ]
         for target in targets_of(result)
     ]  # fmt: skip
@@ -101,7 +80,7 @@ def blocks(result: Result, pictures: Sequence[Picture] = ()) -> Iterator[Block]:
     yield from starts(result)
     yield Heading(2, "Memory")
     yield from memory(result)
-    loads = list(report.loads_of(result, "tcp", "http").values())
+    loads = list(loads_of(result, "tcp", "http").values())
     if loads:
         yield Heading(2, "Under load")
         yield from under_load(loads, result)
@@ -118,7 +97,7 @@ def method(result: Result) -> Iterator[Block]:
         f"epoll that does next to nothing: {how['rounds']} rounds of {how['seconds']:g} s in each of {how['starts']} "
         "starts. CPU time is the user and system time of the server's processes over the requests that the client "
         "counted as answered right. A figure is the median of the rounds; a ratio is the median of the ratios within "
-        f"the same round; from run to run it still moves by some {report.percent(report.NOISE)}. Starts were measured "
+        f"the same round; from run to run it still moves by some {percent(report.NOISE)}. Starts were measured "
         f"{how['runs']} times, in turn."
     )
     yield from (block for block in report.machine_and_method(result) if isinstance(block, Facts))
@@ -156,7 +135,7 @@ def breakdown(result: Result) -> Iterator[Block]:
         [group, *(megabytes(size_of_group(result, target, group) or None) for target in targets)]
         for group in images.GROUPS
     ]
-    sums = [sum(size_of_group(result, target, group) for group in images.GROUPS) for target in targets]
+    sums = [whole(result, target) for target in targets]
     yield Table("", ["part", *targets], [*rows, ["sum of the layers", *map(megabytes, sums)]])
     yield Notes([
         "base: the distribution with what it brings; in static executables musl and zlib",
@@ -205,32 +184,26 @@ def memory(result: Result) -> Iterator[Block]:
     )
     counts = (0, images.CONNECTIONS)
     rows = []
-    for arm in report.arms_of([load]):
+    for arm in arms_of([load]):
         share = start(result, arm, "proportional_bytes")
         rows.append([name(arm), *(mebibytes(held(result, arm, count)) for count in counts), mebibytes(share)])
     yield Table("", ["server", *(f"{count:,} connections" for count in counts), "proportional share"], rows)
 
 
-def under_load(loads: Sequence[report.Load], result: Result) -> Iterator[Block]:
-    arms = report.arms_of(loads)
-    yield report.matrix(
-        "CPU time a request, µs", loads, arms, lambda load, arm: figure(report.median(load, arm, "cpu_us"))
-    )
+def under_load(loads: Sequence[Load], result: Result) -> Iterator[Block]:
+    arms = arms_of(loads)
+    yield report.cpu_times(loads, arms)
     yield Notes(report.missing(loads, arms, result["skipped"]))
     for other in (OUTSIDE, "slim", "limit"):
         if other in arms:
             title, some = f"CPU time over that of: {name(other)}", [arm for arm in arms if arm != other]
             yield report.matrix(title, loads, some, beside(other))
-    yield report.matrix(
-        "Spread of the CPU time: least to most of the rounds, µs", loads, arms, report.spread, aside=True
-    )
-    ceiling = f"* the client was at {report.percent(report.BOUND)} or more of what it can send"
-    yield report.matrix(f"Requests a second; {ceiling}", loads, arms, report.rate, aside=True)
+    yield from report.spreads_and_rates(loads, arms)
 
 
 def beside(other: str) -> report.Cell:
     """A cell with the ratio to another arm."""
-    return lambda load, arm: times(report.ratio(load, arm, other))
+    return lambda load, arm: times(ratio(load, arm, other))
 
 
 def write(result: Result, folder: Path) -> list[Path]:
@@ -239,7 +212,4 @@ def write(result: Result, folder: Path) -> list[Path]:
 
     drawn = [Picture(*each) for each in image_pictures.draw(result)]
     files = {"IMAGES.md": report.markdown(blocks(result, drawn)), **{f"{each.name}.svg": each.svg for each in drawn}}
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-    return [folder / file for file in files]
+    return report.written(files, folder)

@@ -278,9 +278,8 @@ def start_ups(
 
 
 def _words(protocol: str, port: str) -> list[str]:
-    """As bench.arms.echoserver has them: one protocol, and all else as it is by default."""
-    off = "tcp" if protocol == "http" else "http"
-    return [f"--{protocol}", f"127.0.0.1:{port}", f"--{off}", "off", "--udp", "off"]
+    """One protocol, and all else as it is by default."""
+    return arms.listeners(protocol, f"127.0.0.1:{port}")
 
 
 def _first_answer(port: str) -> float:

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from bench.report import (
+from bench.results_data import (
     GROUPS,
     Load,
     Result,
@@ -40,7 +40,7 @@ from bench.report import (
     ratios_of_rounds,
     size,
     times,
-)  # fmt: skip
+)
 
 Point = tuple[float, float]
 Lines = dict[str, list[Point]]
@@ -119,10 +119,15 @@ class Drawn(NamedTuple):
 
 def draw(result: Result) -> list[Drawn]:
     """The pictures for which there are figures."""
+    return drawn(PICTURES, result)
+
+
+def drawn(pictures: Mapping[str, Callable[[Result], "Sheet | None"]], result: Result) -> list[Drawn]:
+    """Those of some pictures for which there are figures."""
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the reader's own matplotlibrc says
-        drawn = [(which, picture(result)) for which, picture in PICTURES.items()]
-        return [Drawn(which, sheet.title, sheet.svg(which)) for which, sheet in drawn if sheet is not None]
+        sheets = [(which, picture(result)) for which, picture in pictures.items()]
+        return [Drawn(which, sheet.title, sheet.svg(which)) for which, sheet in sheets if sheet is not None]
 
 
 # --- the CPU time of a request, load by load ------------------------------------------------------------------------

@@ -5,170 +5,40 @@ Every page is a rendering of the same list of blocks, so that none can say what 
 
 import dataclasses
 import html
-import math
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench import figures
-
-Result = Mapping[str, Any]
-Load = Mapping[str, Any]
+from bench.results_data import (
+    GROUPS,
+    NONE,
+    Load,
+    Result,
+    arms_of,
+    bytes_a_connection,
+    connections_of,
+    duration,
+    fell_short,
+    figure,
+    loads_of,
+    mebibytes,
+    median,
+    name,
+    percent,
+    percentiles_of,
+    ratio,
+    size,
+    thrown_away,
+    times,
+)
 
 NOISE = 0.05
 """Ratios move by so much from run to run on shared machines: a smaller difference is called none."""
 
 BOUND = 0.9
 """From this part of the client's ceiling on, a rate says more of the client than of the server."""
-
-NAMES = {
-    "echoserver": "echoserver",
-    "echoserver-2": "echoserver, 2 workers",
-    "outside": "no container",
-    "slim": "slim",
-    "alpine": "alpine",
-    "scratch": "scratch",
-    "minimal": "minimal",
-    "limit": "limit server",
-    "nginx": "nginx",
-    "fasthttp": "Go fasthttp",
-    "nethttp": "Go net/http",
-    "bjoern": "bjoern",
-    "granian": "Granian",
-    "uvicorn": "Uvicorn",
-    "node": "Node.js",
-    "go": "Go net",
-    "socat": "socat",
-    "asyncio": "asyncio",
-    "picows": "picows",
-    "websockets": "websockets",
-    "gorilla": "Go gorilla",
-    "nodews": "Node.js ws",
-}
-"""The arms in the order in which they are shown, with their names for people."""
-
-GROUPS = {"tcp": "TCP", "http": "HTTP", "ws": "WebSocket"}
-"""The groups of loads that go as fast as they can, as they are shown, with their headings."""
-
-
-# --- what the JSON says ---------------------------------------------------------------------------------------------
-
-
-def name(arm: str) -> str:
-    """An arm's name for people."""
-    return NAMES.get(arm, arm)
-
-
-def loads_of(result: Result, *groups: str) -> dict[str, Load]:
-    """The loads of these groups, by key."""
-    return {key: load for key, load in result["loads"].items() if load["group"] in groups}
-
-
-def arms_of(loads: Iterable[Load]) -> list[str]:
-    """The arms that took part in any of the loads, in the order of NAMES, unknown ones last."""
-    found = {arm for load in loads for arm in load["arms"]}
-    return [arm for arm in NAMES if arm in found] + sorted(found - set(NAMES))
-
-
-def median(load: Load, arm: str, *path: str) -> float | None:
-    """A figure of an arm's median, None where there is none: ``median(load, "nginx", "latency_us", "99")``."""
-    value: Any = load["arms"].get(arm, {}).get("median")
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return None if value is None else float(value)
-
-
-def ratio(load: Load, arm: str, other: str) -> float | None:
-    """An arm's CPU time over another's: the median of the ratios of the same rounds, None where there is none."""
-    value: float | None = load["arms"].get(arm, {}).get("ratio", {}).get(other)
-    return 1.0 if arm == other and median(load, arm, "cpu_us") else value
-
-
-def ratios_of_rounds(load: Load, arm: str, other: str) -> list[float]:
-    """An arm's CPU time over another's in each round that was good for both."""
-    arms = load["arms"]
-    return figures.ratios(arms[arm], arms[other]) if arm in arms and other in arms else []
-
-
-def connections_of(load: Load, arm: str) -> list[tuple[int, float]]:
-    """What an arm holds at how many idle connections, in bytes: few connections first."""
-    arm_median = load["arms"].get(arm, {}).get("median") or {}
-    return sorted((int(count), held) for count, held in arm_median.get("memory_bytes", {}).items() if held is not None)
-
-
-def bytes_a_connection(load: Load, arm: str) -> float | None:
-    """What an idle connection adds: the slope from the least to the most connections that were held."""
-    held = connections_of(load, arm)
-    return (held[-1][1] - held[0][1]) / (held[-1][0] - held[0][0]) if len(held) > 1 else None
-
-
-def percentiles_of(load: Load) -> list[str]:
-    """The percentiles that a load has figures for, in their order; the longest of all ("max") is the last."""
-    found = {each for arm in load["arms"] for each in median_keys(load, arm, "latency_us")}
-    return sorted(found, key=lambda each: math.inf if each == "max" else float(each))
-
-
-def median_keys(load: Load, arm: str, key: str) -> list[str]:
-    """The keys of a part of an arm's median that have a figure."""
-    part = (load["arms"][arm].get("median") or {}).get(key) or {}
-    return [each for each, value in part.items() if value is not None]
-
-
-def thrown_away(load: Load, arm: str) -> list[str]:
-    """Why an arm's rounds were thrown away, a reason a round."""
-    return [each["thrown_away"] for each in load["arms"].get(arm, {}).get("rounds", ()) if "thrown_away" in each]
-
-
-def fell_short(load: Load) -> dict[str, float]:
-    """The arms that answered less than 99 % of the rate that was offered, with what they answered a second."""
-    rates = {arm: median(load, arm, "rate") for arm in arms_of([load])}
-    return {arm: rate for arm, rate in rates.items() if rate is not None and rate < 0.99 * load["offered_rate"]}
-
-
-# --- figures for people ---------------------------------------------------------------------------------------------
-
-NONE = "-"
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """A figure with so many significant digits, whole thousands apart: 0.93, 27.4, 1,090, 145,000."""
-    if value is None:
-        return NONE
-    if not value:
-        return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    value = round(value, places)  # which may have one digit more: 9.996 is 10.00
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(0, places)}f}"
-
-
-def times(value: float | None) -> str:
-    """A ratio: two places below 10, which is what there is to know of it."""
-    return NONE if value is None else f"{value:.2f}" if value < 9.995 else figure(value)
-
-
-def percent(part: float) -> str:
-    return f"{part * 100:.0f} %"
-
-
-def size(value: float) -> str:
-    """Bytes, in the largest unit that they fill."""
-    for unit, symbol in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if value >= unit:
-            return f"{value / unit:.3g} {symbol}"
-    return f"{value:.0f} B"
-
-
-def duration(microseconds: float | None, digits: int = 3) -> str:
-    """Microseconds, in the unit that suits them."""
-    if microseconds is None:
-        return NONE
-    for unit, symbol in ((1e6, "s"), (1e3, "ms")):
-        if microseconds >= unit:
-            return f"{figure(microseconds / unit, digits)} {symbol}"
-    return f"{figure(microseconds, digits)} µs"
 
 
 # --- the README's table ---------------------------------------------------------------------------------------------
@@ -393,7 +263,7 @@ def matrix(title: str, loads: Sequence[Load], arms: Sequence[str], cell: Cell, *
 def group_of_loads(loads: Sequence[Load], skipped: Mapping[str, str]) -> Iterator[Block]:
     """The tables of loads that go as fast as they can."""
     arms = arms_of(loads)
-    yield matrix("CPU time a request, µs", loads, arms, lambda load, arm: figure(median(load, arm, "cpu_us")))
+    yield cpu_times(loads, arms)
     yield Notes(
         [
             *missing(loads, arms, skipped),
@@ -406,13 +276,22 @@ def group_of_loads(loads: Sequence[Load], skipped: Mapping[str, str]) -> Iterato
             f"echoserver's CPU time over the other's; bold: over {percent(NOISE)} more than a peer", loads, others,
             lambda load, arm: beside(load, base, arm),
         )  # fmt: skip
-    yield matrix("Spread of the CPU time: least to most of the rounds, µs", loads, arms, spread, aside=True)
-    ceiling = f"* the client was at {percent(BOUND)} or more of what it can send"
-    yield matrix(f"Requests a second; {ceiling}", loads, arms, rate, aside=True)
+    yield from spreads_and_rates(loads, arms)
     yield Table(
         "The client", ["load", "ran as", "fastest", "requests a second", "client's ceiling", "of it", ""],
         [client(load) for load in loads], aside=True,
     )  # fmt: skip
+
+
+def cpu_times(loads: Sequence[Load], arms: Sequence[str]) -> Table:
+    return matrix("CPU time a request, µs", loads, arms, lambda load, arm: figure(median(load, arm, "cpu_us")))
+
+
+def spreads_and_rates(loads: Sequence[Load], arms: Sequence[str]) -> Iterator[Table]:
+    """What there is to know of the rounds besides their medians."""
+    yield matrix("Spread of the CPU time: least to most of the rounds, µs", loads, arms, spread, aside=True)
+    ceiling = f"* the client was at {percent(BOUND)} or more of what it can send"
+    yield matrix(f"Requests a second; {ceiling}", loads, arms, rate, aside=True)
 
 
 def beside(load: Load, arm: str, other: str) -> str:
@@ -514,7 +393,7 @@ def memory(load: Load, skipped: Mapping[str, str]) -> Iterator[Block]:
     rows = []
     for arm in arms:
         held = dict(connections_of(load, arm))
-        cells = [f"{figure(held[count] / (1 << 20))} MiB" if count in held else NONE for count in counts]
+        cells = [mebibytes(held.get(count)) for count in counts]
         each = bytes_a_connection(load, arm)
         rows.append([name(arm), *cells, NONE if each is None else f"{figure(each)} B"])
     yield Text("Resident memory of all of a server's processes.")
@@ -543,9 +422,14 @@ def write(result: Result, folder: Path) -> list[Path]:
         **{f"{picture.name}.svg": picture.svg for picture in drawn},
         "index.html": page(content),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for stale in pictures.PICTURES:
         (folder / f"{stale}.svg").unlink(missing_ok=True)  # of another run, which this page would not speak of
+    return written(files, folder)
+
+
+def written(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """The paths of these files, when their texts are there."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
     return [folder / file for file in files]

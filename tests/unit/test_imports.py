@@ -3,29 +3,33 @@
 import ast
 from pathlib import Path
 
+import bench
 import echoserver
 
 ROOT = Path(echoserver.__file__).parent
+ROOTS = (ROOT, Path(bench.__file__).parent)
 
 FOLDERS = (
-    "", "server", "worker", "protocols", "layers", "transport", "sockets", "answers", "observe", "wire", "config",
+    "bench", "", "server", "worker", "protocols", "layers", "transport", "sockets", "answers", "observe", "wire",
+    "config",
 )  # fmt: skip
-"""From the top down: a module imports from its own folder and from those below. "": the command line."""
+"""From the top down: a module imports from its own folder and from those below. "": the command line. bench is not of
+the package: it may use any of it, and none of it may use the bench."""
 
 BOTTOM = {"echoserver", "echoserver.exit_codes"}
 """Anybody may import these, and they import nothing of ours."""
 
 
-def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+def name_of(path: Path, root: Path) -> str:
+    parts = path.relative_to(root.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+MODULES = {name_of(path, root): path for root in ROOTS for path in root.rglob("*.py")}
 
 
 def imported_by(path: Path) -> set[str]:
-    """The modules of the package that a module imports, wherever in it."""
+    """The modules of ours that a module imports, wherever in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -41,8 +45,10 @@ IMPORTS = {name: imported_by(path) for name, path in MODULES.items()}
 
 
 def rank(module: str) -> int:
-    folder = module.split(".")[1] if MODULES[module].parent != ROOT else ""
-    return FOLDERS.index(folder)
+    first, *rest = module.split(".")
+    if first == "bench":
+        return FOLDERS.index(first)
+    return FOLDERS.index(rest[0] if MODULES[module].parent != ROOT else "")
 
 
 def test_imports_go_down() -> None:

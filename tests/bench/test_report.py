@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import figures, report
+from bench import figures, report, results_data
 from tests.unit.examples import examples
 
 ROOT = Path(__file__).parents[2]
@@ -206,7 +206,7 @@ def row(text: str, first: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_figures_have_three_significant_digits(value: float | None, text: str) -> None:
-    assert report.figure(value) == text
+    assert results_data.figure(value) == text
 
 
 @pytest.mark.parametrize(
@@ -214,19 +214,19 @@ def test_figures_have_three_significant_digits(value: float | None, text: str) -
     [(None, "-"), (0.85, "0.85"), (0.0612, "0.06"), (9.994, "9.99"), (9.996, "10.0"), (13.24, "13.2")],
 )
 def test_ratios_have_two_places(value: float | None, text: str) -> None:
-    assert report.times(value) == text
+    assert results_data.times(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(64, "64 B"), (1 << 10, "1 KiB"), (25e9, "23.3 GiB"), (1536 << 10, "1.5 MiB")]
 )
 def test_sizes(value: float, text: str) -> None:
-    assert report.size(value) == text
+    assert results_data.size(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (71.68, "71.7 µs"), (1180.0, "1.18 ms"), (2.5e6, "2.50 s")])
 def test_durations(value: float | None, text: str) -> None:
-    assert report.duration(value) == text
+    assert results_data.duration(value) == text
 
 
 # --- the README ---
@@ -253,7 +253,9 @@ def test_the_table_for_the_readme(whole: Result) -> None:
         "<!-- /figures -->",
     ]
     arms = whole["loads"]["post1m"]["arms"]
-    medians = [report.figure(arms[arm]["median"]["cpu_us"]) for arm in ("echoserver", "limit", "nginx", "fasthttp")]
+    medians = [
+        results_data.figure(arms[arm]["median"]["cpu_us"]) for arm in ("echoserver", "limit", "nginx", "fasthttp")
+    ]
     ratios = [f"{arms['echoserver']['ratio'][other]:.2f}" for other in ("limit", "nginx")]
     assert row("\n".join(lines), "POST of 1 MiB") == ["POST of 1 MiB", *medians, *ratios]
     assert [cell == "-" for cell in row("\n".join(lines), "TCP, 64 B")] == [

@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import figures, image_report, images, report
+from bench import figures, image_report, images, report, results_data
 from bench.images import OUTSIDE
-from tests.unit.test_bench_report import SVG, row, section
+from tests.bench.test_report import SVG, row, section
 
 ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]
@@ -197,7 +197,7 @@ def test_memory(whole: Result) -> None:
 def test_the_same_server_in_no_container_stands_beside_each(whole: Result) -> None:
     said = section(page(whole), "Under load")
     arms = whole["loads"]["post1m"]["arms"]
-    assert row(said, "POST of 1 MiB")[1] == report.figure(arms[OUTSIDE]["median"]["cpu_us"])
+    assert row(said, "POST of 1 MiB")[1] == results_data.figure(arms[OUTSIDE]["median"]["cpu_us"])
     for title, other in (("no container", OUTSIDE), ("slim", "slim"), ("limit server", "limit")):
         ratios = said.partition(f"### CPU time over that of: {title}")[2]
         named = dict(zip(row(ratios, "load"), row(ratios, "POST of 1 MiB"), strict=True))

@@ -7,11 +7,17 @@ import re
 import pytest
 
 from echoserver.answers import page as browser
+from echoserver.answers.page import __main__ as maker
 
 PAGE = browser.PAGE.decode()
 COLOURS = [
     dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{.*?\}", PAGE, re.DOTALL)
 ]
+
+
+def test_what_is_served_is_made_of_the_files_as_they_are() -> None:
+    made = (maker.FOLDER / "built.py").read_text(encoding="ascii")
+    assert made == maker.built(), "a file has changed since: python -m echoserver.answers.page"
 
 
 def test_it_is_small_and_in_one_piece() -> None:

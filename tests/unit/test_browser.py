@@ -27,6 +27,13 @@ def test_it_is_small_and_in_one_piece() -> None:
     assert "@import" not in PAGE
 
 
+def test_it_is_html_without_an_error() -> None:
+    reason = "tinyhtml5 is not installed: pip install '.[test]'"
+    parser = pytest.importorskip("tinyhtml5.parser", reason=reason).HTMLParser()
+    parser.parse(PAGE)
+    assert parser.errors == []
+
+
 def test_what_comes_from_outside_gets_in_as_text_only() -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|\son[a-z]+=\"", PAGE)
 

@@ -420,6 +420,27 @@ def test_what_the_server_says_when_it_closes(driver: "Chrome") -> None:
 # --- how it looks, and who can use it ---
 
 
+def declarations(style: str | list[Any]) -> Iterator[tuple[str, str]]:
+    """Names and values in a style sheet, those within @media too; it must have no error of syntax."""
+    css = pytest.importorskip("tinycss2", reason="tinycss2 is not installed: pip install '.[test]'")
+    for rule in css.parse_rule_list(style, skip_comments=True, skip_whitespace=True):
+        assert rule.type != "error", rule.message
+        if rule.type == "at-rule":
+            yield from declarations(rule.content)
+            continue
+        for each in css.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True):
+            assert each.type == "declaration", getattr(each, "message", each.type)
+            yield each.name, css.serialize(each.value).strip()
+
+
+def test_the_browser_knows_whatever_the_style_says(plain: Browser) -> None:
+    style = plain.run("return document.querySelector('style').textContent")
+    declared = list(declarations(style))
+    unknown = plain.run("return arguments[0].filter(([name, value]) => !CSS.supports(name, value))", declared)
+    assert unknown == []
+    assert set(re.findall(r"var\((--[\w-]+)\)", style)) == {name for name, _ in declared if name.startswith("--")}
+
+
 def test_dark_and_light(plain: Browser) -> None:
     seen = {}
     for scheme in ("dark", "light"):

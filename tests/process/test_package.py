@@ -1,9 +1,11 @@
 """What is installed: the wheel, built as pip builds it."""
 
 import email.parser
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from echoserver import __version__
+from echoserver.answers.page import page
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +34,7 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> N
         scripts = archive.read(f"{info}/entry_points.txt").decode()
 
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "echoserver").rglob("*.py")}
+    modules.remove("echoserver/answers/page/__main__.py")  # what it makes the page of is not there either
     assert {name for name in names if not name.startswith(f"{info}/")} == modules | {"echoserver/py.typed"}
     assert f"{info}/licenses/LICENSE" in names
     assert "echoserver = echoserver.__main__:run" in scripts
@@ -46,6 +50,27 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> N
         also = {name_of(each) for other in within(extras, packages) for each in extras[other]}
         found = {name_of(each) for each in needed if re.search(rf"extra == ['\"]{extra}['\"]", each)}
         assert found == ({name_of(each) for each in packages} | also) - {"echoserver"}, extra
+
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}  # modules are read out of it, and it has no other files
+    asking = "import sys; from echoserver.answers.page import page; sys.stdout.buffer.write(page('x-'))"
+    served = subprocess.run(
+        [sys.executable, "-c", asking], capture_output=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert (served.stderr, served.stdout) == (b"", page("x-"))
+
+
+@pytest.mark.network
+def test_the_sdist_holds_what_the_page_is_made_of(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not built.returncode, built.stderr
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folder = ROOT / "echoserver/answers/page"
+    assert {str(path.relative_to(ROOT)) for path in folder.iterdir() if path.is_file()} <= names
 
 
 def within(extras: dict[str, list[str]], packages: list[str]) -> set[str]:

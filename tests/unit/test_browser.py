@@ -7,6 +7,7 @@ import re
 import pytest
 
 from echoserver.answers import page as browser
+from echoserver.answers.page import __main__ as maker
 
 PAGE = browser.PAGE.decode()
 COLOURS = [
@@ -14,11 +15,23 @@ COLOURS = [
 ]
 
 
+def test_what_is_served_is_made_of_the_files_as_they_are() -> None:
+    made = (maker.FOLDER / "built.py").read_text(encoding="ascii")
+    assert made == maker.built(), "a file has changed since: python -m echoserver.answers.page"
+
+
 def test_it_is_small_and_in_one_piece() -> None:
     assert len(browser.PAGE) < 24 << 10
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", PAGE)
     assert not re.search(r"\burl\(", PAGE)
     assert "@import" not in PAGE
+
+
+def test_it_is_html_without_an_error() -> None:
+    reason = "tinyhtml5 is not installed: pip install '.[test]'"
+    parser = pytest.importorskip("tinyhtml5.parser", reason=reason).HTMLParser()
+    parser.parse(PAGE)
+    assert parser.errors == []
 
 
 def test_what_comes_from_outside_gets_in_as_text_only() -> None:

@@ -43,7 +43,7 @@ def test_its_names_are_there_once_and_those_that_the_script_uses_exist() -> None
     assert used <= set(names)
 
 
-def test_controls_prefix_is_in_the_page() -> None:
+def test_controls_prefix__is_in_the_page() -> None:
     assert browser.page("") is browser.PAGE
     page = browser.page("echo-").decode()
     assert '<body data-prefix="echo-" spellcheck' in page

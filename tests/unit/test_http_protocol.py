@@ -539,7 +539,7 @@ def test_the_clients_fin(worker: Worker, data: bytes, expected: bytes, room: int
         assert client.lost
 
 
-def test_too_many_connections_get_503(worker: Worker) -> None:
+def test_max_connections__too_many_get_503(worker: Worker) -> None:
     worker.context.max_connections, worker.context.refusals = 1, 1
     with connect(worker) as first, connect(worker) as second, connect(worker) as third:
         assert third.lost
@@ -579,7 +579,7 @@ def sweep(worker: Worker, seconds: float) -> None:
         connection.sweep(worker.context.now)
 
 
-def test_a_header_section_must_come_in_time(worker: Worker) -> None:
+def test_header_timeout__a_header_section_must_come_in_time(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(b"GET")
         sweep(worker, 9)
@@ -604,7 +604,7 @@ def test_a_connection_on_which_nothing_was_asked_is_closed_without_a_word(worker
 
 
 @pytest.mark.parametrize("data", [get(), post(b"hello"), chunked(b"hello"), get(b"/healthz")])
-def test_an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> None:
+def test_keep_alive_timeout__an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> None:
     with connect(worker) as client:
         client.feed(data)
         sweep(worker, 74)
@@ -615,7 +615,7 @@ def test_an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> 
         assert client.closing
 
 
-def test_content_may_take_its_time_without_an_idle_timeout(worker: Worker) -> None:
+def test_idle_timeout__off_content_may_take_its_time(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(post(b"hello")[:-1])
         sweep(worker, 100_000)
@@ -624,7 +624,7 @@ def test_content_may_take_its_time_without_an_idle_timeout(worker: Worker) -> No
 
 
 @pytest.mark.parametrize("data", [post(b"hello")[:-1], chunked(end=b"5")])
-def test_content_that_stalls_gets_408(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
+def test_idle_timeout__content_that_stalls_gets_408(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     worker = Worker(config.parse({"idle_timeout": "5s"}), loop)
     with connect(worker) as client:
         client.feed(data)
@@ -684,7 +684,7 @@ def test_a_client_that_reads_slowly(worker: Worker, request_bytes: bytes, expect
         assert client.ended == closes
 
 
-def test_reading_pauses_at_the_buffer_limit_until_all_is_sent(worker: Worker) -> None:
+def test_buffer_limit__reading_pauses_until_all_is_sent(worker: Worker) -> None:
     with connect(worker, 0) as client:
         rest = b"".join(post(b"%04d" % number + bytes(996)) for number in range(200))
         size = len(rest)
@@ -996,7 +996,7 @@ def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Wor
     assert without_dates(client.sent).count(content_of(b"hello")) == 8
 
 
-def test_a_shape_is_no_way_around_the_limit_of_a_header_section(worker: Worker) -> None:
+def test_max_header__a_shape_is_no_way_around_it(worker: Worker) -> None:
     reconfigure(worker, max_header=300)
     with connect(worker) as client:
         for number in range(3):
@@ -1071,7 +1071,7 @@ def shared_worker() -> Worker:
 # --- clients that take little, or owe something ---
 
 
-def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Worker) -> None:
+def test_buffer_limit__what_is_kept_for_one_that_never_reads_stays_within_it(worker: Worker) -> None:
     limit = worker.context.config.buffer_limit
     reconfigure(worker, max_body=0)
     request = post(bytes(limit - 500))  # its answer is a little less than the limit
@@ -1117,7 +1117,7 @@ def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
         assert client.closing
 
 
-def test_without_a_header_timeout_silence_is_idleness(worker: Worker) -> None:
+def test_header_timeout__off_silence_is_idleness(worker: Worker) -> None:
     reconfigure(worker, header_timeout=0.0, keep_alive_timeout=1.0)
     with connect(worker) as silent, connect(worker) as empty, connect(worker) as begun:
         empty.feed(b"\r\n\r")

@@ -209,7 +209,7 @@ def test_the_gate_opens_when_no_reason_is_left(loop: asyncio.AbstractEventLoop) 
         assert client.reading
 
 
-def test_buffer_total_content_for_an_answer_on_demand_is_read_on(loop: asyncio.AbstractEventLoop) -> None:
+def test_buffer_total__content_for_an_answer_on_demand_is_read_on(loop: asyncio.AbstractEventLoop) -> None:
     """What tips the worker over half of the total is answered as it comes, and nobody else has to make room."""
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     content = bytes(range(256)) * 3000

@@ -498,7 +498,7 @@ def test_fragments_are_kept_as_one(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
-def test_a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, fragmented: bool) -> None:
+def test_buffer_total__a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, fragmented: bool) -> None:
     worker = make(loop, buffer_total="128KiB")
     with Client(worker) as other, Client(worker) as client:
         other.feed_all(large(BINARY, bytes(100_000))[:-1])

@@ -468,7 +468,7 @@ def test_nothing_is_answered_twice_while_content_comes(loop: str, query: str) ->
 
 
 @LOOPS
-def test_what_waits_for_all_together_is_bounded(loop: str) -> None:
+def test_buffer_total__what_waits_for_all_together_is_bounded(loop: str) -> None:
     options = ("--loop", loop, "--buffer-limit", "1MiB", "--buffer-total", "4MiB")
     with Server(*options) as server, contextlib.ExitStack() as stack:
         before = server.resident()
@@ -591,7 +591,7 @@ def open_connections(admin: HttpClient) -> float:
 
 
 @LOOPS
-def test_the_idle_timeout_is_about_the_client(loop: str) -> None:
+def test_idle_timeout__is_about_the_client(loop: str) -> None:
     with Server("--loop", loop, "--idle-timeout", "1s", "--header-timeout", "1s") as server:
         with HttpClient(server.connect()) as client:
             assert client.ask(get("delay=2s")).status == 200
@@ -615,7 +615,7 @@ def test_a_drain_waits_for_what_was_asked_for(loop: str, query: str) -> None:
         assert server.wait() == 0
 
 
-def test_controls_off() -> None:
+def test_controls__off_all_is_echoed() -> None:
     with Server("--controls", "off") as server, HttpClient(server.connect()) as client:
         for data in (get("status=503"), get("size=lots"), get("delay=1h"), request("GET / HTTP/1.1", "Accept: a/json")):
             assert client.ask(data).content == data
@@ -649,7 +649,7 @@ def test_an_applications_parameters_are_echoed(
     assert (told.status, told["x-echo-ignored"]) == (200, ignored)
 
 
-def test_controls_prefix() -> None:
+def test_controls_prefix__names_without_it_are_not_ours() -> None:
     with Server("--controls-prefix", "echo-") as server, HttpClient(server.connect()) as client:
         data = get("status=503&size=10XB&delay=2m&abort")
         answer = client.ask(data)
@@ -717,7 +717,7 @@ def test_a_handshake_fails_as_it_is_told_to(server: Server, client: HttpClient) 
 # --- CORS ---
 
 
-def test_cross_origin_requests() -> None:
+def test_cors__requests_of_any_origin() -> None:
     with Server("--cors", "*") as server, HttpClient(server.connect()) as client:
         for data in (GET, get("status=500"), request("GET /healthz HTTP/1.1")):
             assert client.ask(data)["access-control-allow-origin"] == "*"
@@ -732,7 +732,7 @@ def test_cross_origin_requests() -> None:
         assert (answer.status, answer["access-control-allow-origin"]) == (400, "*")
 
 
-def test_the_servers_own_pages_are_not_for_other_origins() -> None:
+def test_cors__the_servers_own_pages_are_not_for_other_origins() -> None:
     with Server("--cors", "*", "--admin", "0") as server, HttpClient(server.connect("admin")) as admin:
         for path in ("/healthz", "/metrics"):
             answer = admin.ask(request(f"GET {path} HTTP/1.1"))
@@ -740,12 +740,12 @@ def test_the_servers_own_pages_are_not_for_other_origins() -> None:
         assert admin.ask(request("GET /a HTTP/1.1"))["access-control-allow-origin"] is None
 
 
-def test_one_origin() -> None:
+def test_cors__one_origin() -> None:
     with Server("--cors", "https://a.example") as server, HttpClient(server.connect()) as client:
         assert client.ask(GET)["access-control-allow-origin"] == "https://a.example"
 
 
-def test_no_cross_origin_requests(client: HttpClient) -> None:
+def test_cors__off_no_other_origin_is_let_in(client: HttpClient) -> None:
     data = request("OPTIONS / HTTP/1.1", "Origin: https://a.example", "Access-Control-Request-Method: PUT")
     answer = client.ask(data)
     assert (answer.content, answer["access-control-allow-origin"]) == (data, None)

@@ -1,4 +1,7 @@
-"""What operators set: CPUs, shared sockets, the name in answers, the admin listener, and the server's own lines."""
+"""What operators set: CPUs, shared sockets, the name in answers, the admin listener, and the server's own lines.
+
+Modules: observe.logs.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""SIGHUP: workers are replaced one after the other, and nobody who is served notices."""
+"""SIGHUP: workers are replaced one after the other, and nobody who is served notices.
+
+Modules: server.supervisor, worker.worker.
+"""
 
 import contextlib
 import os

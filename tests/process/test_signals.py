@@ -1,4 +1,7 @@
-"""What signals do: the drain, and its end."""
+"""What signals do: the drain, and its end.
+
+Modules: server.supervisor, worker.worker.
+"""
 
 import contextlib
 import http.client

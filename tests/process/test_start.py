@@ -1,4 +1,7 @@
-"""How a server starts, and what it says when it can't."""
+"""How a server starts, and what it says when it can't.
+
+Modules: server.supervisor, sockets.listeners.
+"""
 
 import contextlib
 import json
@@ -296,6 +299,7 @@ def test_host__a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
     assert ended.stderr in said
 
 
+@pytest.mark.covers("--http", "--tcp")
 @alone_and_several
 def test_unix_sockets(workers: str, tmp_path: Path) -> None:
     http, tcp = tmp_path / "http.sock", tmp_path / "tcp.sock"
@@ -559,6 +563,7 @@ def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.covers("--tcp-mode", "--tcp-delay", "--tcp-rate", "--tcp-close-after", "--tcp-reset")
 def test_modes_and_faults_are_said_of_the_listeners_that_have_them() -> None:
     faults = ("--tcp-mode", "chargen", "--tcp-delay", "1ms", "--tcp-rate", "1KB", "--tcp-close-after", "5")
     with Group("--workers", "1", *faults, "--tcp-reset", "0.5") as server:

@@ -1,4 +1,7 @@
-"""The page at /.echo, as text: that it is one piece, lets nothing in, and can be read."""
+"""The page at /.echo, as text: that it is one piece, lets nothing in, and can be read.
+
+Modules: answers.page.
+"""
 
 import base64
 import hashlib

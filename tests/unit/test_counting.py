@@ -1,4 +1,7 @@
-"""What is counted and what is logged, against what a transport in memory was given, however it came and went."""
+"""What is counted and what is logged, against what a transport in memory was given, however it came and went.
+
+Modules: observe.counters, observe.access_log, protocols.tcp.echo, protocols.tcp.raw.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,8 @@
-"""HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow."""
+"""HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow.
+
+Modules: protocols.http1.connection, protocols.http1.echo, protocols.http1.site, protocols.http1.gather.
+Modules: transport.connection, transport.context, transport.readers.
+"""
 
 import asyncio
 import contextlib

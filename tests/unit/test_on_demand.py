@@ -1,4 +1,7 @@
-"""Answers on demand in memory: torn anywhere, with any room for answers, each is given once, and nothing is left."""
+"""Answers on demand in memory: torn anywhere, with any room for answers, each is given once, and nothing is left.
+
+Modules: protocols.http1.demand.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Header sections: what good ones mean, and what bad ones get."""
+"""Header sections: what good ones mean, and what bad ones get.
+
+Modules: answers.asked, answers.cors, wire.response.
+"""
 
 import dataclasses
 import re

@@ -1,4 +1,7 @@
-"""Modes and faults of raw TCP against a transport in memory: whatever comes when, what is sent and kept is right."""
+"""Modes and faults of raw TCP against a transport in memory: whatever comes when, what is sent and kept is right.
+
+Modules: protocols.tcp.modes.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""WebSocket against a transport in memory: any split of any frames, turns of the loop, memory, counters."""
+"""WebSocket against a transport in memory: any split of any frames, turns of the loop, memory, counters.
+
+Modules: protocols.websocket.connection, wire.frames, wire.deflate.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,7 @@
-"""The page at /.echo: where it is, and where it is not. What it does: tests/browser."""
+"""The page at /.echo: where it is, and where it is not. What it does: tests/browser.
+
+Modules: answers.page.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""HTTP content of all sizes, sent in all ways: what comes back is what was sent."""
+"""HTTP content of all sizes, sent in all ways: what comes back is what was sent.
+
+Modules: protocols.http1.gather, transport.readers.
+"""
 
 import os
 import random

@@ -1,4 +1,7 @@
-"""Deadlines, limits and memory, as real clients run into them."""
+"""Deadlines, limits and memory, as real clients run into them.
+
+Modules: transport.buffers, transport.connection, transport.context.
+"""
 
 import contextlib
 import os
@@ -98,6 +101,7 @@ def small() -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.covers("--max-header", "--max-body")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -124,6 +128,7 @@ def test_beyond_a_limit(small: Server, sent: bytes, status: int, behind: bytes) 
         assert_refused(client, status)
 
 
+@pytest.mark.covers("--max-header", "--max-body")
 @pytest.mark.parametrize("piece", [0, 100])
 def test_at_a_limit(small: Server, piece: int) -> None:
     with HttpClient(small.connect()) as client:

@@ -1,4 +1,7 @@
-"""What requests ask for in their query, over sockets: other answers, late ones, slow ones, none."""
+"""What requests ask for in their query, over sockets: other answers, late ones, slow ones, none.
+
+Modules: protocols.http1.demand, answers.cors.
+"""
 
 import calendar
 import contextlib
@@ -662,6 +665,7 @@ def test_controls_prefix__names_without_it_are_not_ours() -> None:
         assert b"400 Bad Request: echo-delay: '10sec' is not a duration" in answer.content
 
 
+@pytest.mark.covers("--max-delay", "--max-size")
 def test_caps() -> None:
     with Server("--max-delay", "1s", "--max-size", "10") as server:
         for query, why in (("delay=2s", b"--max-delay"), ("size=11", b"--max-size")):

@@ -1,4 +1,7 @@
-"""PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front."""
+"""PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front.
+
+Modules: layers.proxy, transport.layer, worker.entries.
+"""
 
 import contextlib
 import itertools

@@ -1,4 +1,7 @@
-"""TCP echo over real sockets."""
+"""TCP echo over real sockets.
+
+Modules: protocols.tcp.echo, protocols.tcp.raw.
+"""
 
 import os
 import random

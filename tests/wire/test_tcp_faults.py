@@ -1,4 +1,7 @@
-"""Modes and faults of the raw listeners, over plain TCP and TLS, with both event loops."""
+"""Modes and faults of the raw listeners, over plain TCP and TLS, with both event loops.
+
+Modules: protocols.tcp.modes, protocols.tcp.raw.
+"""
 
 import contextlib
 import json
@@ -477,6 +480,7 @@ def test_it_is_logged(
     assert (line["status"], line["bytes_in"], line["bytes_out"]) == expected
 
 
+@pytest.mark.covers("--proxy-protocol", "--tcp-delay", "--tcp-close-after")
 def test_behind_a_proxy() -> None:
     options = ("--proxy-protocol", "on", "--tcp-delay", "100ms", "--tcp-close-after", "3")
     with Server(*options) as server, server.connect("tcp") as client:

@@ -1,4 +1,7 @@
-"""TLS over real sockets: who gets in, what is echoed, and how connections end."""
+"""TLS over real sockets: who gets in, what is echoed, and how connections end.
+
+Modules: layers.tls_context, transport.layer.
+"""
 
 import contextlib
 import ctypes
@@ -269,6 +272,7 @@ def test_key_updates_and_renegotiation(
 # --- what comes to nothing ---
 
 
+@pytest.mark.covers("--https", "--tls")
 @pytest.mark.parametrize("protocol", ["https", "tls"])
 @pytest.mark.parametrize(
     "sent", [GET, request("POST / HTTP/1.1", content=bytes(10 * MIB)), b"CONNECT a:1 HTTP/1.1\r\n"]
@@ -684,6 +688,7 @@ def test_tls_cert__a_renewed_one_is_for_new_connections(tmp_path: Path, loop: st
 # --- starts that fail ---
 
 
+@pytest.mark.covers("--tls-cert", "--tls-key", "--tls-client-ca")
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

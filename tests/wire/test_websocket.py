@@ -1,4 +1,7 @@
-"""WebSocket echo as clients meet it: a library's, and sockets for what no library sends."""
+"""WebSocket echo as clients meet it: a library's, and sockets for what no library sends.
+
+Modules: protocols.websocket.connection, wire.frames, wire.deflate, worker.entries.
+"""
 
 import functools
 import json

@@ -22,6 +22,7 @@ from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
 from echoserver.worker.worker import Common, Worker
 from tests.unit.examples import examples
+from tests.unit.requests import chunked, get, post, refused
 from tests.unit.test_http_protocol import (
     ANSWERED,
     BAD_LINE,
@@ -38,11 +39,7 @@ from tests.unit.test_http_protocol import (
     begin_drain,
     bytewise,
     cases,
-    chunked,
     conversations,
-    get,
-    post,
-    refused,
     sweep,
 )
 from tests.unit.transport import FakeTransport, http_echo
@@ -155,13 +152,6 @@ class Log:
 
 
 Make = Callable[..., Worker]
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    running = asyncio.new_event_loop()
-    yield running
-    running.close()
 
 
 def make_worker(loop: asyncio.AbstractEventLoop, *, scraped: bool = True, **options: str) -> Worker:

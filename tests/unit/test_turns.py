@@ -7,7 +7,6 @@ Modules: transport.connection, transport.context.
 """
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,13 +23,6 @@ GET = request("GET / HTTP/1.1")
 LAST = request("GET /last HTTP/1.1")
 READ = 256 << 10
 CHUNKED = request("POST / HTTP/1.1", "Transfer-Encoding: chunked")
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,11 @@ Modules: protocols.websocket.connection, wire.frames, wire.deflate.
 import asyncio
 import itertools
 import zlib
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.config import options as config
 from echoserver.observe import counters
 from echoserver.protocols.websocket import connection as websocket
 from echoserver.protocols.websocket.connection import WebSocketEcho
@@ -21,7 +19,7 @@ from echoserver.wire import request as messages
 from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, http_echo, make
 from tests.websockets import (
     ACCEPT,
     BINARY,
@@ -43,17 +41,6 @@ from tests.websockets import (
 
 MIB = 1 << 20
 GET = request("GET / HTTP/1.1")
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
-    return Worker(config.parse(texts), loop)
 
 
 class Client(FakeTransport):

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
+from echoserver.config import options as config
 from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.transport.connection import TURN, Connection
 from echoserver.worker.worker import Worker
@@ -12,6 +13,11 @@ from echoserver.worker.worker import Worker
 Data = bytes | bytearray | memoryview
 
 _READ = 256 << 10  # bytes that uvloop reads at a time
+
+
+def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
+    """A worker with options."""
+    return Worker(config.parse(texts), loop)
 
 
 def http_echo(worker: Worker) -> HttpEcho:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import Answer, HttpClient, Server, let_read, read_exactly, request, sending
+from tests.servers import Answer, HttpClient, Server, chunks, let_read, read_exactly, request, sending
 
 GET = request("GET / HTTP/1.1")
 TEXT = "text/plain; charset=utf-8"
@@ -65,8 +65,8 @@ def client(server: Server) -> Iterator[HttpClient]:
         yield connected
 
 
-def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+def chunked(*contents: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return chunks(*contents) + end
 
 
 def assert_echo(answer: Answer, content: bytes, content_type: str = "application/octet-stream") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import HttpClient, Server, let_read, read_exactly, request, sending
+from tests.servers import HttpClient, Server, chunks, let_read, read_exactly, request, sending
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
@@ -170,8 +170,7 @@ def test_torn_writes_come_back_whole(client: HttpClient) -> None:
 def test_chunked_content_comes_back(client: HttpClient, size: int) -> None:
     """1 MiB in chunks of a size (100 KB of the smallest ones)."""
     content = os.urandom(MIB if size > 1 else 100_000)
-    chunks = [content[position : position + size] for position in range(0, len(content), size)]
-    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    sent = chunks(*(content[position : position + size] for position in range(0, len(content), size)), b"")
     for piece in (0, 50_001):
         with sending(client.socket, request("POST / HTTP/1.1", "Transfer-Encoding: chunked") if piece else b""):
             pass

@@ -19,6 +19,7 @@ from tests.servers import (
     PATIENCE,
     HttpClient,
     Server,
+    chunks,
     let_read,
     read_all,
     read_exactly,
@@ -46,10 +47,6 @@ def each_on_a_loop(cases: Mapping[str, object], on_both: str) -> list[object]:
 
 def post(size: int, content: bytes = b"", *fields: str) -> bytes:
     return request("POST / HTTP/1.1", f"Content-Length: {size}", *fields, content=content)
-
-
-def chunks(*contents: bytes) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in contents)
 
 
 def assert_refused(client: HttpClient, status: int) -> None:

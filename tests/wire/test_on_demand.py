@@ -21,7 +21,7 @@ import pytest
 from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import Group, samples
-from tests.servers import PATIENCE, Answer, HttpClient, Server, let_read, request, sending, wait_for
+from tests.servers import PATIENCE, Answer, HttpClient, Server, chunks, let_read, request, sending, wait_for
 
 MIB = 1 << 20
 MOST = 64 << 10
@@ -44,9 +44,8 @@ def post(query: str, content: bytes, *fields: str) -> bytes:
     return request(f"POST /path?{query} HTTP/1.1", f"Content-Length: {len(content)}", *fields, content=content)
 
 
-def chunked(query: str, *chunks: bytes) -> bytes:
-    coded = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (*chunks, b""))
-    return request(f"POST /path?{query} HTTP/1.1", "Transfer-Encoding: chunked", content=coded)
+def chunked(query: str, *contents: bytes) -> bytes:
+    return request(f"POST /path?{query} HTTP/1.1", "Transfer-Encoding: chunked", content=chunks(*contents, b""))
 
 
 def is_reset(connection: socket.socket) -> bool:

@@ -1,6 +1,10 @@
-"""What of the tests over real sockets is left out for the time that it takes."""
+"""What the tests over real sockets share, and what of them is left out for the time that it takes."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from tests.servers import HttpClient, Server
 
 ABOVE_TLS = {
     "test_what_is_refused", "test_answers", "test_what_is_wrong", "test_conversations",
@@ -73,6 +77,13 @@ ABOVE_THE_LOOP = {
 """Tests, by their module, of what is decided above the event loop (what a request means, which deadline there is), and
 of many cases that are alike: on asyncio with --slow only. What the loops do themselves (pauses, half-closes, resets,
 ends, handshakes, datagrams), and large contents in other tests, is tested on both."""
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[HttpClient]:
+    """On a connection to the server that the tests share."""
+    with HttpClient(server.connect()) as connected:
+        yield connected
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,12 +59,6 @@ def in_ways(data: bytes) -> Iterator[tuple[bytes, int]]:
     yield data, 0
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
-
-
 def chunked(*contents: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return chunks(*contents) + end
 

@@ -8,7 +8,6 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,12 +24,6 @@ LOOPS = ["uvloop", "asyncio"]
 GET = request("GET / HTTP/1.1")
 
 by_size = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
 
 
 def post(size: int, *fields: str, method: str = "POST") -> bytes:

@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,6 @@ MOST = 64 << 10
 """Bytes of content at most that are in its description."""
 GET = request("GET / HTTP/1.1")
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
 
 
 def get(query: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:

@@ -11,7 +11,6 @@ from tests.certificates import Certificates
 from tests.servers import Server
 from tests.tls_bridge import TlsServer
 from tests.wire import test_http, test_http_content, test_http_limits, test_on_demand, test_tcp, test_websocket
-from tests.wire.test_http import client as client  # noqa: PLC0414 - a fixture
 
 LIMITS = {
     "test_beyond_a_limit", "test_at_a_limit", "test_max_body__too_many_chunks_after_an_echo_has_begun",

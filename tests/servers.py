@@ -195,6 +195,11 @@ def request(line: str, *fields: str, content: bytes = b"") -> bytes:
     return "".join(f"{each}\r\n" for each in (line, *fields, "")).encode("latin-1") + content
 
 
+def chunks(*contents: bytes) -> bytes:
+    """As chunks of chunked content; an empty one is the last, with the end of the trailer section."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in contents)
+
+
 class Answer:
     """One response as http.client reads it; checked for what every response must have (DESIGN.md, section 4)."""
 

@@ -9,7 +9,7 @@ import pytest
 from echoserver import __version__
 from tests.image.containers import OURSELVES, PORTS, Contained, Variant
 from tests.process.processes import echoes, exchange, unix_connect
-from tests.servers import PATIENCE, HttpClient, read_all, request, sending
+from tests.servers import PATIENCE, HttpClient, chunks, read_all, request, sending
 from tests.wire.test_udp import HOSTS, assert_echo, datagrams
 
 MIB = os.urandom(1 << 20)
@@ -20,7 +20,7 @@ workers = pytest.mark.parametrize("workers", ["1", "2"])
 
 def chunked(content: bytes, size: int) -> bytes:
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    return chunks(*pieces, b"")
 
 
 def test_tcp(running: Contained) -> None:

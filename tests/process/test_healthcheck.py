@@ -1,4 +1,7 @@
-"""``python -m echoserver healthcheck``: what an image without a shell asks its server with."""
+"""``python -m echoserver healthcheck``: what an image without a shell asks its server with.
+
+Modules: cli.
+"""
 
 import contextlib
 import socket

@@ -1,4 +1,7 @@
-"""Sockets that were bound by somebody else: fd:N, and those that systemd passes, to which it is told how things are."""
+"""Sockets that were bound by somebody else: fd:N, and those that systemd passes, to which it is told how things are.
+
+Modules: sockets.listeners, sockets.systemd.
+"""
 
 import contextlib
 import fcntl

@@ -1,4 +1,7 @@
-"""What operators set: CPUs, shared sockets, the name in answers, the admin listener, and the server's own lines."""
+"""What operators set: CPUs, shared sockets, the name in answers, the admin listener, and the server's own lines.
+
+Modules: observe.logs.
+"""
 
 import contextlib
 import json
@@ -31,7 +34,7 @@ def cpus(pid: int) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_each_worker_has_a_cpu_of_its_own(workers: int) -> None:
+def test_cpu_affinity__each_worker_has_a_cpu_of_its_own(workers: int) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     expected = [str(allowed[number % len(allowed)]) for number in range(workers)]
     with Group("--workers", str(workers), "--cpu-affinity", "on") as server:
@@ -49,7 +52,7 @@ def test_each_worker_has_a_cpu_of_its_own(workers: int) -> None:
             assert cpus(server.process.pid) == cpus(os.getpid())
 
 
-def test_workers_are_bound_to_no_cpu_unless_asked_for() -> None:
+def test_cpu_affinity__workers_are_bound_to_no_cpu_unless_asked_for() -> None:
     with Group("--workers", "2") as server:
         assert {cpus(pid) for pid in server.children()} == {cpus(os.getpid())}
         assert " on CPU" not in server.lines[0]
@@ -58,7 +61,7 @@ def test_workers_are_bound_to_no_cpu_unless_asked_for() -> None:
 # --- sockets ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_socket_for_all_workers() -> None:
+def test_reuse_port__off_is_one_socket_for_all_workers() -> None:
     with Group("--workers", "2", "--reuse-port", "off") as server:
         assert sum("one socket for all workers" in line for line in server.lines) == 3
         inodes = []
@@ -83,7 +86,7 @@ def test_one_socket_for_all_workers() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http", "tcp", "udp"])
-def test_one_socket_for_all_workers_is_taken_by_nobody_else(protocol: str) -> None:
+def test_reuse_port__off_the_one_socket_is_taken_by_nobody_else(protocol: str) -> None:
     with Group("--workers", "2", "--reuse-port", "off") as server:
         ended = subprocess.run(
             [*COMMAND, "--http", "0", "--tcp", "0", "--udp", "0", f"--{protocol}", str(server.port(protocol))],
@@ -96,7 +99,7 @@ def test_one_socket_for_all_workers_is_taken_by_nobody_else(protocol: str) -> No
 # --- who has served ---------------------------------------------------------------------------------------------------
 
 
-def test_answers_say_who_has_served() -> None:
+def test_served_by__answers_say_who_has_served() -> None:
     host = socket.gethostname()
     with Group("--workers", "2") as server, connections_by_worker(server) as owned:
         assert all(owned.values()), "both workers have connections"
@@ -112,7 +115,7 @@ def test_answers_say_who_has_served() -> None:
 
 
 @alone_and_several
-def test_unless_that_is_off(workers: str) -> None:
+def test_served_by__off_answers_do_not_say_it(workers: str) -> None:
     with Group("--workers", workers, "--served-by", "off") as server:
         for path in ("/", "/healthz"):
             with HttpClient(server.connect()) as client:
@@ -124,7 +127,7 @@ def test_unless_that_is_off(workers: str) -> None:
 
 @alone_and_several
 @pytest.mark.parametrize("unix", [True, False], ids=["unix", "tcp"])
-def test_the_pages_are_at_the_admin_listener_and_nowhere_else(workers: str, unix: bool, tmp_path: Path) -> None:
+def test_admin__the_pages_are_there_and_nowhere_else(workers: str, unix: bool, tmp_path: Path) -> None:
     where = f"unix:{tmp_path}/admin.sock" if unix else "127.0.0.1:0"
     with Group("--workers", workers, "--admin", where) as server:
 
@@ -149,7 +152,7 @@ def test_the_pages_are_at_the_admin_listener_and_nowhere_else(workers: str, unix
 
 
 @alone_and_several
-def test_a_full_server_still_answers_its_probes(workers: str) -> None:
+def test_max_connections__a_full_server_still_answers_its_probes(workers: str) -> None:
     options = ("--workers", workers, "--max-connections", "1", "--admin", "127.0.0.1:0")
     with Group(*options) as server, contextlib.ExitStack() as held:
         while server.get() == 200:
@@ -159,7 +162,7 @@ def test_a_full_server_still_answers_its_probes(workers: str) -> None:
                 assert exchange(server.connect("admin"), request(f"GET {path} HTTP/1.1"))[0] == 200
 
 
-def test_the_admin_listener_says_that_a_drain_has_begun(tmp_path: Path) -> None:
+def test_admin__says_that_a_drain_has_begun(tmp_path: Path) -> None:
     path = f"{tmp_path}/admin.sock"
     with Group("--workers", "2", "--admin", f"unix:{path}", "--drain-delay", "60s") as server:
         ready = request("GET /readyz HTTP/1.1")
@@ -201,7 +204,7 @@ def ready_in_json(server: Group) -> bool:
 
 
 @alone_and_several
-def test_lines_in_json(workers: str, tmp_path: Path) -> None:
+def test_log_format__json_lines_of_all_levels(workers: str, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     options = ("--workers", workers, "--log-format", "json", "--log-level", "debug", "--https", "0")
     with Running(*options, *certificates.options, ready=ready_in_json, allow_errors=True) as server:
@@ -232,7 +235,7 @@ def test_lines_in_json(workers: str, tmp_path: Path) -> None:
 
 
 @alone_and_several
-def test_lines_that_are_errors_only(workers: str, tmp_path: Path) -> None:
+def test_log_level__only_errors_are_said(workers: str, tmp_path: Path) -> None:
     path = f"{tmp_path}/notify.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
@@ -254,7 +257,7 @@ def test_lines_that_are_errors_only(workers: str, tmp_path: Path) -> None:
         assert server.lines == []
 
 
-def test_errors_are_said_at_the_level_of_errors() -> None:
+def test_log_level__errors_are_said_at_the_level_of_errors() -> None:
     ended = subprocess.run(
         [*COMMAND, "--log-level", "error", "--log-format", "json", "--http", "fd:99"],
         capture_output=True, text=True, check=False, timeout=PATIENCE,
@@ -267,7 +270,7 @@ def test_errors_are_said_at_the_level_of_errors() -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_why_a_connection_was_refused_is_for_debugging(level: str, tmp_path: Path) -> None:
+def test_log_level__why_a_connection_was_refused_is_for_debugging(level: str, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     with Group("--log-level", level, "--https", "0", *certificates.options) as server:
         with server.connect("https") as client:

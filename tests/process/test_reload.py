@@ -1,4 +1,7 @@
-"""SIGHUP: workers are replaced one after the other, and nobody who is served notices."""
+"""SIGHUP: workers are replaced one after the other, and nobody who is served notices.
+
+Modules: server.supervisor, worker.worker.
+"""
 
 import contextlib
 import os
@@ -668,7 +671,7 @@ def in_file(certificates: Certificates) -> bytes:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_renewed_certificate_is_what_new_connections_get(workers: str, certificates: Certificates) -> None:
+def test_tls_cert__a_renewed_one_is_what_new_connections_get(workers: str, certificates: Certificates) -> None:
     with Group("--workers", workers, "--https", "0", "--tls", "0", *certificates.options) as server:
 
         def connect() -> socket.socket:
@@ -697,7 +700,7 @@ def test_a_renewed_certificate_is_what_new_connections_get(workers: str, certifi
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_broken_certificate_is_not_taken(workers: str, certificates: Certificates) -> None:
+def test_tls_cert__a_broken_one_is_not_taken(workers: str, certificates: Certificates) -> None:
     with Group("--workers", workers, "--https", "0", *certificates.options, allow_errors=True) as server:
         before = server.children()
         old = in_file(certificates)

@@ -1,4 +1,7 @@
-"""What signals do: the drain, and its end."""
+"""What signals do: the drain, and its end.
+
+Modules: server.supervisor, worker.worker.
+"""
 
 import contextlib
 import http.client
@@ -149,7 +152,7 @@ def test_a_tcp_client_that_goes_on_is_served_while_draining(workers: str) -> Non
 
 
 @alone_and_several
-def test_drain_delay(workers: str) -> None:
+def test_drain_delay__all_goes_on_while_readyz_says_503(workers: str) -> None:
     with Group("--workers", workers, "--drain-delay", "1h") as server:
         assert (server.get("/readyz"), server.get("/healthz")) == (200, 200)
         server.send_signal()
@@ -171,7 +174,7 @@ def test_drain_delay(workers: str) -> None:
 
 
 @alone_and_several
-def test_drain_timeout_cuts_what_is_left(workers: str) -> None:
+def test_drain_timeout__cuts_what_is_left(workers: str) -> None:
     with Group("--workers", workers, "--drain-timeout", "500ms") as server, half_sent(server) as client:
         begun = time.monotonic()
         server.send_signal()
@@ -219,7 +222,7 @@ def test_a_signal_to_the_whole_group_drains_as_well(workers: str, number: signal
 
 @alone_and_several
 @both_signals
-def test_a_signal_to_the_whole_group_keeps_the_drain_delay(workers: str, number: signal.Signals) -> None:
+def test_drain_delay__a_signal_to_the_whole_group_keeps_it(workers: str, number: signal.Signals) -> None:
     with Group("--workers", workers, "--drain-delay", "1s") as server:
         assert server.get() == 200
         begun = time.monotonic()

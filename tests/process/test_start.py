@@ -1,4 +1,7 @@
-"""How a server starts, and what it says when it can't."""
+"""How a server starts, and what it says when it can't.
+
+Modules: server.supervisor, sockets.listeners.
+"""
 
 import contextlib
 import json
@@ -142,13 +145,13 @@ def test_another_system_is_told_what_is_supported(platform: str) -> None:
         (SOMAXCONN + 1, f"backlog {SOMAXCONN} (net.core.somaxconn; {SOMAXCONN + 1} asked for), "),
     ],
 )
-def test_the_kernels_cap_on_the_backlog_is_reported(asked: int, said: str) -> None:
+def test_backlog__the_kernels_cap_is_reported(asked: int, said: str) -> None:
     with Group("--backlog", str(asked)) as server:
         assert [said in line for line in server.lines if ": listening: " in line] == [True, True, False]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_other_event_loop(workers: str) -> None:
+def test_loop__asyncio_serves_as_well(workers: str) -> None:
     with Group("--loop", "asyncio", "--workers", workers) as server:
         assert ", asyncio, " in server.lines[0]
         assert server.get() == 200
@@ -165,21 +168,21 @@ def test_the_version() -> None:
 # --- workers ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_worker_is_one_process() -> None:
+def test_workers__one_is_one_process() -> None:
     with Group("--workers", "1") as server:
         assert server.children() == []
         assert len(os.listdir(f"/proc/{server.process.pid}/task")) == 1
         assert listens(server.process.pid, "tcp", server.tcp)
 
 
-def test_all_workers_serve_the_same_port() -> None:
+def test_workers__all_serve_the_same_port() -> None:
     with Group("--workers", "4") as server, connections_by_worker(server, 100) as owned:
         assert len(owned) == 4
         assert all(owned.values()), owned
         assert all(echoes(client) for clients in owned.values() for client in clients)
 
 
-def test_as_many_workers_as_cpus() -> None:
+def test_workers__auto_is_as_many_as_cpus() -> None:
     with Group("--workers", "auto") as server:
         expected = config.workers("auto")
         assert f"; {expected} worker{'s' if expected > 1 else ''}, " in server.lines[0]
@@ -196,7 +199,7 @@ def test_as_many_workers_as_cpus() -> None:
     ],
     ids=str,
 )
-def test_the_environment_says_how_many(environment: dict[str, str], number: int) -> None:
+def test_workers__the_environment_says_how_many(environment: dict[str, str], number: int) -> None:
     with Group(environment=environment) as server:
         assert len(server.children()) == number
 
@@ -216,7 +219,7 @@ def test_ipv6(workers: str) -> None:
 
 
 @alone_and_several
-def test_a_name_is_served_on_all_its_addresses(workers: str) -> None:
+def test_host__a_name_is_served_on_all_its_addresses(workers: str) -> None:
     with Group("--host", "localhost", "--workers", workers) as server:
         found = socket.getaddrinfo("localhost", server.tcp, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         addresses = {str(sockaddr[0]) for *_, sockaddr in found}
@@ -249,7 +252,7 @@ def localhost_is(tmp_path: Path, *addresses: str) -> list[str]:
 
 
 @alone_and_several
-def test_host_is_a_name_with_an_address_that_is_not_there(workers: str, tmp_path: Path) -> None:
+def test_host__a_name_with_an_address_that_is_not_there(workers: str, tmp_path: Path) -> None:
     before = localhost_is(tmp_path, "127.0.0.1", "::1")
     with Group("--host", "localhost", "--http", "18080", "--workers", workers, before=before) as server:
         for protocol in ("http", "tcp", "udp"):
@@ -265,7 +268,7 @@ def test_host_is_a_name_with_an_address_that_is_not_there(workers: str, tmp_path
 
 
 @alone_and_several
-def test_host_is_a_name_on_a_kernel_without_ipv6(workers: str, tmp_path: Path) -> None:
+def test_host__a_name_on_a_kernel_without_ipv6(workers: str, tmp_path: Path) -> None:
     with Group(
         "--host",
         "localhost",
@@ -278,7 +281,7 @@ def test_host_is_a_name_on_a_kernel_without_ipv6(workers: str, tmp_path: Path) -
 
 
 @alone_and_several
-def test_host_is_an_address_on_a_kernel_without_ipv6(workers: str) -> None:
+def test_host__an_address_on_a_kernel_without_ipv6(workers: str) -> None:
     ended = subprocess.run(
         [*WITHOUT_IPV6, *COMMAND, "--host", "::", "--http", "0", "--workers", workers],
         capture_output=True, text=True, check=False, timeout=PATIENCE,
@@ -287,7 +290,7 @@ def test_host_is_an_address_on_a_kernel_without_ipv6(workers: str) -> None:
     assert (ended.returncode, ended.stderr in said) == (3, True), ended.stderr
 
 
-def test_host_is_a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
+def test_host__a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
     before = localhost_is(tmp_path, "192.0.2.1", "192.0.2.2")
     command = [*before, *COMMAND, "--host", "localhost", "--http", "18080", "--tcp", "off", "--udp", "off"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
@@ -296,6 +299,7 @@ def test_host_is_a_name_with_no_address_that_is_there(tmp_path: Path) -> None:
     assert ended.stderr in said
 
 
+@pytest.mark.covers("--http", "--tcp")
 @alone_and_several
 def test_unix_sockets(workers: str, tmp_path: Path) -> None:
     http, tcp = tmp_path / "http.sock", tmp_path / "tcp.sock"
@@ -322,7 +326,7 @@ def test_a_stale_unix_socket_is_replaced(workers: str, tmp_path: Path) -> None:
 @alone_and_several
 @pytest.mark.parametrize(("options", "mode"), [([], 0o666), (["--unix-mode", "0660"], 0o660)], ids=["default", "0660"])
 @pytest.mark.parametrize("umask", ["0077", pytest.param("0000", marks=pytest.mark.slow)])
-def test_unix_mode_is_that_of_the_file_whatever_the_umask(
+def test_unix_mode__is_that_of_the_file_whatever_the_umask(
     workers: str, options: list[str], mode: int, umask: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "tcp.sock"
@@ -339,7 +343,7 @@ def test_unix_mode_is_that_of_the_file_whatever_the_umask(
         assert all(f"Umask:\t{umask}\n" in each for each in masks)
 
 
-def test_unix_mode_holds_from_the_first_moment_on(tmp_path: Path) -> None:
+def test_unix_mode__holds_from_the_first_moment_on(tmp_path: Path) -> None:
     """No chmod() comes after bind(), which would leave a moment in which anybody could connect."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
@@ -425,7 +429,7 @@ def test_signals_at_any_moment_of_the_start(workers: str, number: signal.Signals
     assert "KeyboardInterrupt" not in rest
 
 
-def test_workers_without_descriptors_for_their_sockets() -> None:
+def test_workers__there_are_no_descriptors_for_their_sockets() -> None:
     line = cannot_start(3, "--workers", "100000")
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert re.fullmatch(
@@ -559,6 +563,7 @@ def test_a_failed_start_leaves_no_unix_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.covers("--tcp-mode", "--tcp-delay", "--tcp-rate", "--tcp-close-after", "--tcp-reset")
 def test_modes_and_faults_are_said_of_the_listeners_that_have_them() -> None:
     faults = ("--tcp-mode", "chargen", "--tcp-delay", "1ms", "--tcp-rate", "1KB", "--tcp-close-after", "5")
     with Group("--workers", "1", *faults, "--tcp-reset", "0.5") as server:
@@ -601,13 +606,13 @@ def test_a_port_can_be_bound_again_at_once() -> None:
         wait_for(lambda: not again.refuses("tcp"), "the same port")
 
 
-def test_more_connections_than_descriptors_are_not_promised() -> None:
+def test_max_connections__more_than_descriptors_are_not_promised() -> None:
     with Server("--max-connections", "1000000000") as server:
         found = re.search(r"at most (\d+) connections \((\d+) descriptors; 1000000000 asked for\)", server.lines[0])
         assert found
         assert int(found[1]) < int(found[2])
 
 
-def test_the_limit_of_one_connection_follows_that_of_all() -> None:
+def test_buffer_limit__follows_the_total() -> None:
     with Server("--buffer-total", "1MiB") as server:
         assert server.said("ready")

@@ -1,4 +1,7 @@
-"""Workers that die, and workers whose parent does."""
+"""Workers that die, and workers whose parent does.
+
+Modules: server.supervisor, worker.worker.
+"""
 
 import contextlib
 import os

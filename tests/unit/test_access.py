@@ -1,4 +1,7 @@
-"""The access log: its lines byte for byte, and its writer on pipes that are read, not read, and closed."""
+"""The access log: its lines byte for byte, and its writer on pipes that are read, not read, and closed.
+
+Modules: observe.access_lines, observe.access_log.
+"""
 
 import datetime
 import errno

@@ -1,4 +1,7 @@
-"""The page at /.echo, as text: that it is one piece, lets nothing in, and can be read."""
+"""The page at /.echo, as text: that it is one piece, lets nothing in, and can be read.
+
+Modules: answers.page.
+"""
 
 import base64
 import hashlib
@@ -56,7 +59,7 @@ def test_its_names_are_there_once_and_those_that_the_script_uses_exist() -> None
     assert used <= set(names)
 
 
-def test_controls_prefix_is_in_the_page() -> None:
+def test_controls_prefix__is_in_the_page() -> None:
     assert browser.page("") is browser.PAGE
     page = browser.page("echo-").decode()
     assert '<body data-prefix="echo-" spellcheck' in page

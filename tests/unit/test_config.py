@@ -1,4 +1,7 @@
-"""Options: texts in, values out, and for everything else a message that says what was expected."""
+"""Options: texts in, values out, and for everything else a message that says what was expected.
+
+Modules: config.options.
+"""
 
 import dataclasses
 import io

@@ -203,7 +203,7 @@ def test_what_is_a_control_beside_what_is_an_applications() -> None:
     assert ignored == [b"status", b"header", b"size"]
 
 
-def test_controls_prefix() -> None:
+def test_controls_prefix__names_without_it_are_not_ours() -> None:
     caps = Caps(60.0, 1 << 30, b"e.-")
     found, ignored = controls.read(b"status=404&size=10XB&e.-status=503&ex-delay=1s&e.-e.-size=3", caps)
     assert found is not None

@@ -1,4 +1,7 @@
-"""What is counted and what is logged, against what a transport in memory was given, however it came and went."""
+"""What is counted and what is logged, against what a transport in memory was given, however it came and went.
+
+Modules: observe.counters, observe.access_log, protocols.tcp.echo, protocols.tcp.raw.
+"""
 
 import asyncio
 import contextlib
@@ -19,6 +22,7 @@ from echoserver.wire.request import NO_REQUEST
 from echoserver.worker.shared import Common
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
+from tests.unit.requests import chunked, get, post, refused
 from tests.unit.test_http_protocol import (
     ANSWERED,
     BAD_LINE,
@@ -35,11 +39,7 @@ from tests.unit.test_http_protocol import (
     begin_drain,
     bytewise,
     cases,
-    chunked,
     conversations,
-    get,
-    post,
-    refused,
     sweep,
 )
 from tests.unit.transport import FakeTransport, http_echo, tcp_echo
@@ -152,13 +152,6 @@ class Log:
 
 
 Make = Callable[..., Worker]
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    running = asyncio.new_event_loop()
-    yield running
-    running.close()
 
 
 def make_worker(loop: asyncio.AbstractEventLoop, *, scraped: bool = True, **options: str) -> Worker:

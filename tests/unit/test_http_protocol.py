@@ -1,4 +1,8 @@
-"""HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow."""
+"""HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow.
+
+Modules: protocols.http1.connection, protocols.http1.echo, protocols.http1.site, protocols.http1.gather.
+Modules: transport.connection, transport.context, transport.readers.
+"""
 
 import asyncio
 import contextlib
@@ -20,9 +24,9 @@ from echoserver.transport.stream import LINGER
 from echoserver.wire.request import REMEMBERED_SIZE, Reader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
+from tests.unit.requests import chunked, content_of, echo, get, head_of, page, post, refused, response
 from tests.unit.transport import FakeTransport, http_echo
 
-BINARY = b"application/octet-stream"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 DATE = re.compile(
     rb"Date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\nX-Served-By: [\w.-]+:0\r\n"
@@ -30,51 +34,6 @@ DATE = re.compile(
 
 
 # --- requests and what they get ---
-
-
-def get(path: bytes = b"/", *fields: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
-    return b"\r\n".join((b"%b %b HTTP/%b" % (method, path, version), b"Host: x", *fields, b"", b""))
-
-
-def post(content: bytes, *fields: bytes, method: bytes = b"POST", version: bytes = b"1.1") -> bytes:
-    return get(b"/post", *fields, b"Content-Length: %d" % len(content), method=method, version=version) + content
-
-
-def chunked(
-    *chunks: bytes, fields: tuple[bytes, ...] = (), end: bytes = b"0\r\n\r\n", method: bytes = b"POST"
-) -> bytes:
-    head = get(b"/chunked", *fields, b"Transfer-Encoding: chunked", method=method)
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + end
-
-
-def response(status: bytes, content_type: bytes, content: bytes, connection: bytes = b"") -> bytes:
-    """A whole response without its Date and X-Served-By."""
-    said = b"Connection: %b\r\n" % connection if connection else b""
-    return (
-        b"HTTP/1.1 %b\r\nServer: echoserver\r\nContent-Type: %b\r\nX-Content-Type-Options: nosniff\r\n"
-        b"Content-Length: %d\r\n%b\r\n%b" % (status, content_type, len(content), said, content)
-    )
-
-
-def echo(request: bytes, connection: bytes = b"") -> bytes:
-    return response(b"200 OK", b"text/plain", request, connection)
-
-
-def content_of(content: bytes, content_type: bytes = BINARY, connection: bytes = b"") -> bytes:
-    return response(b"200 OK", content_type, content, connection)
-
-
-def page(status: bytes, text: bytes, connection: bytes = b"") -> bytes:
-    return response(status, b"text/plain; charset=utf-8", text + b"\n", connection)
-
-
-def refused(status: bytes, reason: bytes) -> bytes:
-    return page(status, b"%b: %b" % (status, reason), b"close")
-
-
-def head_of(whole: bytes) -> bytes:
-    return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-
 
 BEFORE, BEHIND = get(b"/before"), get(b"/behind")
 BAD_LINE = b"the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
@@ -213,13 +172,6 @@ def cases(*tables: dict[str, tuple[bytes, bytes]]) -> pytest.MarkDecorator:
 
 
 # --- a worker, and connections to it ---
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    running = asyncio.new_event_loop()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -540,7 +492,7 @@ def test_the_clients_fin(worker: Worker, data: bytes, expected: bytes, room: int
         assert client.lost
 
 
-def test_too_many_connections_get_503(worker: Worker) -> None:
+def test_max_connections__too_many_get_503(worker: Worker) -> None:
     worker.context.max_connections, worker.context.refusals = 1, 1
     with connect(worker) as first, connect(worker) as second, connect(worker) as third:
         assert third.lost
@@ -580,7 +532,7 @@ def sweep(worker: Worker, seconds: float) -> None:
         connection.sweep(worker.context.now)
 
 
-def test_a_header_section_must_come_in_time(worker: Worker) -> None:
+def test_header_timeout__a_header_section_must_come_in_time(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(b"GET")
         sweep(worker, 9)
@@ -605,7 +557,7 @@ def test_a_connection_on_which_nothing_was_asked_is_closed_without_a_word(worker
 
 
 @pytest.mark.parametrize("data", [get(), post(b"hello"), chunked(b"hello"), get(b"/healthz")])
-def test_an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> None:
+def test_keep_alive_timeout__an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> None:
     with connect(worker) as client:
         client.feed(data)
         sweep(worker, 74)
@@ -616,7 +568,7 @@ def test_an_idle_connection_is_kept_for_a_while(worker: Worker, data: bytes) -> 
         assert client.closing
 
 
-def test_content_may_take_its_time_without_an_idle_timeout(worker: Worker) -> None:
+def test_idle_timeout__off_content_may_take_its_time(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(post(b"hello")[:-1])
         sweep(worker, 100_000)
@@ -625,7 +577,7 @@ def test_content_may_take_its_time_without_an_idle_timeout(worker: Worker) -> No
 
 
 @pytest.mark.parametrize("data", [post(b"hello")[:-1], chunked(end=b"5")])
-def test_content_that_stalls_gets_408(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
+def test_idle_timeout__content_that_stalls_gets_408(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
     worker = Worker(config.parse({"idle_timeout": "5s"}), loop)
     with connect(worker) as client:
         client.feed(data)
@@ -685,7 +637,7 @@ def test_a_client_that_reads_slowly(worker: Worker, request_bytes: bytes, expect
         assert client.ended == closes
 
 
-def test_reading_pauses_at_the_buffer_limit_until_all_is_sent(worker: Worker) -> None:
+def test_buffer_limit__reading_pauses_until_all_is_sent(worker: Worker) -> None:
     with connect(worker, 0) as client:
         rest = b"".join(post(b"%04d" % number + bytes(996)) for number in range(200))
         size = len(rest)
@@ -997,7 +949,7 @@ def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Wor
     assert without_dates(client.sent).count(content_of(b"hello")) == 8
 
 
-def test_a_shape_is_no_way_around_the_limit_of_a_header_section(worker: Worker) -> None:
+def test_max_header__a_shape_is_no_way_around_it(worker: Worker) -> None:
     reconfigure(worker, max_header=300)
     with connect(worker) as client:
         for number in range(3):
@@ -1072,7 +1024,7 @@ def shared_worker() -> Worker:
 # --- clients that take little, or owe something ---
 
 
-def test_what_is_kept_for_one_that_never_reads_stays_within_its_limit(worker: Worker) -> None:
+def test_buffer_limit__what_is_kept_for_one_that_never_reads_stays_within_it(worker: Worker) -> None:
     limit = worker.context.config.buffer_limit
     reconfigure(worker, max_body=0)
     request = post(bytes(limit - 500))  # its answer is a little less than the limit
@@ -1118,7 +1070,7 @@ def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
         assert client.closing
 
 
-def test_without_a_header_timeout_silence_is_idleness(worker: Worker) -> None:
+def test_header_timeout__off_silence_is_idleness(worker: Worker) -> None:
     reconfigure(worker, header_timeout=0.0, keep_alive_timeout=1.0)
     with connect(worker) as silent, connect(worker) as empty, connect(worker) as begun:
         empty.feed(b"\r\n\r")

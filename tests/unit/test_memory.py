@@ -1,4 +1,7 @@
-"""What a control group's memory limit leaves for clients."""
+"""What a control group's memory limit leaves for clients.
+
+Modules: transport.buffers.
+"""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Answers on demand in memory: torn anywhere, with any room for answers, each is given once, and nothing is left."""
+"""Answers on demand in memory: torn anywhere, with any room for answers, each is given once, and nothing is left.
+
+Modules: protocols.http1.demand.
+"""
 
 import asyncio
 import contextlib
@@ -14,13 +17,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoserver.answers.pattern import pattern
-from echoserver.config import options as config
 from echoserver.observe import counters
 from echoserver.transport.context import FAIR_SHARE
 from echoserver.worker.worker import Worker
-from tests.servers import PATIENCE, request
+from tests.servers import PATIENCE, chunks, request
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, http_echo, make
 
 KIB = 1 << 10
 GET = request("GET / HTTP/1.1")
@@ -29,6 +31,7 @@ STATUSES = [counters.index("requests", each) for each in ("2xx", "4xx", "5xx")]
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One for each test: a timer that another has left would run in it."""
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
@@ -68,10 +71,6 @@ class Client(FakeTransport):
             self.take_all()
 
 
-def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
-    return Worker(config.parse(texts), loop)
-
-
 class _Bytes:
     """What http.client takes for a socket."""
 
@@ -108,8 +107,8 @@ def exchange(query: str, method: str, content: bytes, *, chunked: bool) -> tuple
     if not content and method != "POST":
         data = request(f"{method} /{query} HTTP/1.1")
     elif chunked:
-        coded = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (content[:9], content[9:]) if each)
-        data = request(f"POST /{query} HTTP/1.1", "Transfer-Encoding: chunked", content=coded + b"0\r\n\r\n")
+        coded = chunks(*filter(None, (content[:9], content[9:])), b"")
+        data = request(f"POST /{query} HTTP/1.1", "Transfer-Encoding: chunked", content=coded)
     else:
         data = request(f"POST /{query} HTTP/1.1", f"Content-Length: {len(content)}", content=content)
     asked = dict(each.partition("=")[::2] for each in query.removeprefix("?").split("&"))

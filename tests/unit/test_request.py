@@ -1,4 +1,7 @@
-"""Header sections: what good ones mean, and what bad ones get."""
+"""Header sections: what good ones mean, and what bad ones get.
+
+Modules: answers.asked, answers.cors, wire.response.
+"""
 
 import dataclasses
 import re
@@ -262,7 +265,7 @@ def test_the_last_answer_of_a_connection_says_so(name: str) -> None:
     assert b"\r\nConnection: close\r\n\r\n" in found.answer
 
 
-def test_content_up_to_max_body_is_taken() -> None:
+def test_max_body__content_up_to_it_is_taken() -> None:
     section = head(b"POST / HTTP/1.1", b"Content-Length: 1000")
     assert messages.read(section, max_body=1000).content_length == 1000
     assert refusal_of(lambda: messages.read(section, max_body=999)) == (

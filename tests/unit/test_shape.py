@@ -1,4 +1,7 @@
-"""What fits the shape of a header section is read as that is; everything else does not fit."""
+"""What fits the shape of a header section is read as that is; everything else does not fit.
+
+Modules: wire.template.
+"""
 
 import pytest
 from hypothesis import example, given

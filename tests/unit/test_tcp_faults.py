@@ -1,10 +1,12 @@
-"""Modes and faults of raw TCP against a transport in memory: whatever comes when, what is sent and kept is right."""
+"""Modes and faults of raw TCP against a transport in memory: whatever comes when, what is sent and kept is right.
+
+Modules: protocols.tcp.modes.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,13 +33,6 @@ CLOSE_AFTER = OFF | st.sampled_from(["1", "1000", "100000"])
 DELAY = OFF | st.sampled_from(["1ms", "3ms"])
 RATE = OFF | st.sampled_from(["20MB", "1GB"])
 PATIENCE = 10.0
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    running = asyncio.new_event_loop()
-    yield running
-    running.close()
 
 
 def make_worker(loop: asyncio.AbstractEventLoop, **options: str) -> Worker:

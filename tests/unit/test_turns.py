@@ -2,10 +2,11 @@
 
 TURN_SECONDS is 0 here: a connection is stopped wherever it looks at the clock. What is done between two looks is what
 these tests count.
+
+Modules: transport.connection, transport.context.
 """
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,13 +24,6 @@ GET = request("GET / HTTP/1.1")
 LAST = request("GET /last HTTP/1.1")
 READ = 256 << 10
 CHUNKED = request("POST / HTTP/1.1", "Transfer-Encoding: chunked")
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +204,7 @@ def test_the_gate_opens_when_no_reason_is_left(loop: asyncio.AbstractEventLoop) 
         assert client.reading
 
 
-def test_buffer_total_content_for_an_answer_on_demand_is_read_on(loop: asyncio.AbstractEventLoop) -> None:
+def test_buffer_total__content_for_an_answer_on_demand_is_read_on(loop: asyncio.AbstractEventLoop) -> None:
     """What tips the worker over half of the total is answered as it comes, and nobody else has to make room."""
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     content = bytes(range(256)) * 3000

@@ -1,15 +1,16 @@
-"""WebSocket against a transport in memory: any split of any frames, turns of the loop, memory, counters."""
+"""WebSocket against a transport in memory: any split of any frames, turns of the loop, memory, counters.
+
+Modules: protocols.websocket.connection, wire.frames, wire.deflate.
+"""
 
 import asyncio
 import itertools
 import zlib
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoserver.config import options as config
 from echoserver.observe import counters
 from echoserver.protocols.websocket import connection as websocket
 from echoserver.protocols.websocket.connection import WebSocketEcho
@@ -18,7 +19,7 @@ from echoserver.wire import request as messages
 from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.examples import examples
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, http_echo, make
 from tests.websockets import (
     ACCEPT,
     BINARY,
@@ -40,17 +41,6 @@ from tests.websockets import (
 
 MIB = 1 << 20
 GET = request("GET / HTTP/1.1")
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
-    return Worker(config.parse(texts), loop)
 
 
 class Client(FakeTransport):
@@ -498,7 +488,7 @@ def test_fragments_are_kept_as_one(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
-def test_a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, fragmented: bool) -> None:
+def test_buffer_total__a_message_ends_where_too_much_is_kept(loop: asyncio.AbstractEventLoop, fragmented: bool) -> None:
     worker = make(loop, buffer_total="128KiB")
     with Client(worker) as other, Client(worker) as client:
         other.feed_all(large(BINARY, bytes(100_000))[:-1])

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
+from echoserver.config import options as config
 from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
@@ -14,6 +15,11 @@ from echoserver.worker.worker import Worker
 Data = bytes | bytearray | memoryview
 
 _READ = 256 << 10  # bytes that uvloop reads at a time
+
+
+def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
+    """A worker with options."""
+    return Worker(config.parse(texts), loop)
 
 
 def http_echo(worker: Worker) -> HttpEcho:

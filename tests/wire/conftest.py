@@ -1,6 +1,10 @@
-"""What of the tests over real sockets is left out for the time that it takes."""
+"""What the tests over real sockets share, and what of them is left out for the time that it takes."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from tests.servers import HttpClient, Server
 
 ABOVE_TLS = {
     "test_what_is_refused", "test_answers", "test_what_is_wrong", "test_conversations",
@@ -32,10 +36,12 @@ ABOVE_THE_LOOP = {
     "test_websocket.py": {
         "test_what_is_wrong", "test_conversations", "test_bad_handshakes", "test_a_close_is_answered_with_its_code",
         "test_a_close_with_a_code_that_may_not_be_sent", "test_what_is_wrong_is_closed_before_the_rest_has_come",
-        "test_what_is_wrong_with_deflate", "test_deflate", "test_deflate_is_negotiated", "test_idle_timeout",
+        "test_what_is_wrong_with_deflate", "test_deflate", "test_deflate_is_negotiated",
+        "test_idle_timeout__closes_with_a_reason",
     },
     "test_proxy_protocol.py": {
-        "test_what_is_no_preamble_is_not_answered", "test_what_follows_is_echoed_and_the_log_says_who_it_was",
+        "test_proxy_protocol__what_is_no_preamble_is_not_answered",
+        "test_proxy_protocol__what_follows_is_echoed_and_the_log_says_who_it_was",
     },
     "test_curl.py": {
         "test_get", "test_any_method", "test_post", "test_content_encoding__compressed", "test_path_as_is", "test_head",
@@ -48,25 +54,36 @@ ABOVE_THE_LOOP = {
         "test_promtool_finds_nothing_to_say",
     },
     "test_http_limits.py": {
-        "test_header_timeout", "test_header_timeout_is_for_the_header_section_only", "test_keep_alive_timeout",
-        "test_idle_timeout_lets_go_on_what_goes_on", "test_idle_timeout_of_content_that_is_echoed_already",
-        "test_idle_timeout_of_stalled_content", "test_connections_beyond_the_limit_are_told_so",
-        "test_content_that_is_claimed_and_not_sent_costs_nothing", "test_content_that_waits_for_its_rest_counts_too",
+        "test_header_timeout__a_section_that_does_not_come_gets_408",
+        "test_header_timeout__is_for_the_header_section_only",
+        "test_keep_alive_timeout__an_idle_connection_is_closed", "test_idle_timeout__lets_go_on_what_goes_on",
+        "test_idle_timeout__of_content_that_is_echoed_already", "test_idle_timeout__of_stalled_content",
+        "test_max_connections__those_beyond_are_told_so", "test_content_that_is_claimed_and_not_sent_costs_nothing",
+        "test_buffer_total__content_that_waits_for_its_rest_counts_too",
     },
     "test_tcp_faults.py": {
-        "test_exactly_so_much_comes_then_fin", "test_a_drain_ends_chargen", "test_discard_without_anything",
-        "test_an_echo_is_no_faster_than_its_rate", "test_discard_reads_no_faster_than_its_rate",
-        "test_chargen_is_no_faster_than_its_rate", "test_chargen_begins_late", "test_it_comes_smoothly",
-        "test_time_without_anything_to_send_is_no_credit", "test_a_share_of_the_connections", "test_none_of_them",
-        "test_less_than_that_is_a_plain_echo", "test_it_is_counted", "test_over_a_unix_socket",
-        "test_idle_timeout_does_not_count_the_delay", "test_idle_timeout_does_not_count_the_pace",
-        "test_discard_closes_after_so_much_was_read", "test_chargen_resets_at_once_or_after_so_much",
+        "test_tcp_close_after__exactly_so_much_comes_then_fin", "test_tcp_mode__a_drain_ends_chargen",
+        "test_tcp_mode__discard_without_anything", "test_tcp_rate__an_echo_is_no_faster",
+        "test_tcp_rate__discard_reads_no_faster", "test_tcp_rate__chargen_is_no_faster",
+        "test_tcp_delay__chargen_begins_late", "test_tcp_rate__it_comes_smoothly",
+        "test_tcp_rate__time_without_anything_to_send_is_no_credit", "test_tcp_reset__a_share_of_the_connections",
+        "test_tcp_reset__none_of_them", "test_tcp_close_after__less_than_that_is_a_plain_echo",
+        "test_it_is_counted", "test_over_a_unix_socket", "test_idle_timeout__does_not_count_the_delay",
+        "test_idle_timeout__does_not_count_the_pace", "test_tcp_close_after__discard_closes_after_so_much_was_read",
+        "test_tcp_reset__chargen_at_once_or_after_so_much",
     },
     "test_tls.py": {"test_curl", "test_curl_without_the_authority", "test_openssl_client"},
 }  # fmt: skip
 """Tests, by their module, of what is decided above the event loop (what a request means, which deadline there is), and
 of many cases that are alike: on asyncio with --slow only. What the loops do themselves (pauses, half-closes, resets,
 ends, handshakes, datagrams), and large contents in other tests, is tested on both."""
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[HttpClient]:
+    """On a connection to the server that the tests share."""
+    with HttpClient(server.connect()) as connected:
+        yield connected
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

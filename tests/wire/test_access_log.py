@@ -124,7 +124,7 @@ def pipelined(server: Server, number: int, data: bytes = POST, size: int = 100) 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_text_is_what_other_servers_write(loop: str, tmp_path: pathlib.Path) -> None:
+def test_access_log__text_is_what_other_servers_write(loop: str, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     now = datetime.datetime.now(datetime.UTC)
@@ -165,7 +165,7 @@ def test_text_is_what_other_servers_write(loop: str, tmp_path: pathlib.Path) -> 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_json_is_an_object_a_line(loop: str, kind: str) -> None:
+def test_access_log__json_is_an_object_a_line(loop: str, kind: str) -> None:
     if kind == "pipe":
         reading, writing = os.pipe()
     else:
@@ -272,7 +272,7 @@ def test_tcp_is_logged_whole_without_prometheus_client(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.parametrize("given", [(), ("--access-log", "off")], ids=["by default", "off"])
-def test_nothing_is_written_where_nothing_was_asked_for(given: tuple[str, ...]) -> None:
+def test_access_log__off_nothing_is_written(given: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     log = Reader(reading)
     with logging_to(writing, *given) as server:

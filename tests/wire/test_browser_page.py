@@ -1,4 +1,7 @@
-"""The page at /.echo: where it is, and where it is not. What it does: tests/browser."""
+"""The page at /.echo: where it is, and where it is not. What it does: tests/browser.
+
+Modules: answers.page.
+"""
 
 import pytest
 
@@ -47,7 +50,7 @@ def test_what_is_not_quite_it_is_echoed(server: Server, data: bytes) -> None:
         assert client.ask(request("POST /.echo HTTP/1.1", "Content-Length: 2", content=b"hi")).content == b"hi"
 
 
-def test_it_is_there_only_where_there_are_controls() -> None:
+def test_controls__off_the_page_is_not_there() -> None:
     with Server("--controls", "off") as server, HttpClient(server.connect()) as client:
         assert client.ask(GET).content == GET
         assert client.ask(request("GET /healthz HTTP/1.1")).content == b"ok\n"

@@ -1,4 +1,7 @@
-"""HTTP echo over real sockets: what is answered to what, and how connections end."""
+"""HTTP echo over real sockets: what is answered to what, and how connections end.
+
+Modules: protocols.http1.connection, protocols.http1.echo, protocols.http1.site.
+"""
 
 import contextlib
 import http.client
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import Answer, HttpClient, Server, let_read, read_exactly, request, sending
+from tests.servers import Answer, HttpClient, Server, chunks, let_read, read_exactly, request, sending
 
 GET = request("GET / HTTP/1.1")
 TEXT = "text/plain; charset=utf-8"
@@ -56,14 +59,8 @@ def in_ways(data: bytes) -> Iterator[tuple[bytes, int]]:
     yield data, 0
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
-
-
-def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+def chunked(*contents: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return chunks(*contents) + end
 
 
 def assert_echo(answer: Answer, content: bytes, content_type: str = "application/octet-stream") -> None:

@@ -1,15 +1,17 @@
-"""HTTP content of all sizes, sent in all ways: what comes back is what was sent."""
+"""HTTP content of all sizes, sent in all ways: what comes back is what was sent.
+
+Modules: protocols.http1.gather, transport.readers.
+"""
 
 import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import HttpClient, Server, let_read, read_exactly, request, sending
+from tests.servers import HttpClient, Server, chunks, let_read, read_exactly, request, sending
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
@@ -22,12 +24,6 @@ LOOPS = ["uvloop", "asyncio"]
 GET = request("GET / HTTP/1.1")
 
 by_size = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
 
 
 def post(size: int, *fields: str, method: str = "POST") -> bytes:
@@ -167,8 +163,7 @@ def test_torn_writes_come_back_whole(client: HttpClient) -> None:
 def test_chunked_content_comes_back(client: HttpClient, size: int) -> None:
     """1 MiB in chunks of a size (100 KB of the smallest ones)."""
     content = os.urandom(MIB if size > 1 else 100_000)
-    chunks = [content[position : position + size] for position in range(0, len(content), size)]
-    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    sent = chunks(*(content[position : position + size] for position in range(0, len(content), size)), b"")
     for piece in (0, 50_001):
         with sending(client.socket, request("POST / HTTP/1.1", "Transfer-Encoding: chunked") if piece else b""):
             pass

@@ -1,4 +1,7 @@
-"""Deadlines, limits and memory, as real clients run into them."""
+"""Deadlines, limits and memory, as real clients run into them.
+
+Modules: transport.buffers, transport.connection, transport.context.
+"""
 
 import contextlib
 import os
@@ -16,6 +19,7 @@ from tests.servers import (
     PATIENCE,
     HttpClient,
     Server,
+    chunks,
     let_read,
     read_all,
     read_exactly,
@@ -43,10 +47,6 @@ def each_on_a_loop(cases: Mapping[str, object], on_both: str) -> list[object]:
 
 def post(size: int, content: bytes = b"", *fields: str) -> bytes:
     return request("POST / HTTP/1.1", f"Content-Length: {size}", *fields, content=content)
-
-
-def chunks(*contents: bytes) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in contents)
 
 
 def assert_refused(client: HttpClient, status: int) -> None:
@@ -98,6 +98,7 @@ def small() -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.covers("--max-header", "--max-body")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -124,6 +125,7 @@ def test_beyond_a_limit(small: Server, sent: bytes, status: int, behind: bytes) 
         assert_refused(client, status)
 
 
+@pytest.mark.covers("--max-header", "--max-body")
 @pytest.mark.parametrize("piece", [0, 100])
 def test_at_a_limit(small: Server, piece: int) -> None:
     with HttpClient(small.connect()) as client:
@@ -136,7 +138,7 @@ def test_at_a_limit(small: Server, piece: int) -> None:
         assert client.ask(chunked + chunks(content[:500], content[500:], b""), piece).content == content
 
 
-def test_too_many_chunks_after_an_echo_has_begun(small: Server) -> None:
+def test_max_body__too_many_chunks_after_an_echo_has_begun(small: Server) -> None:
     """The status is gone by then: the last chunk is missing."""
     with HttpClient(small.connect()) as client:
         client.send(request("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=chunks(bytes(600))))
@@ -148,7 +150,7 @@ def test_too_many_chunks_after_an_echo_has_begun(small: Server) -> None:
 
 
 @on_each_loop
-def test_connections_beyond_the_limit_are_told_so(loop: str) -> None:
+def test_max_connections__those_beyond_are_told_so(loop: str) -> None:
     with Server("--loop", loop, "--max-connections", "3") as server, connections(server, 3) as clients:
         for connected in clients:
             connected.sendall(GET)
@@ -240,7 +242,7 @@ def drip(client: HttpClient, data: bytes, pause: float = 0.05) -> None:
 
 
 @on_each_loop
-def test_header_timeout(loop: str) -> None:
+def test_header_timeout__a_section_that_does_not_come_gets_408(loop: str) -> None:
     slow = request("GET / HTTP/1.1", f"X: {'x' * 1000}")
     with Server("--loop", loop, "--header-timeout", "1s") as server, contextlib.ExitStack() as stack:
         silent, incomplete, second, dripping = (stack.enter_context(HttpClient(server.connect())) for _ in range(4))
@@ -266,7 +268,7 @@ def test_empty_lines_are_no_request(empty_lines: bytes) -> None:
 
 
 @on_each_loop
-def test_header_timeout_is_for_the_header_section_only(loop: str) -> None:
+def test_header_timeout__is_for_the_header_section_only(loop: str) -> None:
     """A connection between two requests and content that takes its time have other deadlines."""
     with (
         Server("--loop", loop, "--header-timeout", "1s", "--keep-alive-timeout", "off") as server,
@@ -289,7 +291,7 @@ def test_header_timeout_is_for_the_header_section_only(loop: str) -> None:
 
 
 @on_each_loop
-def test_keep_alive_timeout(loop: str) -> None:
+def test_keep_alive_timeout__an_idle_connection_is_closed(loop: str) -> None:
     """Whatever the last request was."""
     asked = [GET, post(5, b"hello"), post(300_000, bytes(300_000)), post(0) + b"\r\n", post(20 * MIB, bytes(20 * MIB))]
     options = ("--loop", loop, "--header-timeout", "off", "--keep-alive-timeout", "500ms")
@@ -306,7 +308,7 @@ def test_keep_alive_timeout(loop: str) -> None:
             assert time.monotonic() - since > 0.3  # not before its time: a sweep's length less at most
 
 
-def test_a_connection_in_use_has_no_keep_alive_timeout() -> None:
+def test_keep_alive_timeout__a_connection_in_use_has_none() -> None:
     with (
         Server("--keep-alive-timeout", "1s") as server,
         HttpClient(server.connect()) as gets,
@@ -328,7 +330,7 @@ STALLED = {
 
 
 @on_each_loop
-def test_idle_timeout_of_stalled_content(loop: str) -> None:
+def test_idle_timeout__of_stalled_content(loop: str) -> None:
     with Server("--loop", loop, "--idle-timeout", "1s") as server, contextlib.ExitStack() as stack:
         clients = {name: stack.enter_context(HttpClient(server.connect())) for name in STALLED}
         for name, client in clients.items():
@@ -338,7 +340,7 @@ def test_idle_timeout_of_stalled_content(loop: str) -> None:
 
 
 @on_each_loop
-def test_idle_timeout_of_content_that_is_echoed_already(loop: str) -> None:
+def test_idle_timeout__of_content_that_is_echoed_already(loop: str) -> None:
     """The status is gone: the echo ends before its time."""
     relayed = post(20 * MIB, bytes(MIB))
     chunked = request("POST / HTTP/1.1", "Transfer-Encoding: chunked", content=chunks(bytes(100)))
@@ -356,7 +358,7 @@ def test_idle_timeout_of_content_that_is_echoed_already(loop: str) -> None:
 
 
 @on_each_loop
-def test_idle_timeout_of_a_stalled_reader(loop: str) -> None:
+def test_idle_timeout__of_a_stalled_reader(loop: str) -> None:
     """What the kernel has taken still comes, the rest is lost."""
     with Server("--loop", loop, "--idle-timeout", "1s") as server, HttpClient(server.connect()) as client:
         assert client.ask(GET).status == 200
@@ -372,7 +374,7 @@ def test_idle_timeout_of_a_stalled_reader(loop: str) -> None:
 
 
 @on_each_loop
-def test_idle_timeout_lets_go_on_what_goes_on(loop: str) -> None:
+def test_idle_timeout__lets_go_on_what_goes_on(loop: str) -> None:
     """Slow senders and slow readers, for much longer than the timeout."""
     with (
         Server("--loop", loop, "--idle-timeout", "1s") as server,
@@ -430,7 +432,7 @@ PIPELINED = {
 
 
 @pytest.mark.parametrize(("loop", "asked"), each_on_a_loop(PIPELINED, "content of 1 MiB"))
-def test_a_client_that_never_reads_is_bounded(loop: str, asked: bytes) -> None:
+def test_buffer_limit__a_client_that_never_reads_is_bounded(loop: str, asked: bytes) -> None:
     """... by --buffer-limit and what is under way when it is reached; and gets everything once it reads."""
     with (
         Server("--loop", loop, "--buffer-limit", "4MiB") as server,
@@ -479,7 +481,7 @@ requests: 200 clients and 16 KiB, the least that is read at a time, make 24 MiB.
 
 
 @pytest.mark.parametrize(("loop", "what"), each_on_a_loop({each: each for each in NEVER_READ}, "content of 64 KiB"))
-def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, tmp_path: pathlib.Path) -> None:
+def test_buffer_total__others_are_still_served(loop: str, what: str, tmp_path: pathlib.Path) -> None:
     """200 clients that never read, and --buffer-total 32 MiB.
 
     They come over a unix socket, for which the kernel keeps little: over TCP it is some 5 MiB each, 1 GiB together.
@@ -548,7 +550,7 @@ def test_all_together_are_bounded_and_others_still_served(loop: str, what: str, 
 
 
 @on_each_loop
-def test_content_that_waits_for_its_rest_counts_too(loop: str) -> None:
+def test_buffer_total__content_that_waits_for_its_rest_counts_too(loop: str) -> None:
     """Half of it from many clients is more than --buffer-total: they are relayed, and none is refused."""
     options = ("--loop", loop, "--buffer-total", "32MiB", "--header-timeout", "off")
     with Server(*options) as server, connections(server, 60) as sockets:

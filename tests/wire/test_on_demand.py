@@ -1,4 +1,7 @@
-"""What requests ask for in their query, over sockets: other answers, late ones, slow ones, none."""
+"""What requests ask for in their query, over sockets: other answers, late ones, slow ones, none.
+
+Modules: protocols.http1.demand, answers.cors.
+"""
 
 import calendar
 import contextlib
@@ -9,7 +12,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +21,13 @@ import pytest
 from echoserver.answers.pattern import pattern
 from tests.certificates import Certificates
 from tests.process.processes import Group, samples
-from tests.servers import PATIENCE, Answer, HttpClient, Server, let_read, request, sending, wait_for
+from tests.servers import PATIENCE, Answer, HttpClient, Server, chunks, let_read, request, sending, wait_for
 
 MIB = 1 << 20
 MOST = 64 << 10
 """Bytes of content at most that are in its description."""
 GET = request("GET / HTTP/1.1")
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[HttpClient]:
-    with HttpClient(server.connect()) as connected:
-        yield connected
 
 
 def get(query: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -41,9 +38,8 @@ def post(query: str, content: bytes, *fields: str) -> bytes:
     return request(f"POST /path?{query} HTTP/1.1", f"Content-Length: {len(content)}", *fields, content=content)
 
 
-def chunked(query: str, *chunks: bytes) -> bytes:
-    coded = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (*chunks, b""))
-    return request(f"POST /path?{query} HTTP/1.1", "Transfer-Encoding: chunked", content=coded)
+def chunked(query: str, *contents: bytes) -> bytes:
+    return request(f"POST /path?{query} HTTP/1.1", "Transfer-Encoding: chunked", content=chunks(*contents, b""))
 
 
 def is_reset(connection: socket.socket) -> bool:
@@ -468,7 +464,7 @@ def test_nothing_is_answered_twice_while_content_comes(loop: str, query: str) ->
 
 
 @LOOPS
-def test_what_waits_for_all_together_is_bounded(loop: str) -> None:
+def test_buffer_total__what_waits_for_all_together_is_bounded(loop: str) -> None:
     options = ("--loop", loop, "--buffer-limit", "1MiB", "--buffer-total", "4MiB")
     with Server(*options) as server, contextlib.ExitStack() as stack:
         before = server.resident()
@@ -591,7 +587,7 @@ def open_connections(admin: HttpClient) -> float:
 
 
 @LOOPS
-def test_the_idle_timeout_is_about_the_client(loop: str) -> None:
+def test_idle_timeout__is_about_the_client(loop: str) -> None:
     with Server("--loop", loop, "--idle-timeout", "1s", "--header-timeout", "1s") as server:
         with HttpClient(server.connect()) as client:
             assert client.ask(get("delay=2s")).status == 200
@@ -615,7 +611,7 @@ def test_a_drain_waits_for_what_was_asked_for(loop: str, query: str) -> None:
         assert server.wait() == 0
 
 
-def test_controls_off() -> None:
+def test_controls__off_all_is_echoed() -> None:
     with Server("--controls", "off") as server, HttpClient(server.connect()) as client:
         for data in (get("status=503"), get("size=lots"), get("delay=1h"), request("GET / HTTP/1.1", "Accept: a/json")):
             assert client.ask(data).content == data
@@ -649,7 +645,7 @@ def test_an_applications_parameters_are_echoed(
     assert (told.status, told["x-echo-ignored"]) == (200, ignored)
 
 
-def test_controls_prefix() -> None:
+def test_controls_prefix__names_without_it_are_not_ours() -> None:
     with Server("--controls-prefix", "echo-") as server, HttpClient(server.connect()) as client:
         data = get("status=503&size=10XB&delay=2m&abort")
         answer = client.ask(data)
@@ -662,6 +658,7 @@ def test_controls_prefix() -> None:
         assert b"400 Bad Request: echo-delay: '10sec' is not a duration" in answer.content
 
 
+@pytest.mark.covers("--max-delay", "--max-size")
 def test_caps() -> None:
     with Server("--max-delay", "1s", "--max-size", "10") as server:
         for query, why in (("delay=2s", b"--max-delay"), ("size=11", b"--max-size")):
@@ -717,7 +714,7 @@ def test_a_handshake_fails_as_it_is_told_to(server: Server, client: HttpClient) 
 # --- CORS ---
 
 
-def test_cross_origin_requests() -> None:
+def test_cors__requests_of_any_origin() -> None:
     with Server("--cors", "*") as server, HttpClient(server.connect()) as client:
         for data in (GET, get("status=500"), request("GET /healthz HTTP/1.1")):
             assert client.ask(data)["access-control-allow-origin"] == "*"
@@ -732,7 +729,7 @@ def test_cross_origin_requests() -> None:
         assert (answer.status, answer["access-control-allow-origin"]) == (400, "*")
 
 
-def test_the_servers_own_pages_are_not_for_other_origins() -> None:
+def test_cors__the_servers_own_pages_are_not_for_other_origins() -> None:
     with Server("--cors", "*", "--admin", "0") as server, HttpClient(server.connect("admin")) as admin:
         for path in ("/healthz", "/metrics"):
             answer = admin.ask(request(f"GET {path} HTTP/1.1"))
@@ -740,12 +737,12 @@ def test_the_servers_own_pages_are_not_for_other_origins() -> None:
         assert admin.ask(request("GET /a HTTP/1.1"))["access-control-allow-origin"] is None
 
 
-def test_one_origin() -> None:
+def test_cors__one_origin() -> None:
     with Server("--cors", "https://a.example") as server, HttpClient(server.connect()) as client:
         assert client.ask(GET)["access-control-allow-origin"] == "https://a.example"
 
 
-def test_no_cross_origin_requests(client: HttpClient) -> None:
+def test_cors__off_no_other_origin_is_let_in(client: HttpClient) -> None:
     data = request("OPTIONS / HTTP/1.1", "Origin: https://a.example", "Access-Control-Request-Method: PUT")
     answer = client.ask(data)
     assert (answer.content, answer["access-control-allow-origin"]) == (data, None)

@@ -1,4 +1,7 @@
-"""PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front."""
+"""PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front.
+
+Modules: layers.proxy, transport.layer, worker.entries.
+"""
 
 import contextlib
 import itertools
@@ -175,7 +178,7 @@ PROTOCOLS = ("http", "https", "tcp", "tls")
 
 @pytest.mark.parametrize("send", [whole, torn, in_two], ids=["whole", "torn", "in two"])
 @pytest.mark.parametrize("name", GOOD)
-def test_what_follows_is_echoed_and_the_log_says_who_it_was(
+def test_proxy_protocol__what_follows_is_echoed_and_the_log_says_who_it_was(
     proxied: Proxied, send: Callable[[socket.socket, bytes], None], name: str
 ) -> None:
     preamble, source = GOOD[name]
@@ -194,7 +197,7 @@ def test_what_follows_is_echoed_and_the_log_says_who_it_was(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_preamble_is_not_answered(proxied: Proxied, protocol: str, name: str) -> None:
+def test_proxy_protocol__what_is_no_preamble_is_not_answered(proxied: Proxied, protocol: str, name: str) -> None:
     before = proxied.bad
     with proxied.connect(protocol) as client:
         with contextlib.suppress(ConnectionError):
@@ -229,7 +232,7 @@ def test_much_in_the_segment_of_the_preamble(proxied: Proxied) -> None:
         assert http.ask(GET).status == 200
 
 
-def test_udp_and_the_admin_listener_need_none(proxied: Proxied) -> None:
+def test_proxy_protocol__udp_and_the_admin_listener_need_none(proxied: Proxied) -> None:
     assert ping(proxied.udp)
     assert exchange(proxied.connect("admin"), request("GET /healthz HTTP/1.1"))[0] == 200
     with proxied.connect("admin") as client:
@@ -237,7 +240,7 @@ def test_udp_and_the_admin_listener_need_none(proxied: Proxied) -> None:
         assert read_all(client).startswith(b"HTTP/1.1 4")
 
 
-def test_refusals_are_said_at_the_level_of_debugging(tmp_path: Path, certificates: Certificates) -> None:
+def test_log_level__refusals_are_said_at_the_level_of_debugging(tmp_path: Path, certificates: Certificates) -> None:
     with Proxied(tmp_path, certificates, "--log-level", "debug") as server, server.connect() as client:
         own = client.getsockname()
         client.sendall(GET)
@@ -248,7 +251,7 @@ def test_refusals_are_said_at_the_level_of_debugging(tmp_path: Path, certificate
 
 
 @pytest.mark.parametrize("part", [b"", V1[:10], v2()[:-1]], ids=["nothing", "v1", "v2"])
-def test_a_preamble_that_does_not_come_in_time(tmp_path: Path, certificates: Certificates, part: bytes) -> None:
+def test_header_timeout__a_preamble_that_comes_late(tmp_path: Path, certificates: Certificates, part: bytes) -> None:
     with Proxied(tmp_path, certificates, "--header-timeout", "300ms") as server:
         for protocol in ("http", "tcp", "https", "tls"):
             with server.connect(protocol) as client:
@@ -286,7 +289,7 @@ def test_a_reload_with_a_preamble_that_has_not_come(tmp_path: Path, certificates
             assert HttpClient(client).answer().status == 200
 
 
-def test_connections_without_a_preamble_are_counted_among_all(tmp_path: Path, certificates: Certificates) -> None:
+def test_max_connections__those_without_a_preamble_are_counted(tmp_path: Path, certificates: Certificates) -> None:
     with Proxied(tmp_path, certificates, "--max-connections", "2") as server, contextlib.ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(server.connect()).sendall(V1[:10])
@@ -341,7 +344,7 @@ def haproxy(folder: Path, server: Group, how: str) -> Iterator[dict[str, tuple[s
     "how", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id", "send-proxy-v2-ssl-cn"]
 )
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_behind_haproxy(tmp_path: Path, certificates: Certificates, how: str, workers: str) -> None:
+def test_proxy_protocol__behind_haproxy(tmp_path: Path, certificates: Certificates, how: str, workers: str) -> None:
     with Proxied(tmp_path, certificates, "--workers", workers) as server, haproxy(tmp_path, server, how) as fronts:
         expected = []
         for _ in range(4):

@@ -1,4 +1,7 @@
-"""TCP echo over real sockets."""
+"""TCP echo over real sockets.
+
+Modules: protocols.tcp.echo, protocols.tcp.raw.
+"""
 
 import os
 import random
@@ -66,7 +69,7 @@ def test_a_reset_leaves_no_trace(server: Server) -> None:
         assert read_exactly(client, 10) == b"still here"
 
 
-def test_a_client_that_never_reads_is_bounded() -> None:
+def test_buffer_limit__a_client_that_never_reads_is_bounded() -> None:
     with Server("--buffer-limit", "4MiB") as server, server.connect("tcp") as client:
         before = server.resident()
         sent = fill(client)
@@ -112,7 +115,7 @@ def test_a_slow_reader_slows_nobody_else(server: Server) -> None:
             assert read_exactly(quick, 4) == b"ping"
 
 
-def test_idle_timeout_closes_what_is_idle_and_only_that() -> None:
+def test_idle_timeout__closes_what_is_idle_and_only_that() -> None:
     with Server("--idle-timeout", "1s") as server, server.connect("tcp") as idle, server.connect("tcp") as busy:
         begun = time.monotonic()
         while time.monotonic() - begun < 2.5:
@@ -132,7 +135,7 @@ def refused(client: socket.socket) -> bool:
         return True
 
 
-def test_connections_beyond_the_limit_are_closed() -> None:
+def test_max_connections__those_beyond_are_closed() -> None:
     with Server("--max-connections", "3") as server:
         clients = [server.connect("tcp") for _ in range(3)]
         for client in clients:

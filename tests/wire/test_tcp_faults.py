@@ -1,4 +1,7 @@
-"""Modes and faults of the raw listeners, over plain TCP and TLS, with both event loops."""
+"""Modes and faults of the raw listeners, over plain TCP and TLS, with both event loops.
+
+Modules: protocols.tcp.modes, protocols.tcp.raw.
+"""
 
 import contextlib
 import json
@@ -58,30 +61,30 @@ def elapsed(since: float) -> float:
 # --- modes ---
 
 
-def test_discard_reads_all_and_ends_after_the_client(start: Start) -> None:
+def test_tcp_mode__discard_reads_all_and_ends_after_the_client(start: Start) -> None:
     with start("--tcp-mode", "discard").connect("tcp") as client, sending(client, bytes(20 << 20), fin=True):
         assert read_all(client) == b""
 
 
-def test_discard_without_anything(start: Start) -> None:
+def test_tcp_mode__discard_without_anything(start: Start) -> None:
     with start("--tcp-mode", "discard").connect("tcp") as client:
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b""
 
 
-def test_chargen_sends_the_pattern_for_as_long_as_it_is_read(start: Start) -> None:
+def test_tcp_mode__chargen_sends_the_pattern_for_as_long_as_it_is_read(start: Start) -> None:
     server = start("--tcp-mode", "chargen")
     with server.connect("tcp") as client, sending(client, bytes(5 << 20)):
         assert read_exactly(client, 20 << 20) == pattern(20 << 20)
 
 
-def test_chargen_goes_on_after_a_half_close(start: Start) -> None:
+def test_tcp_mode__chargen_goes_on_after_a_half_close(start: Start) -> None:
     with start("--tcp-mode", "chargen").connect("tcp") as client:
         client.shutdown(socket.SHUT_WR)
         assert read_exactly(client, 20 << 20) == pattern(20 << 20)
 
 
-def test_chargen_is_fair(start: Start) -> None:
+def test_tcp_mode__chargen_is_fair(start: Start) -> None:
     server = start("--tcp-mode", "chargen")
     with server.connect("tcp") as first, server.connect("tcp") as second, server.connect() as other:
         for _ in range(20):
@@ -91,7 +94,7 @@ def test_chargen_is_fair(start: Start) -> None:
             assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_chargen_notices_that_its_client_has_gone(start: Start) -> None:
+def test_tcp_mode__chargen_notices_that_its_client_has_gone(start: Start) -> None:
     server = start("--tcp-mode", "chargen")
     for _ in range(5):
         with server.connect("tcp") as client:
@@ -106,7 +109,7 @@ def protocol_of(server: Server) -> str:
 # --- delay ---
 
 
-def test_what_comes_goes_back_late_and_in_order(start: Start) -> None:
+def test_tcp_delay__what_comes_goes_back_late_and_in_order(start: Start) -> None:
     with start("--tcp-delay", "300ms").connect("tcp") as client:
         sent = []
         for number in range(10):
@@ -118,7 +121,7 @@ def test_what_comes_goes_back_late_and_in_order(start: Start) -> None:
             assert elapsed(sent[number]) >= 0.3
 
 
-def test_a_half_close_does_not_shorten_the_delay(start: Start) -> None:
+def test_tcp_delay__a_half_close_does_not_shorten_it(start: Start) -> None:
     data = os.urandom(5 << 20)
     with start("--tcp-delay", "300ms").connect("tcp") as client:
         begun = time.monotonic()
@@ -128,7 +131,7 @@ def test_a_half_close_does_not_shorten_the_delay(start: Start) -> None:
             assert first + read_all(client) == data
 
 
-def test_more_than_may_be_kept_is_not_read_before_its_turn(start: Start) -> None:
+def test_tcp_delay__more_than_may_be_kept_is_not_read_before_its_turn(start: Start) -> None:
     data = random.Random(7).randbytes(8 << 20)
     server = start("--tcp-delay", "100ms", "--buffer-limit", "1MiB")
     with server.connect("tcp") as client:
@@ -138,7 +141,7 @@ def test_more_than_may_be_kept_is_not_read_before_its_turn(start: Start) -> None
         assert elapsed(begun) >= 0.4  # at most 1 MiB and a read for each 100 ms, less what the kernel keeps
 
 
-def test_what_waits_is_bounded(start: Start) -> None:
+def test_tcp_delay__what_waits_is_bounded(start: Start) -> None:
     server = start("--tcp-delay", "1h", "--buffer-limit", "4MiB", "--drain-timeout", "100ms")
     with server.connect("tcp") as client:
         before = server.resident()
@@ -147,7 +150,7 @@ def test_what_waits_is_bounded(start: Start) -> None:
     server._allow_errors = True
 
 
-def test_chargen_begins_late(start: Start) -> None:
+def test_tcp_delay__chargen_begins_late(start: Start) -> None:
     server = start("--tcp-mode", "chargen", "--tcp-delay", "300ms")
     begun = time.monotonic()
     with server.connect("tcp") as client:
@@ -155,7 +158,7 @@ def test_chargen_begins_late(start: Start) -> None:
         assert elapsed(begun) >= 0.3
 
 
-def test_idle_timeout_does_not_count_the_delay(start: Start) -> None:
+def test_idle_timeout__does_not_count_the_delay(start: Start) -> None:
     with start("--tcp-delay", "2s", "--idle-timeout", "1s").connect("tcp") as client:
         client.sendall(b"late")
         assert read_exactly(client, 4) == b"late"
@@ -166,7 +169,7 @@ def test_idle_timeout_does_not_count_the_delay(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("rate", "size"), [("10", 5), ("20KB", 10_000), ("20MB", 8_000_000)])
-def test_an_echo_is_no_faster_than_its_rate(start: Start, rate: str, size: int) -> None:
+def test_tcp_rate__an_echo_is_no_faster(start: Start, rate: str, size: int) -> None:
     data = os.urandom(size)
     number = {"10": 10, "20KB": 20_000, "20MB": 20_000_000}[rate]
     with start("--tcp-rate", rate).connect("tcp") as client:
@@ -179,7 +182,7 @@ def test_an_echo_is_no_faster_than_its_rate(start: Start, rate: str, size: int) 
         assert got == data
 
 
-def test_it_comes_smoothly(start: Start) -> None:
+def test_tcp_rate__it_comes_smoothly(start: Start) -> None:
     """Several pieces, and not all in the end."""
     with start("--tcp-rate", "2000").connect("tcp") as client:
         client.sendall(bytes(1000))
@@ -191,7 +194,7 @@ def test_it_comes_smoothly(start: Start) -> None:
         assert max(pieces) <= 500
 
 
-def test_time_without_anything_to_send_is_no_credit(start: Start) -> None:
+def test_tcp_rate__time_without_anything_to_send_is_no_credit(start: Start) -> None:
     with start("--tcp-rate", "100").connect("tcp") as client:
         for _ in range(3):
             time.sleep(0.2)
@@ -201,7 +204,7 @@ def test_time_without_anything_to_send_is_no_credit(start: Start) -> None:
             assert elapsed(begun) >= 0.2
 
 
-def test_chargen_is_no_faster_than_its_rate(start: Start) -> None:
+def test_tcp_rate__chargen_is_no_faster(start: Start) -> None:
     server = start("--tcp-mode", "chargen", "--tcp-rate", "1MB")
     begun = time.monotonic()
     with server.connect("tcp") as client:
@@ -209,7 +212,7 @@ def test_chargen_is_no_faster_than_its_rate(start: Start) -> None:
         assert elapsed(begun) >= 0.4
 
 
-def test_discard_reads_no_faster_than_its_rate(start: Start) -> None:
+def test_tcp_rate__discard_reads_no_faster(start: Start) -> None:
     server = start("--tcp-mode", "discard", "--tcp-rate", "1MB")
     begun = time.monotonic()
     with server.connect("tcp") as client:
@@ -219,13 +222,13 @@ def test_discard_reads_no_faster_than_its_rate(start: Start) -> None:
         assert elapsed(begun) >= 0.4
 
 
-def test_idle_timeout_does_not_count_the_pace(start: Start) -> None:
+def test_idle_timeout__does_not_count_the_pace(start: Start) -> None:
     with start("--tcp-rate", "1", "--idle-timeout", "700ms").connect("tcp") as client:
         client.sendall(b"ab")
         assert read_exactly(client, 2) == b"ab"
 
 
-def test_a_client_that_does_not_read_is_still_idle(start: Start) -> None:
+def test_idle_timeout__a_client_that_does_not_read_is_still_idle(start: Start) -> None:
     """What is paced is not what it is idle for."""
     server = start("--tcp-mode", "chargen", "--tcp-rate", "100MB", "--idle-timeout", "300ms")
     with server.connect("tcp") as client:
@@ -239,14 +242,14 @@ def test_a_client_that_does_not_read_is_still_idle(start: Start) -> None:
 
 @pytest.mark.parametrize("more", [(), ("--tcp-delay", "50ms"), ("--tcp-rate", "1MB"), ("--tcp-mode", "chargen")])
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_exactly_so_much_comes_then_fin(start: Start, size: int, more: tuple[str, ...]) -> None:
+def test_tcp_close_after__exactly_so_much_comes_then_fin(start: Start, size: int, more: tuple[str, ...]) -> None:
     data = random.Random(3).randbytes(3 << 20)
     with start("--tcp-close-after", str(size), *more).connect("tcp") as client, sending(client, data):
         expected = pattern(size) if "chargen" in more else data[:size]
         assert read_all(client) == expected
 
 
-def test_less_than_that_is_a_plain_echo(start: Start) -> None:
+def test_tcp_close_after__less_than_that_is_a_plain_echo(start: Start) -> None:
     with start("--tcp-close-after", "1MiB").connect("tcp") as client:
         for _ in range(3):
             client.sendall(b"hello")
@@ -255,7 +258,7 @@ def test_less_than_that_is_a_plain_echo(start: Start) -> None:
         assert read_all(client) == b""
 
 
-def test_discard_closes_after_so_much_was_read(start: Start) -> None:
+def test_tcp_close_after__discard_closes_after_so_much_was_read(start: Start) -> None:
     server = start("--tcp-mode", "discard", "--tcp-close-after", "100000")
     with server.connect("tcp") as client:
         client.sendall(bytes(99_999))
@@ -267,7 +270,7 @@ def test_discard_closes_after_so_much_was_read(start: Start) -> None:
         assert read_all(client) == b""
 
 
-def test_a_client_that_never_ends_is_closed_after_a_while(start: Start) -> None:
+def test_tcp_close_after__a_client_that_never_ends_is_closed_after_a_while(start: Start) -> None:
     server = start("--tcp-close-after", "3")
     with server.connect("tcp") as client:
         client.sendall(b"hello")
@@ -304,7 +307,7 @@ def say_over_tls(client: socket.socket, context: ssl.SSLContext, data: bytes) ->
 @pytest.mark.parametrize(
     "more", [(), ("--tcp-delay", "50ms"), ("--tcp-rate", "1000"), ("--tcp-close-after", "3"), ("--tcp-mode", "discard")]
 )
-def test_a_reset(certificates: Certificates, over: str, more: tuple[str, ...]) -> None:
+def test_tcp_reset__on_every_connection_is_reset(certificates: Certificates, over: str, more: tuple[str, ...]) -> None:
     protocol, loop = over.split(", ")
     with Server("--loop", loop, "--tls", "0", *certificates.options, "--tcp-reset", "on", *more) as server:
         for _ in range(3):
@@ -317,7 +320,7 @@ def test_a_reset(certificates: Certificates, over: str, more: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_chargen_resets_at_once_or_after_so_much(loop: str) -> None:
+def test_tcp_reset__chargen_at_once_or_after_so_much(loop: str) -> None:
     options = ("--loop", loop, "--tcp-mode", "chargen", "--tcp-reset", "100%")
     with Server(*options) as server, server.connect("tcp") as client:
         assert is_reset(client)
@@ -325,7 +328,7 @@ def test_chargen_resets_at_once_or_after_so_much(loop: str) -> None:
         assert is_reset(client)
 
 
-def test_a_share_of_the_connections(start: Start) -> None:
+def test_tcp_reset__a_share_of_the_connections(start: Start) -> None:
     server = start("--tcp-reset", "50")
     ends = []
     for _ in range(60):
@@ -338,7 +341,7 @@ def test_a_share_of_the_connections(start: Start) -> None:
     assert {b"", b"x"} == set(ends)
 
 
-def test_none_of_them(start: Start) -> None:
+def test_tcp_reset__none_of_them(start: Start) -> None:
     server = start("--tcp-reset", "0", "--tcp-delay", "1ms")
     for _ in range(20):
         with server.connect("tcp") as client:
@@ -387,7 +390,7 @@ def test_a_drain_lets_go_out_what_is_owed(start: Start, options: tuple[str, ...]
 
 @pytest.mark.parametrize("options", [(), ("--tcp-rate", "1000"), ("--tcp-delay", "1h")])
 @pytest.mark.parametrize("half_closed", [True, False])
-def test_a_drain_ends_chargen(start: Start, options: tuple[str, ...], half_closed: bool) -> None:
+def test_tcp_mode__a_drain_ends_chargen(start: Start, options: tuple[str, ...], half_closed: bool) -> None:
     server = start("--tcp-mode", "chargen", *options)
     with server.connect("tcp") as client:
         if half_closed:
@@ -399,7 +402,7 @@ def test_a_drain_ends_chargen(start: Start, options: tuple[str, ...], half_close
     assert server.wait() == 0
 
 
-def test_a_drain_ends_a_discard_that_is_quiet(start: Start) -> None:
+def test_tcp_mode__a_drain_ends_a_discard_that_is_quiet(start: Start) -> None:
     server = start("--tcp-mode", "discard", "--tcp-rate", "1MB")
     with server.connect("tcp") as client:
         client.sendall(bytes(200_000))
@@ -408,7 +411,7 @@ def test_a_drain_ends_a_discard_that_is_quiet(start: Start) -> None:
     assert server.wait() == 0
 
 
-def test_what_waits_too_long_is_cut_by_the_drain() -> None:
+def test_drain_timeout__cuts_what_waits_too_long() -> None:
     with Server("--tcp-delay", "1h", "--drain-timeout", "300ms") as server, server.connect("tcp") as client:
         client.sendall(b"never")
         wait_for(lambda: scrape(server)("echoserver_received_bytes_total", protocol="tcp") == 5, "it")
@@ -477,6 +480,7 @@ def test_it_is_logged(
     assert (line["status"], line["bytes_in"], line["bytes_out"]) == expected
 
 
+@pytest.mark.covers("--proxy-protocol", "--tcp-delay", "--tcp-close-after")
 def test_behind_a_proxy() -> None:
     options = ("--proxy-protocol", "on", "--tcp-delay", "100ms", "--tcp-close-after", "3")
     with Server(*options) as server, server.connect("tcp") as client:
@@ -492,14 +496,14 @@ def test_behind_a_proxy() -> None:
         assert page("echoserver_sent_bytes_total", protocol="tcp") == 3
 
 
-def test_connections_beyond_the_limit_are_closed() -> None:
+def test_max_connections__those_beyond_are_closed() -> None:
     with Server("--tcp-mode", "chargen", "--max-connections", "1") as server, server.connect("tcp") as first:
         assert read_exactly(first, 1000) == pattern(1000)
         with server.connect("tcp") as second, contextlib.suppress(ConnectionResetError):
             assert second.recv(1) == b""
 
 
-def test_a_crowded_worker_goes_on(start: Start) -> None:
+def test_buffer_total__a_crowded_worker_goes_on(start: Start) -> None:
     """More clients than there is room for at a time: each gets all of its bytes."""
     server = start("--tcp-delay", "200ms", "--buffer-total", "2MiB", "--buffer-limit", "1MiB")
     data = os.urandom(1 << 20)

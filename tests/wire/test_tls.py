@@ -1,4 +1,7 @@
-"""TLS over real sockets: who gets in, what is echoed, and how connections end."""
+"""TLS over real sockets: who gets in, what is echoed, and how connections end.
+
+Modules: layers.tls_context, transport.layer.
+"""
 
 import contextlib
 import ctypes
@@ -156,7 +159,7 @@ def test_curl_without_the_authority(server: Server) -> None:
 
 
 @curl_is_here
-def test_http_1_1_is_chosen_where_h2_is_offered_too(server: Server, certificates: Certificates) -> None:
+def test_https__http_1_1_is_chosen_where_h2_is_offered_too(server: Server, certificates: Certificates) -> None:
     said = curl(server, "--verbose", "--http2", "--cacert", str(certificates.ca)).stderr.decode()
     assert re.search(r"ALPN: (server accepted|server did not.*) ?http/1.1", said), said
     assert "HTTP/1.1 200 OK" in said
@@ -269,6 +272,7 @@ def test_key_updates_and_renegotiation(
 # --- what comes to nothing ---
 
 
+@pytest.mark.covers("--https", "--tls")
 @pytest.mark.parametrize("protocol", ["https", "tls"])
 @pytest.mark.parametrize(
     "sent", [GET, request("POST / HTTP/1.1", content=bytes(10 * MIB)), b"CONNECT a:1 HTTP/1.1\r\n"]
@@ -306,7 +310,7 @@ def client_hello() -> bytes:
 
 @on_each_loop
 @pytest.mark.parametrize("sent", [b"", client_hello()[:100], client_hello()], ids=["nothing", "half", "a hello"])
-def test_a_handshake_has_its_time(certificates: Certificates, loop: str, sent: bytes) -> None:
+def test_header_timeout__a_handshake_has_its_time(certificates: Certificates, loop: str, sent: bytes) -> None:
     with (
         start(certificates, "--loop", loop, "--header-timeout", "300ms") as server,
         counts_one(server, "timeouts", deadline="tls_handshake"),
@@ -326,7 +330,7 @@ def test_connections_without_a_word_count_as_nothing(server: Server) -> None:
     assert (counted(server, "errors"), counted(server, "timeouts")) == before
 
 
-def test_handshakes_count_as_connections(certificates: Certificates) -> None:
+def test_max_connections__handshakes_count(certificates: Certificates) -> None:
     """Those that are pending take places; who comes when there is none is told so after the handshake."""
     with start(certificates, "--max-connections", "2") as server:
         pending = [server.connect("https") for _ in range(2)]
@@ -385,7 +389,7 @@ def why_refused(server: Server, certificates: Certificates, context: ssl.SSLCont
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("behind", [0, 10 * MIB])
-def test_without_a_certificate(
+def test_tls_client_ca__a_client_without_a_certificate(
     strict: Server, certificates: Certificates, version: ssl.TLSVersion, behind: int
 ) -> None:
     """The client is told why, also where it has begun to send: with TLS 1.3 it need not wait."""
@@ -396,7 +400,7 @@ def test_without_a_certificate(
     assert reason.endswith(("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE"))
 
 
-def test_with_another_authoritys_certificate(strict: Server, certificates: Certificates, tmp_path: Path) -> None:
+def test_tls_client_ca__a_certificate_of_another(strict: Server, certificates: Certificates, tmp_path: Path) -> None:
     context = certificates.trusting()
     context.load_cert_chain(*Certificates(tmp_path).client("stranger"))
     with counts_one(strict, "errors", reason="tls_handshake"):
@@ -413,7 +417,7 @@ def with_certificate(strict: Server, certificates: Certificates, name: str) -> H
     return HttpClient(bridge.end)
 
 
-def test_a_subject_is_in_every_echo_and_in_no_error(strict: Server, certificates: Certificates) -> None:
+def test_tls_client_ca__subject_is_in_every_echo_and_in_no_error(strict: Server, certificates: Certificates) -> None:
     chunked = request("POST / HTTP/1.1", "Transfer-Encoding: chunked")
     asked = [GET, request("HEAD / HTTP/1.1"), chunked + b"5\r\nhello\r\n0\r\n\r\n"] + [
         request("POST / HTTP/1.1", f"Content-Length: {size}", content=bytes(size))
@@ -493,7 +497,7 @@ def test_close_notify_right_behind_the_last_bytes(
 
 
 @pytest.mark.parametrize("end", ["close_notify", "FIN", "both"])
-def test_all_comes_after_a_half_close(server: Server, certificates: Certificates, end: str) -> None:
+def test_tls__all_comes_after_a_half_close(server: Server, certificates: Certificates, end: str) -> None:
     """Much more than the kernel keeps, and nothing is read before the end was sent."""
     data = os.urandom(14 * MIB)
     with Bare(server, certificates) as client:
@@ -503,14 +507,14 @@ def test_all_comes_after_a_half_close(server: Server, certificates: Certificates
         assert client.receive() == data
 
 
-def test_20_mb_after_a_half_close(server: Server, certificates: Certificates) -> None:
+def test_tls__20_mb_after_a_half_close(server: Server, certificates: Certificates) -> None:
     data = os.urandom(20_000_000)
     with Bare(server, certificates) as client, sending(client.socket, client.encrypt(data, notify=True)):
         assert client.receive() == data
 
 
 @on_each_loop
-def test_a_client_that_never_reads_is_bounded(certificates: Certificates, loop: str) -> None:
+def test_buffer_limit__a_client_that_never_reads_is_bounded(certificates: Certificates, loop: str) -> None:
     with start(certificates, "--loop", loop, "--buffer-limit", "4MiB") as server, Bare(server, certificates) as client:
         before, sent, view = server.resident(), 0, memoryview(b"")
         block = os.urandom(1 << 16)
@@ -533,7 +537,7 @@ def test_a_client_that_never_reads_is_bounded(certificates: Certificates, loop: 
 @pytest.mark.skipif(not LIBSSL, reason="there is no libssl that ctypes could load")
 @pytest.mark.slow
 @on_each_loop
-def test_a_client_that_only_asks_for_new_keys_is_bounded(certificates: Certificates, loop: str) -> None:
+def test_buffer_limit__a_client_that_only_asks_for_new_keys_is_bounded(certificates: Certificates, loop: str) -> None:
     """Each KeyUpdate wants one in return (RFC 8446 section 4.6.3): answers that nobody reads are kept like any echo."""
     kernel = int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text(encoding="ascii").split()[2])
     most = kernel + 16 * MIB  # of requests: more than the kernel and the limit hold
@@ -613,7 +617,7 @@ def test_resets_leave_no_trace(server: Server, certificates: Certificates) -> No
 
 
 @on_each_loop
-def test_idle_timeout(certificates: Certificates, loop: str) -> None:
+def test_idle_timeout__closes_and_is_counted(certificates: Certificates, loop: str) -> None:
     with (
         start(certificates, "--loop", loop, "--idle-timeout", "1s") as server,
         counts_one(server, "timeouts", deadline="idle"),
@@ -652,7 +656,7 @@ def test_a_drain(certificates: Certificates, loop: str) -> None:
 
 
 @on_each_loop
-def test_a_renewed_certificate_is_for_new_connections(tmp_path: Path, loop: str) -> None:
+def test_tls_cert__a_renewed_one_is_for_new_connections(tmp_path: Path, loop: str) -> None:
     certificates = Certificates(tmp_path)
     with start(certificates, "--loop", loop, allow_errors=True) as server:
 
@@ -684,6 +688,7 @@ def test_a_renewed_certificate_is_for_new_connections(tmp_path: Path, loop: str)
 # --- starts that fail ---
 
 
+@pytest.mark.covers("--tls-cert", "--tls-key", "--tls-client-ca")
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
@@ -717,7 +722,7 @@ def assert_not_started(certificates: Certificates, option: str, said: str) -> No
     assert said in line
 
 
-def test_a_key_that_is_another_ones(tmp_path: Path) -> None:
+def test_tls_key__that_is_another_ones(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     before = certificates.key.read_bytes()
     certificates.renew()
@@ -725,7 +730,7 @@ def test_a_key_that_is_another_ones(tmp_path: Path) -> None:
     assert_not_started(certificates, "--tls-key", "the key does not match the certificate")
 
 
-def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
+def test_tls_key__with_a_passphrase(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     certificates = Certificates(tmp_path)

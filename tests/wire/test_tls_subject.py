@@ -1,4 +1,7 @@
-"""Subjects of certificates as RFC 4514 writes them: printable ASCII, and what another parser reads is what it was."""
+"""Subjects of certificates as RFC 4514 writes them: printable ASCII, and what another parser reads is what it was.
+
+Modules: layers.tls_context.
+"""
 
 import re
 

@@ -136,6 +136,7 @@ def test_a_client_that_is_gone_disturbs_nobody(server: Server) -> None:
             assert_echo(client, b"hello", "127.0.0.1", server.udp)
 
 
+@pytest.mark.covers("--http", "--tcp", "--udp")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_protocol_on(host: str, loop: str) -> None:

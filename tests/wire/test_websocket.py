@@ -1,4 +1,7 @@
-"""WebSocket echo as clients meet it: a library's, and sockets for what no library sends."""
+"""WebSocket echo as clients meet it: a library's, and sockets for what no library sends.
+
+Modules: protocols.websocket.connection, wire.frames, wire.deflate, worker.entries.
+"""
 
 import functools
 import json
@@ -457,7 +460,7 @@ def test_a_librarys_client(server: Server, compression: str | None) -> None:
     assert (client.close_code, client.close_reason) == (3001, "done")
 
 
-def test_the_longest_message(server: Server) -> None:
+def test_max_message__the_longest_by_default(server: Server) -> None:
     for compression, message in (
         (None, os.urandom(16 * MIB)),
         ("deflate", os.urandom(16 * MIB)),
@@ -589,7 +592,7 @@ def small() -> Iterator[Server]:
 
 
 @pieces
-def test_at_the_limit(small: Server, piece: int) -> None:
+def test_max_message__as_long_as_that(small: Server, piece: int) -> None:
     data = os.urandom(1000)
     with Raw(small, DEFLATE) as client:
         client.send(
@@ -617,14 +620,14 @@ STORED = Deflate().deflate(os.urandom(1001))
     ],
     ids=["a frame", "its header", "fragments", "a fragment", "inflated", "inflated fragments"],
 )
-def test_beyond_the_limit(small: Server, sent: bytes) -> None:
+def test_max_message__longer_ones_close_with_1009(small: Server, sent: bytes) -> None:
     with Raw(small, DEFLATE) as client:
         client.send(sent)
         assert client.closed_with() == 1009
 
 
 @on_each_loop
-def test_connections_are_limited(loop: str) -> None:
+def test_max_connections__an_upgrade_beyond_them_gets_503(loop: str) -> None:
     with Server("--loop", loop, "--max-connections", "2") as server, Raw(server) as first, Raw(server) as second:
         with HttpClient(server.connect()) as third:
             third.send(upgrade())
@@ -635,7 +638,7 @@ def test_connections_are_limited(loop: str) -> None:
 
 
 @on_each_loop
-def test_a_client_that_does_not_read(loop: str) -> None:
+def test_buffer_limit__a_client_that_does_not_read(loop: str) -> None:
     """What is kept for it is bounded, and nothing is lost."""
     with Server("--loop", loop, "--buffer-limit", "1MiB") as server, Raw(server) as client:
         message = large(BINARY, bytes(10_000))
@@ -651,7 +654,7 @@ def test_a_client_that_does_not_read(loop: str) -> None:
 
 
 @on_each_loop
-def test_messages_of_many_that_are_not_whole(loop: str) -> None:
+def test_buffer_total__messages_of_many_that_are_not_whole(loop: str) -> None:
     """--buffer-total bounds what is kept of them all: who adds to it then is closed with 1013."""
     with Server("--loop", loop, "--buffer-total", "1MiB", "--buffer-limit", "1MiB") as server:
         part = large(BINARY, bytes(10 * MIB), False)[: 300 << 10]
@@ -685,7 +688,7 @@ def timeouts(server: Server, deadline: str) -> float:
 
 @on_each_loop
 @pytest.mark.parametrize("sent", [b"", FRAGMENT, frame(TEXT, b"abc")[:-1]], ids=["idle", "in a message", "in a frame"])
-def test_idle_timeout(loop: str, sent: bytes) -> None:
+def test_idle_timeout__closes_with_a_reason(loop: str, sent: bytes) -> None:
     with Server("--loop", loop, "--idle-timeout", "1s") as server, Raw(server, sent=sent) as client:
         assert client.frame() == Frame(CLOSE, b"\x03\xe9idle timeout")
         client.send(close(1001))
@@ -704,7 +707,7 @@ def test_a_client_that_does_not_answer_a_close_is_cut(loop: str) -> None:
 
 
 @on_each_loop
-def test_ping(loop: str) -> None:
+def test_ws_ping__a_client_that_does_not_answer_is_closed(loop: str) -> None:
     with Server("--loop", loop, "--ws-ping", "600ms") as server, Raw(server) as client:
         for _ in range(3):
             assert client.frame() == Frame(PING, b"")
@@ -717,7 +720,7 @@ def test_ping(loop: str) -> None:
         assert timeouts(server, "ping") == 1
 
 
-def test_a_librarys_client_answers_pings() -> None:
+def test_ws_ping__a_librarys_client_answers() -> None:
     with Server("--ws-ping", "600ms") as server, real(server) as client:
         with pytest.raises(TimeoutError):
             client.recv(3)
@@ -802,7 +805,7 @@ def test_without_the_extra(loop: str, tmp_path: pathlib.Path) -> None:
         assert client.rest() == b""
 
 
-def test_not_on_the_admin_listener() -> None:
+def test_admin__there_is_no_websocket() -> None:
     with Server("--admin", "0") as server, HttpClient(server.connect("admin")) as client:
         client.send(upgrade())
         assert client.answer().status == 404

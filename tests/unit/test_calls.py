@@ -99,6 +99,7 @@ class Client:
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """uvloop's, for its transports are what is called."""
     running = uvloop.new_event_loop()
     yield running
     running.close()

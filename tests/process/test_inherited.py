@@ -1,6 +1,6 @@
 """Sockets that were bound by somebody else: fd:N, and those that systemd passes, to which it is told how things are.
 
-Modules: sockets.listeners, sockets.systemd.
+Modules: sockets.listeners, sockets.systemd, worker.accepting.
 """
 
 import contextlib

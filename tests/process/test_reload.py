@@ -1,6 +1,6 @@
 """SIGHUP: workers are replaced one after the other, and nobody who is served notices.
 
-Modules: server.supervisor, worker.worker.
+Modules: server.supervisor, worker.worker, server.certificates, worker.shared.
 """
 
 import contextlib

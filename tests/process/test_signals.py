@@ -1,6 +1,6 @@
 """What signals do: the drain, and its end.
 
-Modules: server.supervisor, worker.worker.
+Modules: server.supervisor, worker.worker, worker.control, worker.channel.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """How a server starts, and what it says when it can't.
 
-Modules: server.supervisor, sockets.listeners.
+Modules: server.supervisor, sockets.listeners, server.start, server.banner, worker.process.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_picture_is_as_the_imports_are() -> None:
-    command = [sys.executable, DOCS / "architecture.py", "--check"]
+    command = [sys.executable, str(DOCS / "architecture.py"), "--check"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "docs/architecture.svg is as the code is\n")
 

@@ -1,6 +1,6 @@
 """The page at /.echo, as text: that it is one piece, lets nothing in, and can be read.
 
-Modules: answers.page.
+Modules: answers.page.built.
 """
 
 import base64

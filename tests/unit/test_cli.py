@@ -1,4 +1,7 @@
-"""The command line: what arguments and environment ask for, and how it says that they are wrong."""
+"""The command line: what arguments and environment ask for, and how it says that they are wrong.
+
+Modules: arguments, exit_codes, healthcheck.
+"""
 
 import re
 from collections.abc import Mapping

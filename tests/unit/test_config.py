@@ -1,6 +1,6 @@
 """Options: texts in, values out, and for everything else a message that says what was expected.
 
-Modules: config.options.
+Modules: config.options, config.values, config.limits.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 TURN_SECONDS is 0 here: a connection is stopped wherever it looks at the clock. What is done between two looks is what
 these tests count.
 
-Modules: transport.connection, transport.context.
+Modules: transport.connection, transport.context, transport.stream.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The page at /.echo: where it is, and where it is not. What it does: tests/browser.
 
-Modules: answers.page.
+Modules: answers.page.built.
 """
 
 import pytest

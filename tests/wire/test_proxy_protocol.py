@@ -1,6 +1,6 @@
 """PROXY protocol before all that is echoed: as a proxy sends it, torn, wrong, late, and with HAProxy in front.
 
-Modules: layers.proxy, transport.layer, worker.entries.
+Modules: layers.proxy, transport.layer, worker.entries, transport.origin.
 """
 
 import contextlib

@@ -27,7 +27,7 @@ def websocket_upgrade(settings: config.Config) -> Upgrade | None:
     """
     if not (settings.http or settings.https) or importlib.util.find_spec("websockets") is None:
         return None
-    from echoserver.protocols.websocket.connection import upgrade  # noqa: PLC0415 - it imports websockets
+    from echoserver.protocols.websocket.handshake import upgrade  # noqa: PLC0415 - it imports websockets
 
     return upgrade
 

@@ -1,6 +1,6 @@
 """WebSocket echo as clients meet it: a library's, and sockets for what no library sends.
 
-Modules: protocols.websocket.connection, wire.frames, wire.deflate, worker.entries.
+Modules: protocols.websocket.connection, protocols.websocket.handshake, wire.frames, wire.deflate, worker.entries.
 """
 
 import functools

@@ -6,40 +6,27 @@ in one go, ten times as long as unmasking it takes, and a message that inflates 
 """
 
 import asyncio
-import dataclasses
-import logging
-import re
-from collections.abc import Sequence
 from time import monotonic
 
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHeader
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.http11 import Request as Handshake
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from echoserver.observe import counters
 from echoserver.observe.logs import log
-from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import FULL_READ, QUIET, TURN_SECONDS, Connection
 from echoserver.transport.context import Context
-from echoserver.transport.origin import Origin, ProtocolInfo
+from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
 from echoserver.transport.stream import BACKLOG, LINGER, TURN
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
 from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
-from echoserver.wire.request import Request
-from echoserver.wire.response import Refusal
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
 _SLICED = 4096  # bytes that are sliced faster than viewed
-_KIND = ProtocolInfo("websocket")
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
-_MOST_MEMBERS = 100  # in the lists of a handshake: the library takes 4 us for each
 _WINDOW = 4 << 10  # bytes of frames that are answered without a look at the clock
 _MOST_DEFLATED = 1 << 20  # bytes of a message that goes back compressed: a MiB takes 40 ms
 
@@ -53,20 +40,6 @@ _ERRORS = {
         frames.INTERNAL_ERROR: "internal",
     }.items()
 }  # fmt: skip
-_FIELDS = re.compile(rb"\r\n(sec-websocket-[^:\r]*):([^\r]*)", re.IGNORECASE)
-_EXPECTED = {
-    "Sec-WebSocket-Key": "one Sec-WebSocket-Key field with 16 bytes in base64",
-    "Sec-WebSocket-Version": "one Sec-WebSocket-Version field with the value 13",
-    "Sec-WebSocket-Extensions": "a list of extensions in Sec-WebSocket-Extensions",
-    "Sec-WebSocket-Protocol": "a list of tokens in Sec-WebSocket-Protocol",
-}  # fmt: skip
-# 32 KiB a connection for what is sent; 4 KiB, where the client lets a server say so, for what is received, else 32
-_DEFLATE = (
-    ServerPerMessageDeflateFactory(
-        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
-    ),
-)
-_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # it tells of every connection, and prints tracebacks
 _TEXT = FINAL | TEXT
 _WHOLE = frozenset({_TEXT, FINAL | BINARY})
 """First bytes of frames that may be whole messages, neither fragmented nor compressed."""
@@ -77,43 +50,10 @@ Out = list[bytes | bytearray]
 """What is to be sent, in order."""
 
 
-class _Core(ServerProtocol):
-    """Agrees to the first subprotocol offered: browsers end a connection that agrees to none of theirs."""
-
-    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        return subprotocols[0] if subprotocols else None
-
-
-def upgrade(site: Site, origin: Origin, request: Request) -> "WebSocketEcho":
-    """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
-    # open: else it would read the request itself
-    core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
-    fields = Headers(Upgrade="websocket", Connection="Upgrade")
-    found = _FIELDS.findall(request.head)
-    if sum(value.count(b",") + value.count(b";") for _, value in found) > _MOST_MEMBERS:
-        raise Refusal(400, f"the WebSocket fields must not have more than {_MOST_MEMBERS} members and parameters")
-    for name, value in found:
-        fields[name.decode("latin-1")] = value.strip(b" \t").decode("latin-1")
-    response = core.accept(Handshake("/", fields))
-    if response.status_code != 101:
-        raise _refusal(core.handshake_exc)
-    del response.headers["Date"]
-    answer = site.start(101) + request.extra + response.headers.serialize()
-    origin = dataclasses.replace(origin, kind=_KIND)
-    return WebSocketEcho(site.context, origin, request.head, core, answer)
-
-
 def _allowance(most: int) -> int:
     """Bytes over --max-message that a compressed message may have: what can't be compressed gets longer (by 1 % with
     the least memLevel of zlib)."""
     return 125 + (most >> 6)
-
-
-def _refusal(error: Exception | None) -> Refusal:
-    name = error.name if isinstance(error, InvalidHeader) else ""
-    expected = _EXPECTED.get(name, "the fields of RFC 6455 section 4.1")
-    version = b"Sec-WebSocket-Version: 13\r\n" if name == "Sec-WebSocket-Version" else b""  # RFC 6455 section 4.4
-    return Refusal(400, f"the WebSocket handshake is not valid: expected {expected}", version)
 
 
 class WebSocketEcho(Connection):
@@ -165,7 +105,7 @@ class WebSocketEcho(Connection):
     _echoed: int
     """Bytes of messages."""
 
-    def __init__(self, context: Context, origin: Origin, head: bytes, core: _Core, answer: bytes) -> None:
+    def __init__(self, context: Context, origin: Origin, head: bytes, core: ServerProtocol, answer: bytes) -> None:
         super().__init__(context, origin)
         self._core = core
         self._inflater = self._deflater = None
@@ -436,7 +376,7 @@ class WebSocketEcho(Connection):
         core.events_received()
         self._answer_of(core, out)
 
-    def _answer_of(self, core: _Core, out: Out) -> bool:
+    def _answer_of(self, core: ServerProtocol, out: Out) -> bool:
         """Take over what the library has to say; returns whether the connection goes on."""
         said = core.data_to_send()
         if SEND_EOF not in said:

@@ -36,8 +36,10 @@ _RESET = counters.index("errors", "reset")
 class Connection(Stream, asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
-    __slots__ = ("behind", "ending", "held", "lingers", "owed", "received", "sent", "stamp", "waiting")
+    __slots__ = ("_lent", "behind", "ending", "held", "lingers", "owed", "received", "sent", "stamp", "waiting")
 
+    _lent: memoryview | None
+    """A buffer of the context's pool that the transport still has to send some of."""
     stamp: float
     """The worker's time at the last read, or at the last progress of what is being sent."""
     behind: bytearray | None
@@ -59,7 +61,7 @@ class Connection(Stream, asyncio.Protocol):
 
     def __init__(self, context: Context, origin: Origin) -> None:
         super().__init__(context, origin)
-        self.behind = None
+        self.behind = self._lent = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
         self.ending = self.lingers = False
         self.stamp = context.now
@@ -96,13 +98,17 @@ class Connection(Stream, asyncio.Protocol):
         self.release()
         self.context.uncrowd(self.held)
         self.held = 0
-        self.behind = None
+        # the pool does not get what is lent: the transport may read it still
+        self.behind = self._lent = None
 
     def pause_writing(self) -> None:
         self.behind = bytearray()
         self.keep(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
+        if self._lent is not None:
+            self.context.pool.give(self._lent)
+            self._lent = None
         behind, self.behind = self.behind, None
         self.release()
         if behind:
@@ -127,6 +133,15 @@ class Connection(Stream, asyncio.Protocol):
         else:
             self.behind += data
             self.keep(len(data))
+
+    def send_pooled(self, buffer: memoryview, start: int, end: int) -> None:
+        """Send from start to end of a buffer of the context's pool, which gets it back when all has been taken."""
+        behind = self.behind is not None
+        self.send(buffer[start:end])
+        if behind or self.behind is None:  # copied, or taken by the kernel
+            self.context.pool.give(buffer)
+        else:
+            self._lent = buffer
 
     def send_list(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """The same for several pieces that are large: not copied where that can be helped."""

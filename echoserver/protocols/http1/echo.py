@@ -47,7 +47,7 @@ class HttpEcho(HttpConnection):
     """
 
     __slots__ = (
-        "_decoder", "_demand", "_fin", "_left", "_lent", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
+        "_decoder", "_demand", "_fin", "_left", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
         "_unread", "_unread_at", "awaiting",
     )  # fmt: skip
 
@@ -63,7 +63,6 @@ class HttpEcho(HttpConnection):
         self._receive = HttpEcho._answer_all
         self._relayer: RelayContent | None = None
         self._demand: OnDemand | None = None
-        self._lent: memoryview | None = None
         self._unread = b""
         self._fin = self.awaiting = False
 
@@ -380,12 +379,7 @@ class HttpEcho(HttpConnection):
         buffer[start:place] = head
         if self.held:
             self.hold(-self.held)
-        behind = self.behind is not None
-        self.send(buffer[start:end])
-        if behind or self.behind is None:
-            context.pool.give(buffer)
-        else:
-            self._lent = buffer  # the transport still has some of it to send
+        self.send_pooled(buffer, start, end)
         self._left = request.content_length - (end - place)
         if self._left:
             self._relay()
@@ -622,9 +616,6 @@ class HttpEcho(HttpConnection):
         )
 
     def resume_writing(self) -> None:
-        if self._lent is not None:
-            self.context.pool.give(self._lent)
-            self._lent = None
         super().resume_writing()
         if self._demand is not None and self.behind is None:
             self._demand.resumed()
@@ -686,6 +677,6 @@ class HttpEcho(HttpConnection):
         super().connection_lost(exc)
         if self._demand is not None:
             self._demand.stop()
-        self._relayer = self._lent = self._demand = None
+        self._relayer = self._demand = None
         self._unread = b""
         self._parts = []

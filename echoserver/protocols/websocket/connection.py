@@ -65,7 +65,7 @@ class WebSocketEcho(Connection):
 
     __slots__ = (
         "_answer", "_began", "_core", "_deflater", "_draining", "_echoed", "_final", "_first", "_head", "_inflater",
-        "_left", "_lent", "_mask", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
+        "_left", "_mask", "_message", "_most", "_over", "_pending", "_pinged", "_simple",
         "_since", "_tail", "_unread", "_unread_at", "_whole",
     )  # fmt: skip
 
@@ -90,8 +90,6 @@ class WebSocketEcho(Connection):
     """The beginning of a frame: less than its header, or than all of a control frame."""
     _whole: Whole | None
     """What has come of a frame that is a whole message, and not compressed."""
-    _lent: memoryview | None
-    """A buffer of the worker's pool that the transport still has to send some of."""
     _unread: bytes
     """What has been read and, from _unread_at on, not been answered."""
     _over: bool
@@ -118,7 +116,7 @@ class WebSocketEcho(Connection):
         self._began = context.loop.time()
         self._most = context.config.max_message
         self._simple = True
-        self._message = self._whole = self._lent = None
+        self._message = self._whole = None
         self._tail = self._unread = self._pending = self._mask = b""
         self._echoed = self._first = self._left = self._unread_at = 0
         self._final = self._over = False
@@ -345,20 +343,12 @@ class WebSocketEcho(Connection):
             self._simple = True
             self._echoed += whole.size
             self._flush(out)
-            behind = self.behind is not None
-            self.send(whole.answer())
-            if whole.buffer is not None:
-                if behind or self.behind is None:
-                    self.context.pool.give(whole.buffer)
-                else:
-                    self._lent = whole.buffer
+            answer = whole.answer()
+            if whole.buffer is None:
+                self.send(answer)
+            else:
+                self.send_pooled(whole.buffer, 0, len(answer))
         return end
-
-    def resume_writing(self) -> None:
-        if self._lent is not None:
-            self.context.pool.give(self._lent)
-            self._lent = None
-        super().resume_writing()
 
     def _check_size(self, more: int) -> None:
         size = more if self._message is None else len(self._message) + more

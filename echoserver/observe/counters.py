@@ -75,7 +75,7 @@ class WorkerCounts:
         return self.counts[_INDEX[key]]
 
 
-class Board:
+class SharedCounters:
     """Rows for each worker's processes: the next process in a row counts on from where its former one stopped.
 
     So no figure ever has to be moved, none falls, and a row needs no lock: a process writes its own, and the

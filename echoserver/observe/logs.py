@@ -16,9 +16,9 @@ class _Json(logging.Formatter):
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        last_activity = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         said = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "pid": os.getpid(),
+            "time": f"{last_activity}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "pid": os.getpid(),
             "worker": self._worker, "message": record.getMessage(),
         }  # fmt: skip
         return json.dumps(said)

@@ -8,7 +8,7 @@ from echoserver.config import memory, values
 from echoserver.config import options as config
 from echoserver.exit_codes import FAILED, NOT_STARTED
 from echoserver.observe import logs, metrics
-from echoserver.observe.counters import Board
+from echoserver.observe.counters import SharedCounters
 from echoserver.observe.logs import log
 from echoserver.server.banner import announce, build, workers
 from echoserver.server.certificates import contexts
@@ -16,7 +16,7 @@ from echoserver.server.supervisor import Supervisor
 from echoserver.sockets import listeners, systemd
 from echoserver.worker import control, entries, process
 from echoserver.worker.channel import SIGNALS
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 
 
 def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
@@ -44,7 +44,7 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         reservation = listeners.Reservation(settings)
         exposition = metrics.Exposition(build(settings)) if metrics.available() else None
         entries.websocket_upgrade(settings)
-        common = Common(Board(settings.workers), tls, exposition)
+        common = Shared(SharedCounters(settings.workers), tls, exposition)
         run = (
             _alone(settings, reservation, common)
             if settings.workers == 1
@@ -68,7 +68,7 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         reservation.close()
 
 
-def _alone(settings: config.Config, reservation: listeners.Reservation, common: Common) -> Callable[[], int]:
+def _alone(settings: config.Config, reservation: listeners.Reservation, common: Shared) -> Callable[[], int]:
     """The only worker, in this process: what serves until a signal, and returns the exit code. Raises as it opens."""
     only = process.open_worker(settings, reservation, common)
 

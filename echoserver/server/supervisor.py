@@ -18,7 +18,7 @@ from echoserver.server.banner import announce
 from echoserver.server.certificates import contexts
 from echoserver.sockets import listeners, systemd
 from echoserver.worker import channel, control, process
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 
 _SHORT_LIFE = 2.0  # seconds: a worker that ends sooner died at its start
 _SHORT_LIVES = 5  # so many of them in a row, and none that lived: there is no use in going on
@@ -45,7 +45,7 @@ class _Child:
 class Supervisor:
     """Starts as many workers as asked for and keeps that number, until a signal. Making one may raise OSError."""
 
-    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: Common) -> None:
+    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: Shared) -> None:
         self._config = settings
         self._reservation = reservation
         self._common = common

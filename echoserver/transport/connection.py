@@ -17,7 +17,7 @@ from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.stream import BACKLOG, TURN, Stream
 
-QUIET = 1.0
+IDLE_GRACE = 1.0
 """Seconds without a read after which a draining worker takes a connection for idle."""
 
 TURN_SECONDS = 0.0005
@@ -36,11 +36,11 @@ _RESET = counters.index("errors", "reset")
 class Connection(Stream, asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
-    __slots__ = ("_lent", "behind", "ending", "held", "lingers", "owed", "received", "sent", "stamp", "waiting")
+    __slots__ = ("_lent", "behind", "ending", "held", "last_activity", "lingers", "owed", "received", "sent", "waiting")
 
     _lent: memoryview | None
     """A buffer of the context's pool that the transport still has to send some of."""
-    stamp: float
+    last_activity: float
     """The worker's time at the last read, or at the last progress of what is being sent."""
     behind: bytearray | None
     """None: the kernel has taken all that was sent. Else what is to be sent after what the transport still has."""
@@ -64,7 +64,7 @@ class Connection(Stream, asyncio.Protocol):
         self.behind = self._lent = None
         self.owed = self.held = self.waiting = self.received = self.sent = 0
         self.ending = self.lingers = False
-        self.stamp = context.now
+        self.last_activity = context.now
 
     # --- called by the transport ---
 
@@ -91,12 +91,12 @@ class Connection(Stream, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.connections.discard(self)
-        self.settle()
+        self.flush_counters()
         self.context.counts[self.origin.kind.closed] += 1
         if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
             self.context.counts[_RESET] += 1
         self.release()
-        self.context.uncrowd(self.held)
+        self.context.give_back(self.held)
         self.held = 0
         # the pool does not get what is lent: the transport may read it still
         self.behind = self._lent = None
@@ -158,27 +158,27 @@ class Connection(Stream, asyncio.Protocol):
         context.owed += size
         if self.owed >= context.share or context.owed >= context.config.buffer_total:
             self.pause()
-        if context.owed >= context.owed_limit and not context.crowded:
-            context.crowd()
+        if context.owed >= context.pressure_limit and not context.under_pressure:
+            context.enter_pressure()
 
     def hold(self, size: int) -> None:
         """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
         context = self.context
-        self.stamp = context.now
+        self.last_activity = context.now
         self.held += size
         if size < 0:
-            context.uncrowd(-size)
+            context.give_back(-size)
             return
         context.owed += size
-        if context.owed >= context.owed_limit and not context.crowded:
-            context.crowd()
+        if context.owed >= context.pressure_limit and not context.under_pressure:
+            context.enter_pressure()
 
     def release(self) -> None:
         """Nothing waits to be sent any more."""
-        self.context.uncrowd(self.owed)
+        self.context.give_back(self.owed)
         self.owed = 0
 
-    def crowd(self) -> None:
+    def shed(self) -> None:
         """The worker keeps as much as it may: add little to it."""
         if self.owed >= FAIR_SHARE:
             self.pause()
@@ -244,7 +244,7 @@ class Connection(Stream, asyncio.Protocol):
 
     # --- once a sweep ---
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         """Add to the worker's counters what they do not have yet."""
         counts, protocol = self.context.counts, self.origin.kind
         counts[protocol.received] += self.received
@@ -260,9 +260,9 @@ class Connection(Stream, asyncio.Protocol):
         if self.behind is not None:
             waiting = self.transport.get_write_buffer_size() + len(self.behind)
             if waiting < self.waiting:
-                self.stamp = now
+                self.last_activity = now
             self.waiting = waiting
-        return 0 < timeout <= now - self.stamp
+        return 0 < timeout <= now - self.last_activity
 
     def idle(self) -> bool:
         """Whether nothing is under way that would be lost now."""

@@ -15,11 +15,11 @@ from echoserver.observe.logs import log
 from echoserver.transport.buffers import KEPT, BufferPool
 from echoserver.transport.origin import Origin
 
-LITTLE = 16 << 10
-"""Bytes read at a time by a crowded worker: what can't be sent adds to what it keeps, and answers can be longer."""
+SMALL_READ = 16 << 10
+"""Bytes read at a time under memory pressure: what can't be sent adds to what it keeps, and answers can be longer."""
 
 FAIR_SHARE = 64 << 10
-"""Bytes that a crowded worker still keeps for each connection: many clients send all before they read."""
+"""Bytes that are still kept for each connection under memory pressure: many clients send all before they read."""
 
 REFUSALS = limits.RESERVE // 2
 """Connections over --max-connections that are told so, at a time; more are closed without a word."""
@@ -33,11 +33,11 @@ class Managed(Protocol):
     def sweep(self, now: float) -> None:
         """Close what is overdue at a time of the worker's clock."""
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         """Add to the worker's counters what they do not have yet."""
 
-    def crowd(self) -> None:
-        """The worker keeps as much as it may: add little to it."""
+    def shed(self) -> None:
+        """The worker is under memory pressure: add little to what it keeps."""
 
     def idle(self) -> bool:
         """Whether nothing is under way that would be lost now."""
@@ -71,15 +71,35 @@ class Context:
     """What the connections of a process share.
 
     now is the loop's time in seconds at the last sweep, time that since the epoch, interval the seconds from one sweep
-    to the next. owed counts the bytes kept for all connections; from owed_limit on the worker is crowded. counts is
+    to the next. owed counts the bytes kept for all connections; from pressure_limit on it is under_pressure. counts is
     what has been counted (counters.index); counting: somebody may ask for it. draining: nothing new is taken; refuses:
-    those that come all the same are told so; hurried: connections that are idle are closed.
+    those that come all the same are told so; closing_idle: connections that are idle are closed.
     """
 
     __slots__ = (
-        "_interval", "_refused_at", "_whole_buffer", "buffer", "config", "connections", "counting", "counts", "crowded",
-        "draining", "hurried", "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed", "owed_limit",
-        "pool", "refusals", "refuses", "time",
+        "_interval",
+        "_refused_at",
+        "_whole_buffer",
+        "buffer",
+        "closing_idle",
+        "config",
+        "connections",
+        "counting",
+        "counts",
+        "draining",
+        "log",
+        "loop",
+        "max_connections",
+        "now",
+        "number",
+        "on_uvloop",
+        "owed",
+        "pool",
+        "pressure_limit",
+        "refusals",
+        "rejecting",
+        "time",
+        "under_pressure",
     )  # fmt: skip
 
     def __init__(
@@ -106,8 +126,8 @@ class Context:
         self.buffer = self._whole_buffer = self.pool.take(_READ)
         self.owed = 0
         # what is under way when it is reached, and malloc's share, come on top
-        self.owed_limit = settings.buffer_total // 2
-        self.crowded = self.draining = self.refuses = self.hurried = False
+        self.pressure_limit = settings.buffer_total // 2
+        self.under_pressure = self.draining = self.rejecting = self.closing_idle = False
         deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout, settings.ws_ping)
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
         self.log: AccessLog | None = None
@@ -120,33 +140,33 @@ class Context:
     @property
     def interval(self) -> float:
         """Seconds from one sweep to the next."""
-        return 0.05 if self.hurried else self._interval
+        return 0.05 if self.closing_idle else self._interval
 
     # --- memory ---
 
-    def crowd(self) -> None:
-        """owed_limit is reached: from now on read little at a time, and nothing from those for whom much is kept."""
-        self.crowded = True
-        self.buffer = self._whole_buffer[:LITTLE]
+    def enter_pressure(self) -> None:
+        """pressure_limit is reached: shrink reads, and pause connections for which much is kept."""
+        self.under_pressure = True
+        self.buffer = self._whole_buffer[:SMALL_READ]
         self.pool.clear()
         for each in self.connections:
-            each.crowd()
+            each.shed()
 
-    def uncrowd(self, size: int) -> None:
+    def give_back(self, size: int) -> None:
         """So many bytes are not kept any more."""
         self.owed -= size
-        if self.crowded and self.owed < self.owed_limit:
-            self.crowded = False
+        if self.under_pressure and self.owed < self.pressure_limit:
+            self.under_pressure = False
             self.buffer = self._whole_buffer
 
     @property
     def share(self) -> int:
         """Bytes that may be kept for one connection now."""
-        return FAIR_SHARE if self.crowded else self.config.buffer_limit
+        return FAIR_SHARE if self.under_pressure else self.config.buffer_limit
 
     # --- admission ---
 
-    def is_full(self) -> bool:
+    def at_capacity(self) -> bool:
         """Whether the newest connection is one too many; said in the log at most once a minute."""
         if len(self.connections) <= self.max_connections:
             return False

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 from echoserver.observe import counters
-from echoserver.transport.connection import QUIET, Connection
+from echoserver.transport.connection import IDLE_GRACE, Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.stream import Stream
@@ -38,7 +38,7 @@ class Layer(Stream, asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         context = self.context
         context.connections.add(self)
-        if context.is_full() and len(context.connections) > context.max_connections + context.refusals:
+        if context.at_capacity() and len(context.connections) > context.max_connections + context.refusals:
             context.counts[_FULL] += 1
             self.cut()
 
@@ -60,13 +60,13 @@ class Layer(Stream, asyncio.BufferedProtocol):
         if 0 < self.context.config.header_timeout <= waited:
             self.context.counts[self.TIMEOUT] += 1
             self.cut()
-        elif self.context.hurried and waited >= QUIET:
+        elif self.context.closing_idle and waited >= IDLE_GRACE:
             self.transport.close()
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         """Nothing of it is counted yet."""
 
-    def crowd(self) -> None:
+    def shed(self) -> None:
         """Little is kept for it."""
 
     def idle(self) -> bool:

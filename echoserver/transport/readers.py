@@ -9,7 +9,7 @@ from os import write
 from typing import Generic, Protocol, TypeVar
 
 from echoserver.transport.connection import Connection
-from echoserver.transport.context import LITTLE
+from echoserver.transport.context import SMALL_READ
 
 _FULL_READS = 4  # reads in a turn that fill the worker's buffer: a MiB
 
@@ -60,7 +60,7 @@ class StandIn(asyncio.BufferedProtocol, Generic[L]):
 
 
 class SmallReads(StandIn[Connection]):
-    """Takes the place of a connection until the worker is no longer crowded.
+    """Takes the place of a connection until the worker is no longer under memory pressure.
 
     The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
     bring a buffer of its own.
@@ -74,16 +74,16 @@ class SmallReads(StandIn[Connection]):
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
         data = bytes(connection.context.buffer[:nbytes])
-        if not connection.context.crowded:
+        if not connection.context.under_pressure:
             attach(connection)
         connection.data_received(data)
-        if nbytes == LITTLE:
+        if nbytes == SMALL_READ:
             connection.yield_turn()
 
 
 def attach(connection: Connection) -> None:
     """Make a connection its transport's protocol, or have it read little at a time."""
-    connection.transport.set_protocol(SmallReads(connection) if connection.context.crowded else connection)
+    connection.transport.set_protocol(SmallReads(connection) if connection.context.under_pressure else connection)
 
 
 class Relay(StandIn[Connection]):
@@ -105,7 +105,7 @@ class Relay(StandIn[Connection]):
 
     def buffer_updated(self, nbytes: int) -> None:
         connection, context = self._connection, self._context
-        connection.stamp = context.now
+        connection.last_activity = context.now
         connection.received += nbytes
         data = context.buffer[:nbytes]
         if connection.behind is not None or connection.origin.tls is not None:

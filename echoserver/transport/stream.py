@@ -5,7 +5,7 @@ import asyncio
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 
-LINGER = 2.0
+LINGER_TIMEOUT = 2.0
 """Seconds at most that what a client still sends is read and dropped after our FIN (RFC 9112 section 9.6)."""
 
 BACKLOG, TURN, DEMAND, PACE = 1, 2, 4, 8
@@ -61,4 +61,4 @@ class Stream:
 
     def has_lingered(self, now: float) -> bool:
         """Whether the client has had its time to end the connection too."""
-        return self.fin_sent is not None and now - self.fin_sent >= LINGER - self.context.interval
+        return self.fin_sent is not None and now - self.fin_sent >= LINGER_TIMEOUT - self.context.interval

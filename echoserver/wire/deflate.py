@@ -4,7 +4,7 @@ import zlib
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-from echoserver.wire.frames import PROTOCOL_ERROR, Unacceptable
+from echoserver.wire.frames import PROTOCOL_ERROR, CloseError
 
 _END = b"\x00\x00\xff\xff"
 """What a message is without the end of, and what is put back before it is inflated (RFC 7692 section 7.2)."""
@@ -50,11 +50,11 @@ class Inflater:
         self.pending = True
 
     def step(self) -> bytes:
-        """The next bytes of the message. Raises Unacceptable."""
+        """The next bytes of the message. Raises CloseError."""
         try:
             inflated: bytes = self._decoder.decompress(self._input, _INFLATED)
         except zlib.error:
-            raise Unacceptable(PROTOCOL_ERROR, "a compressed message must be valid DEFLATE data (RFC 7692)") from None
+            raise CloseError(PROTOCOL_ERROR, "a compressed message must be valid DEFLATE data (RFC 7692)") from None
         self._input = self._decoder.unconsumed_tail
         if self._decoder.eof:
             # a block with BFINAL set (section 7.2.3.4) ends a stream, not the message: what follows is another stream,

@@ -27,7 +27,7 @@ _STEP = 64 << 10  # bytes unmasked at a time: a block of that size is used again
 _OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 
-class Unacceptable(Exception):
+class CloseError(Exception):
     """What the connection is closed for: a close code, and why."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -41,7 +41,7 @@ def measure(
 ) -> tuple[int, int] | None:
     """The sizes of a client's frame's header and payload; None: more of the header has to come.
 
-    deflate: permessage-deflate was negotiated. within: a fragmented message is in progress. Raises Unacceptable as soon
+    deflate: permessage-deflate was negotiated. within: a fragmented message is in progress. Raises CloseError as soon
     as the bytes that are there say so: what such a frame has as a payload nobody need wait for.
     """
     have = len(data) - position
@@ -50,20 +50,20 @@ def measure(
     first, second = data[position], data[position + 1]
     opcode, length = first & OPCODE, second & 0x7F
     if first & RESERVED or (first & COMPRESSED and not (deflate and opcode in (TEXT, BINARY))):
-        raise Unacceptable(PROTOCOL_ERROR, _wrong_bit(first, deflate=deflate))
+        raise CloseError(PROTOCOL_ERROR, _wrong_bit(first, deflate=deflate))
     if opcode not in _OPCODES:
-        raise Unacceptable(PROTOCOL_ERROR, f"opcode {opcode} is reserved: expected 0, 1, 2, 8, 9 or 10")
+        raise CloseError(PROTOCOL_ERROR, f"opcode {opcode} is reserved: expected 0, 1, 2, 8, 9 or 10")
     if not second & MASKED:
-        raise Unacceptable(PROTOCOL_ERROR, "client frames must be masked")
+        raise CloseError(PROTOCOL_ERROR, "client frames must be masked")
     if opcode >= CLOSE:
         if not first & FINAL:
-            raise Unacceptable(PROTOCOL_ERROR, "control frames must not be fragmented")
+            raise CloseError(PROTOCOL_ERROR, "control frames must not be fragmented")
         if length > 125:
-            raise Unacceptable(PROTOCOL_ERROR, "control frames must have at most 125 bytes of payload")
+            raise CloseError(PROTOCOL_ERROR, "control frames must have at most 125 bytes of payload")
     elif within != (opcode == CONTINUATION):
         continuation, new = "a continuation frame", "a new message"
         expected, got = (continuation, new) if within else (new, continuation)
-        raise Unacceptable(PROTOCOL_ERROR, f"expected {expected}, got {got}")
+        raise CloseError(PROTOCOL_ERROR, f"expected {expected}, got {got}")
     if length < 126:
         return 6, length
     size = 4 if length == 126 else 10
@@ -71,7 +71,7 @@ def measure(
         return None
     length = int.from_bytes(data[position + 2 : position + size], "big")
     if length >> 63:
-        raise Unacceptable(PROTOCOL_ERROR, "the most significant bit of a 64-bit payload length must be 0")
+        raise CloseError(PROTOCOL_ERROR, "the most significant bit of a 64-bit payload length must be 0")
     return size + 4, length
 
 
@@ -101,7 +101,7 @@ def rotated(mask: bytes | bytearray, offset: int) -> bytes:
 def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
     """Check text that goes on after bytes of a character that was not whole; returns those that data ends in.
 
-    Raises Unacceptable, for what is no UTF-8 or can't become it.
+    Raises CloseError, for what is no UTF-8 or can't become it.
     """
     if not before and data.isascii():
         return b""
@@ -109,23 +109,23 @@ def check_text(before: bytes, data: bytes | bytearray, *, final: bool) -> bytes:
         data = before + data
         return bytes(data[codecs.utf_8_decode(data, "strict", final)[1] :])
     except UnicodeDecodeError:
-        raise Unacceptable(INVALID_DATA, "a text message must be UTF-8") from None
+        raise CloseError(INVALID_DATA, "a text message must be UTF-8") from None
 
 
 def check_close(payload: bytes) -> None:
-    """Check what a close frame says (RFC 6455 sections 5.5.1 and 7.4). Raises Unacceptable."""
+    """Check what a close frame says (RFC 6455 sections 5.5.1 and 7.4). Raises CloseError."""
     if not payload:
         return
     if len(payload) == 1:
-        raise Unacceptable(PROTOCOL_ERROR, "a close frame must have a code of 2 bytes, or no payload")
+        raise CloseError(PROTOCOL_ERROR, "a close frame must have a code of 2 bytes, or no payload")
     code = int.from_bytes(payload[:2], "big")
     if code not in _CODES and not 3000 <= code <= 4999:
         expected = "expected 1000 to 1003, 1007 to 1014 or 3000 to 4999"
-        raise Unacceptable(PROTOCOL_ERROR, f"a close frame must not have the code {code}: {expected}")
+        raise CloseError(PROTOCOL_ERROR, f"a close frame must not have the code {code}: {expected}")
     try:
         codecs.utf_8_decode(payload[2:], "strict", True)
     except UnicodeDecodeError:
-        raise Unacceptable(INVALID_DATA, "the reason in a close frame must be UTF-8") from None
+        raise CloseError(INVALID_DATA, "the reason in a close frame must be UTF-8") from None
 
 
 class Whole:
@@ -155,7 +155,7 @@ class Whole:
             self._frame = buffer
 
     def add(self, masked: bytes | memoryview) -> None:
-        """Take what comes next, at most what is left. Raises Unacceptable."""
+        """Take what comes next, at most what is left. Raises CloseError."""
         for start in range(0, len(masked), _STEP):
             piece = apply_mask(masked[start : start + _STEP], rotated(self._mask, self.size))
             size = len(piece)

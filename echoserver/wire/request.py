@@ -253,8 +253,24 @@ class Request:
     """
 
     __slots__ = (
-        "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
-        "head", "head_size", "keep_alive", "page", "probe", "shape", "silent", "size", "upgrade",
+        "answer",
+        "chunked",
+        "connection",
+        "content_length",
+        "content_type",
+        "controls",
+        "echoed",
+        "expects",
+        "extra",
+        "head",
+        "head_size",
+        "keep_alive",
+        "page",
+        "probe",
+        "silent",
+        "size",
+        "template",
+        "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -267,7 +283,7 @@ class Request:
         self.keep_alive = True
         self.page: bytes | None = None
         self.controls: Any = None
-        self.shape: Template | None = None
+        self.template: Template | None = None
 
     def as_last(self) -> "Request":
         """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""
@@ -312,7 +328,7 @@ def read(
     request = Request(head)
     request.extra = extra
     if closing or not found.plain or version == b"1.0":
-        _heed(request, found, version, closing)
+        _apply_options(request, found, version, closing)
         request.upgrade = found.upgrade and method == b"GET" and version != b"1.0" and not found.has_content
     query = b"?" in target
     path = target
@@ -344,7 +360,7 @@ def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
     return Refusal(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
 
 
-def _heed(request: Request, found: Fields, version: bytes, closing: bool) -> None:
+def _apply_options(request: Request, found: Fields, version: bytes, closing: bool) -> None:
     """What HTTP/1.0 does otherwise, and what the fields ask for besides: to close, to go on, to wait for a 100."""
     old = version == b"1.0"
     if not found.host and not old:
@@ -535,7 +551,7 @@ def skip_empty_lines(data: bytes | bytearray, position: int) -> int:
     return position
 
 
-def look_at(pending: bytearray, looked_at: int, max_header: int) -> None:
+def check_partial_head(pending: bytearray, looked_at: int, max_header: int) -> None:
     """Refuse the beginning of a header section as soon as it can't become one; the first looked_at bytes were seen."""
     # no part is looked at again with each byte that comes: 64 KiB of them would take half a minute
     method = _METHOD_GOES_ON if looked_at else _METHOD_SO_FAR

@@ -19,7 +19,7 @@ _WITHOUT_QUERY = _PRINTABLE.replace(b"?", b" ")
 """The same, and what begins a query: there may be controls in it."""
 
 
-class Shape:
+class HeadTemplate:
     """A header section that has been read, but for the parts of it that vary from request to request.
 
     These are the path, and values of fields that mean nothing to this server. Any printable ASCII may stand there
@@ -66,7 +66,7 @@ class Shape:
         return end if end <= most else -1
 
 
-def shape_of(request: Request, before: Request) -> Shape | None:
+def template_of(request: Request, before: Request) -> HeadTemplate | None:
     """The shape of a request with content of a known length, as far as it is also that of the one before; or None.
 
     What has varied earlier on the connection may go on to do so.
@@ -77,11 +77,11 @@ def shape_of(request: Request, before: Request) -> Shape | None:
     if len(lines) != len(lines_before):
         return None
     varying = {number for number, line in enumerate(lines) if line != lines_before[number]}
-    if before.shape is not None:
-        varying |= before.shape.varying
+    if before.template is not None:
+        varying |= before.template.varying
     if len(varying) > MOST_PARTS:
         return None
     try:
-        return Shape(request.head, varying)
+        return HeadTemplate(request.head, varying)
     except ValueError:
         return None

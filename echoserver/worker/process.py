@@ -10,7 +10,7 @@ from echoserver.config import options as config
 from echoserver.observe import counters
 from echoserver.observe.logs import log
 from echoserver.sockets import listeners
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 
 _MALLOC_THRESHOLD = 260 << 10
@@ -35,7 +35,7 @@ def tune_malloc() -> None:
 
 
 def open_worker(
-    settings: config.Config, reservation: listeners.Reservation, common: Common, number: int = 0, row: int | None = None
+    settings: config.Config, reservation: listeners.Reservation, common: Shared, number: int = 0, row: int | None = None
 ) -> Worker:
     """A worker in this process that serves on its sockets. Raises ImportError, OSError."""
     tune_malloc()

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(slots=True)
-class Common:
+class Shared:
     """What all workers of a server have: their counters, TLS contexts by protocol, and what makes a page of metrics."""
 
-    board: counters.Board
+    board: counters.SharedCounters
     contexts: "dict[str, ssl.SSLContext]" = dataclasses.field(default_factory=dict)
     exposition: metrics.Exposition | None = None

@@ -21,7 +21,7 @@ from echoserver.transport.context import Context
 from echoserver.worker import entries
 from echoserver.worker.accepting import Accepting, Factory
 from echoserver.worker.channel import SIGNALS
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 
 _SCRAPES, _SCRAPES_SHARE = 0.1, 0.25  # seconds of CPU that pages of metrics may take at once, and of each second
 _LOG_INTERVAL = 0.1  # seconds from one batch of the access log to the next
@@ -46,12 +46,12 @@ class Worker:
     )  # fmt: skip
 
     def __init__(
-        self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, common: Common | None = None,
+        self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, common: Shared | None = None,
         row: int | None = None,
     ) -> None:  # fmt: skip
         """number: which worker it is. row: the one of common.board that it counts in; None: the first that is free."""
         self.loop = loop
-        self._common = common or Common(counters.Board(number + 1))
+        self._common = common or Shared(counters.SharedCounters(number + 1))
         row = self._common.board.take(number) if row is None else row
         if row is None:
             raise ValueError("no row is free")
@@ -132,7 +132,7 @@ class Worker:
         """Bring the counters up to now, for whichever worker is asked."""
         if self.context.counting:
             for connection in self.context.connections:
-                connection.settle()
+                connection.flush_counters()
         counts = self.context.counts
         self._accepting.flush_counters()
         if self.context.log is not None:
@@ -165,7 +165,7 @@ class Worker:
             self._take_nothing(alone=True)
 
     def _drain(self, timeout: float, alone: bool) -> None:
-        self.context.hurried = True
+        self.context.closing_idle = True
         if self.context.draining:  # retired before
             self.loop.call_soon(self.tick)
         else:
@@ -175,7 +175,7 @@ class Worker:
     def _take_nothing(self, alone: bool) -> None:
         self.context.draining = True
         # at sockets that are kept for the next server nobody comes too late: who is accepted in this turn is served
-        self.context.refuses = not alone and self._accepting.own
+        self.context.rejecting = not alone and self._accepting.own
         self.site.close()
         self.admin.close()
         self._read_clock()

@@ -271,7 +271,7 @@ class Pipe:
             self._reading.join()
         return self.received.splitlines(keepends=True)
 
-    def is_full(self) -> bool:
+    def at_capacity(self) -> bool:
         return not select.select([], [self.writer], [], 0)[1]
 
     def close_reader(self) -> None:
@@ -297,7 +297,7 @@ def fill(log: AccessLog, pipe: Pipe) -> int:
     """Note so much that the thread has to wait for the reader; how many entries that took."""
     note(log, 2000)
     log.flush()
-    until(pipe.is_full)
+    until(pipe.at_capacity)
     return 2000
 
 

@@ -21,8 +21,8 @@ import uvloop
 import echoserver
 from echoserver.config import options as config
 from echoserver.layers import tls_context as tls
-from echoserver.observe.counters import Board
-from echoserver.worker.shared import Common
+from echoserver.observe.counters import SharedCounters
+from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 from tests.certificates import Certificates
 from tests.websockets import BINARY, echo, frame, upgrade
@@ -109,7 +109,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def worker(loop: asyncio.AbstractEventLoop, certificates: Certificates) -> Worker:
     texts = dict(zip(("tls_cert", "tls_key"), certificates.options[1::2], strict=True))
     settings = config.parse({"https": "0", **texts})
-    return Worker(settings, loop, common=Common(Board(1), tls.contexts(settings)))
+    return Worker(settings, loop, common=Shared(SharedCounters(1), tls.contexts(settings)))
 
 
 def ends_with(tail: bytes) -> Callable[[bytes], bool]:
@@ -158,7 +158,7 @@ def test_frames_of_a_request_with_another_path(connected: Connect) -> None:
     client = connected("http")
     for each in OTHERS[:-1]:
         client.calls(each, ends_with(b"hello"))
-    assert client.calls(OTHERS[-1], ends_with(b"hello")) == ["HttpEcho.data_received", "Shape.fits"]
+    assert client.calls(OTHERS[-1], ends_with(b"hello")) == ["HttpEcho.data_received", "HeadTemplate.fits"]
 
 
 def test_frames_of_large_content(connected: Connect) -> None:

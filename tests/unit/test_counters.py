@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from echoserver.observe import counters
-from echoserver.observe.counters import COUNTERS, SIZE, Board, index
+from echoserver.observe.counters import COUNTERS, SIZE, SharedCounters, index
 
 RETIREMENTS = 3000
 CHANGES = 100  # that a reader beside them sees at least
@@ -38,7 +38,7 @@ def zeros() -> list[int]:
     return [0] * SIZE
 
 
-def add(board: Board, row: int, counts: list[int]) -> None:
+def add(board: SharedCounters, row: int, counts: list[int]) -> None:
     """What the process in a row does: go on from what is there."""
     board.write(row, [before + more for before, more in zip(board.begin(row), counts, strict=True)])
 
@@ -66,14 +66,14 @@ def test_an_unknown_counter_is_an_error(name: str, value: str) -> None:
 
 
 def test_nothing_has_been_counted_yet() -> None:
-    workers = Board(3).read()
+    workers = SharedCounters(3).read()
     assert [each.worker for each in workers] == [0, 1, 2]
     assert [each.pids for each in workers] == [()] * 3
     assert [each.counts for each in workers] == [zeros()] * 3
 
 
 def test_parent_and_sibling_read_what_a_child_writes() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     row = board.take(1)
     assert row is not None
     counts = [*range(SIZE - 1), 2**64 - 1]
@@ -91,7 +91,7 @@ def test_parent_and_sibling_read_what_a_child_writes() -> None:
 
 
 def test_a_worker_has_what_all_its_processes_counted() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     for worker, requests in ((0, 1), (1, 10), (0, 100), (1, 1000)):
         row = board.take(worker)
         assert row is not None
@@ -103,7 +103,7 @@ def test_a_worker_has_what_all_its_processes_counted() -> None:
 
 
 def test_a_later_figure_takes_the_place_of_an_earlier_one() -> None:
-    board = Board(1)
+    board = SharedCounters(1)
     row = board.take(0)
     assert row is not None
     board.write(row, counted(sent_bytes=1))
@@ -112,7 +112,7 @@ def test_a_later_figure_takes_the_place_of_an_earlier_one() -> None:
 
 
 def test_retiring_adds_up_and_frees() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     for generation in range(1, 4):
         row = board.take(1)
         assert row is not None
@@ -125,7 +125,7 @@ def test_retiring_adds_up_and_frees() -> None:
 
 
 def test_the_connections_of_a_killed_process_are_closed() -> None:
-    board = Board(1)
+    board = SharedCounters(1)
     row = board.take(0)
     assert row is not None
     written, write = os.pipe()
@@ -149,7 +149,7 @@ def test_the_connections_of_a_killed_process_are_closed() -> None:
 
 
 def test_rows_run_out_and_come_back() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     rows = list(iter(lambda: board.take(0), None))
     assert len(set(rows)) == len(rows) == 16
     other = board.take(1)
@@ -162,20 +162,20 @@ def test_rows_run_out_and_come_back() -> None:
 
 
 def test_restarts_are_the_workers() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     board.count_restart(1)
     board.count_restart(1)
     assert [each["worker_restarts", ""] for each in board.read()] == [0, 2]
 
 
 def test_a_board_is_shared_with_those_forked_from_its_maker_only() -> None:
-    board, other = Board(1), Board(1)
+    board, other = SharedCounters(1), SharedCounters(1)
     board.count_restart(0)
     assert other.read()[0]["worker_restarts", ""] == 0
 
 
 def test_no_counter_falls_while_processes_are_retired() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     counts = [3] * SIZE
     for protocol in counters.STREAMS:
         counts[index("connections_closed", protocol)] = 3

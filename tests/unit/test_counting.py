@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from echoserver.config import options as config
 from echoserver.observe.access_log import AccessLog
-from echoserver.observe.counters import COUNTERS, Board, WorkerCounts
+from echoserver.observe.counters import COUNTERS, SharedCounters, WorkerCounts
 from echoserver.protocols.http1.echo import HttpEcho
 from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.requests import chunked, get, post, refused
@@ -156,7 +156,7 @@ Make = Callable[..., Worker]
 
 def make_worker(loop: asyncio.AbstractEventLoop, *, scraped: bool = True, **options: str) -> Worker:
     """A worker whose counters are asked for; it has read the clock just now."""
-    common = Common(Board(1), exposition=cast(Any, Scraper()) if scraped else None)
+    common = Shared(SharedCounters(1), exposition=cast(Any, Scraper()) if scraped else None)
     return Worker(config.parse(LIMITS | options), loop, common=common)
 
 
@@ -319,21 +319,21 @@ def test_large_content_that_was_not_all_read_when_its_client_went_away(big: Work
             check(big, client)
 
 
-def test_a_crowded_worker(big: Worker) -> None:
+def test_a_worker_under_pressure(big: Worker) -> None:
     with Client(http_echo(big)) as client:
         client.feed(post(bytes(300_000))[:-100_000])
-        big.context.crowded = True
+        big.context.under_pressure = True
         client.feed(bytes(50_000))
         check_running(big, client)
-        big.context.crowded = False
+        big.context.under_pressure = False
         client.feed(bytes(50_000) + BEHIND)
         check(big, client)
-        big.context.crowd()
+        big.context.enter_pressure()
         client.feed_each([BEHIND] * 3)
         client.feed(post(bytes(300_000)))
         client.feed_each([post(b"hello")] * 3)
         check(big, client)
-        big.context.uncrowd(0)
+        big.context.give_back(0)
         client.feed_each([post(b"hello")] * 3)
         check(big, client)
     check(big, client)
@@ -479,7 +479,7 @@ def test_any_conversation(
 )
 def test_any_requests_of_like_shapes(requests: list[bytes], room: int | None, scrapes: set[int]) -> None:
     worker = shared_worker()
-    worker.site.comparisons = 100
+    worker.site.template_budget = 100
     before = scrape(worker)
     with Client(http_echo(worker), room) as client:
         for number, request in enumerate(requests):

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from echoserver.config import options as config
 from echoserver.protocols.http1.echo import HttpEcho
-from echoserver.transport.connection import QUIET
-from echoserver.transport.stream import LINGER
+from echoserver.transport.connection import IDLE_GRACE
+from echoserver.transport.stream import LINGER_TIMEOUT
 from echoserver.wire.request import REMEMBERED_SIZE, Reader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
@@ -192,7 +192,7 @@ def reconfigure(worker: Worker, **changes: Any) -> None:
 
 def begin_drain(worker: Worker) -> None:
     """What stop() does, without the listeners."""
-    worker.stopping = worker.context.draining = worker.context.refuses = worker.context.hurried = True
+    worker.stopping = worker.context.draining = worker.context.rejecting = worker.context.closing_idle = True
     worker.site.reader.closing = True
     for connection in list(worker.context.connections):
         connection.drain()
@@ -517,7 +517,7 @@ def test_a_drain_lets_requests_end_and_takes_no_more(worker: Worker) -> None:
         busy.feed(b"o")
         assert without_dates(busy.sent) == content_of(b"hello", connection=b"close")
         assert busy.ended
-        sweep(worker, QUIET)
+        sweep(worker, IDLE_GRACE)
         assert idle.closing
         assert idle.sent == b""
 
@@ -544,7 +544,7 @@ def test_header_timeout__a_header_section_must_come_in_time(worker: Worker) -> N
         )
         assert client.ended
         assert not client.closing
-        sweep(worker, LINGER)
+        sweep(worker, LINGER_TIMEOUT)
         assert client.closing
 
 
@@ -819,17 +819,17 @@ def test_what_has_been_received_of_large_content_is_accounted_for(worker: Worker
         assert worker.context.owed == 0
 
 
-def test_a_crowded_worker_relays_what_it_would_have_gathered(worker: Worker) -> None:
+def test_a_worker_under_pressure_relays_what_it_would_have_gathered(worker: Worker) -> None:
     reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     content = pattern(300_000)
     with connect(worker) as client:
         client.feed(post(content)[:-100_000])
         assert client.sent == b""
-        worker.context.crowded = True
+        worker.context.under_pressure = True
         client.feed(content[-100_000:-50_000])
         assert client.sent.endswith(content[:-50_000])
         assert worker.context.owed == 0
-        worker.context.crowded = False
+        worker.context.under_pressure = False
         client.feed(content[-50_000:] + BEHIND)
         assert without_dates(client.sent) == content_of(content) + echo(BEHIND)
 
@@ -899,7 +899,7 @@ def test_requests_of_one_shape_are_answered_as_if_each_were_the_first(
     requests: list[bytes], room: int | None, cuts: list[int]
 ) -> None:
     worker = shared_worker()
-    worker.site.comparisons = 100
+    worker.site.template_budget = 100
     with connect(worker, room) as client:
         for request, cut in zip(requests, cuts, strict=False):
             for piece in (request,) if cut else (request[:-1], request[-1:]):
@@ -959,13 +959,13 @@ def test_max_header__a_shape_is_no_way_around_it(worker: Worker) -> None:
 
 
 def test_comparing_requests_takes_a_bounded_time(worker: Worker) -> None:
-    worker.site.comparisons = 3
+    worker.site.template_budget = 3
     with connect(worker) as client:
         for number in range(9):
             client.feed(post(b"hello", b"X-Request-Id: \xff%d" % number))
-        assert worker.site.comparisons == 0
+        assert worker.site.template_budget == 0
         worker.tick()
-        assert worker.site.comparisons > 0
+        assert worker.site.template_budget > 0
         assert client.open
 
 
@@ -1053,7 +1053,7 @@ def test_a_last_answer_that_is_not_taken_is_waited_for_but_nothing_is_read(worke
         client.feed(get() * 10 + last)
         assert not client.reading
         sweep(worker, 1)
-        sweep(worker, 10 * LINGER)
+        sweep(worker, 10 * LINGER_TIMEOUT)
         assert not client.closing, "a slow client must not lose its answers"
         reconfigure(worker, idle_timeout=60.0)
         sweep(worker, 60)
@@ -1066,7 +1066,7 @@ def test_a_drain_does_not_prolong_a_lingering_close(worker: Worker) -> None:
         assert client.ended
         begin_drain(worker)
         worker.context.now = max(worker.context.now, worker.loop.time())
-        sweep(worker, LINGER)
+        sweep(worker, LINGER_TIMEOUT)
         assert client.closing
 
 

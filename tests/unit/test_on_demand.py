@@ -176,7 +176,7 @@ def test_each_is_answered_once_and_nothing_is_left(
                 answer for _, answer, _ in conversation
             ]
             assert (worker.context.owed, client.connection.held, client.reading) == (0, 0, True)
-            client.connection.settle()
+            client.connection.flush_counters()
             assert sum(worker.context.counts[each] for each in STATUSES) == len(conversation)
         loop.run_until_complete(asyncio.sleep(0.002))  # a timer that was left would find the connection gone
 
@@ -222,11 +222,11 @@ def test_what_can_not_be_kept_is_echoed_early_or_not_at_all(loop: asyncio.Abstra
         assert answers(bytes(client.sent), ["POST"]) == [(status, bytes(200_000) if status == 200 else b"")]
 
 
-def test_a_crowded_worker_keeps_a_share_of_each(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_worker_under_pressure_keeps_a_share_of_each(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     with Client(worker) as first, Client(worker) as second:
         first.feed(request("POST /?delay=10s HTTP/1.1", "Content-Length: 900000", content=bytes(600_000)))
-        assert worker.context.crowded
+        assert worker.context.under_pressure
         data = request("POST /?delay=10s HTTP/1.1", "Content-Length: 900000", content=bytes(600_000))
         assert second.feed(data)
         assert second.connection.held < 2 * FAIR_SHARE

@@ -485,7 +485,7 @@ def test_what_a_header_section_is_refused_for(section: bytes, status: int, reaso
 
 
 def look(pending: bytes, looked_at: int = 0, max_header: int = 1000) -> None:
-    messages.look_at(bytearray(pending), looked_at, max_header)
+    messages.check_partial_head(bytearray(pending), looked_at, max_header)
 
 
 @pytest.mark.parametrize("section", [section for section, _ in GOOD.values() if len(section) < 300])

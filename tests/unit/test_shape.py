@@ -12,10 +12,10 @@ from echoserver.answers.controls import Caps
 from echoserver.wire import request as messages
 from echoserver.wire.request import Known, Request, Template
 from echoserver.wire.response import Refusal
-from echoserver.wire.template import MOST_PARTS, shape_of
+from echoserver.wire.template import MOST_PARTS, template_of
 from tests.unit.examples import examples
 
-VARIED = {"head", "head_size", "size", "shape"}
+VARIED = {"head", "head_size", "size", "template"}
 ASKS = asked.reader(Caps(60.0, 1 << 30), cors=False)
 
 
@@ -33,9 +33,9 @@ def learn(*sections: bytes) -> Template | None:
     before = messages.read(sections[0], known)
     for section in sections[1:]:
         request = messages.read(section, known)
-        request.shape = shape_of(request, before)
+        request.template = template_of(request, before)
         before = request
-    return before.shape
+    return before.template
 
 
 ID = b"X-Request-Id: %d"
@@ -64,14 +64,14 @@ FITS: dict[str, tuple[list[bytes], bytes]] = {
 
 @pytest.mark.parametrize(("sections", "data"), FITS.values(), ids=FITS)
 def test_what_fits(sections: list[bytes], data: bytes) -> None:
-    shape = learn(*sections)
-    assert shape is not None
+    template = learn(*sections)
+    assert template is not None
     for behind in (b"", b"abc", data):
-        assert shape.fits(data + behind, 1000) == len(data)
-    assert shape.fits(data, len(data)) == len(data)
-    assert shape.fits(data, len(data) - 1) == -1
+        assert template.fits(data + behind, 1000) == len(data)
+    assert template.fits(data, len(data)) == len(data)
+    assert template.fits(data, len(data) - 1) == -1
     for end in range(len(data)):
-        assert shape.fits(data[:end], 1000) == -1
+        assert template.fits(data[:end], 1000) == -1
     assert meaning(messages.read(data)) == meaning(messages.read(sections[-1]))
 
 
@@ -106,10 +106,10 @@ DOES_NOT_FIT = {
 
 @pytest.mark.parametrize("data", DOES_NOT_FIT.values(), ids=DOES_NOT_FIT)
 def test_what_does_not_fit(data: bytes) -> None:
-    shape = learn(*TWO)
-    assert shape is not None
-    assert shape.fits(data, 1000) == -1
-    assert shape.fits(post(b"/c", ID % 3), 1000) > 0
+    template = learn(*TWO)
+    assert template is not None
+    assert template.fits(data, 1000) == -1
+    assert template.fits(post(b"/c", ID % 3), 1000) > 0
 
 
 NO_SHAPE = {
@@ -135,9 +135,9 @@ NO_SHAPE = {
 
 @pytest.mark.parametrize("sections", NO_SHAPE.values(), ids=NO_SHAPE)
 def test_what_has_no_shape(sections: list[bytes]) -> None:
-    shape = learn(*sections)
+    template = learn(*sections)
     # another method varies in a line that has a place for it, which is of no use but true
-    assert shape is None or (sections is NO_SHAPE["another method"] and shape.fits(sections[0], 1000) == -1)
+    assert template is None or (sections is NO_SHAPE["another method"] and template.fits(sections[0], 1000) == -1)
 
 
 names = st.sampled_from(
@@ -205,12 +205,12 @@ def test_what_fits_would_have_been_read_and_mean_the_same(sections: list[bytes])
         read = [messages.read(head, asks=ASKS) for head in heads]
     except Refusal:
         return
-    shape = shape_of(read[1], read[0])
-    if shape is None:
+    template = template_of(read[1], read[0])
+    if template is None:
         return
-    assert shape.fits(read[1].head, 1000) == read[1].head_size
+    assert template.fits(read[1].head, 1000) == read[1].head_size
     for data in (sections[2], sections[2] + b"abc"):
-        size = shape.fits(data, 1000)
+        size = template.fits(data, 1000)
         if size >= 0:
             assert size == data.index(b"\r\n\r\n") + 4
             assert meaning(messages.read(data[:size], asks=ASKS)) == meaning(read[1])
@@ -219,7 +219,7 @@ def test_what_fits_would_have_been_read_and_mean_the_same(sections: list[bytes])
 @examples(300)
 @given(value=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
 def test_all_printable_values_fit(value: str) -> None:
-    shape = learn(*TWO)
-    assert shape is not None
+    template = learn(*TWO)
+    assert template is not None
     data = post(b"/c", b"X-Request-Id:" + value.encode())
-    assert shape.fits(data, 1000) == len(data)
+    assert template.fits(data, 1000) == len(data)

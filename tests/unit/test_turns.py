@@ -14,7 +14,7 @@ from echoserver.config import options as config
 from echoserver.observe import counters, metrics
 from echoserver.transport.connection import FULL_READ, Connection
 from echoserver.transport.stream import BACKLOG, DEMAND, PACE, TURN
-from echoserver.worker.shared import Common
+from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 from tests.servers import request
 from tests.unit.transport import FakeTransport, http_echo, tcp_echo
@@ -33,7 +33,7 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
-    common = Common(counters.Board(1), exposition=metrics.Exposition({}))
+    common = Shared(counters.SharedCounters(1), exposition=metrics.Exposition({}))
     return Worker(config.parse(texts), loop, common=common)
 
 

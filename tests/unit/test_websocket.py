@@ -184,8 +184,8 @@ def test_a_header_is_measured_or_refused(first: int, second: int, rest: bytes, d
     data = bytes((first, second)) + rest
     try:
         measured = frames.measure(b"xyz" + data, 3, deflate=deflate, within=within)
-    except frames.Unacceptable:
-        with pytest.raises(frames.Unacceptable, match="1002"):  # whatever follows
+    except frames.CloseError:
+        with pytest.raises(frames.CloseError, match="1002"):  # whatever follows
             frames.measure(data + bytes(20), 0, deflate=deflate, within=within)
         return
     if measured is None:
@@ -268,7 +268,7 @@ def test_text_in_pieces(sequence: str) -> None:
     assert tail == b""
     for end in range(1, len(data)):
         if data[end] & 0xC0 == 0x80:
-            with pytest.raises(frames.Unacceptable):
+            with pytest.raises(frames.CloseError):
                 frames.check_text(b"", data[:end], final=True)
 
 
@@ -410,14 +410,14 @@ def test_how_much_is_compressed(loop: asyncio.AbstractEventLoop, size: int, rsv:
         assert (Deflate().inflate(answer.payload) if rsv else answer.payload) == bytes(size)
 
 
-def test_a_worker_is_crowded_no_longer_than_much_is_kept(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_worker_is_under_pressure_no_longer_than_much_is_kept(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop, buffer_total="1MiB", buffer_limit="1MiB")
     message = large(BINARY, bytes(MIB))
     with Client(worker) as client:
         client.feed(message[: 600 << 10])
-        assert worker.context.crowded
+        assert worker.context.under_pressure
         client.feed(message[600 << 10 :])
-        assert (worker.context.crowded, worker.context.owed) == (False, 0)
+        assert (worker.context.under_pressure, worker.context.owed) == (False, 0)
 
 
 @pytest.mark.parametrize("opcode", [PING, BINARY])

@@ -503,7 +503,7 @@ def test_max_connections__those_beyond_are_closed() -> None:
             assert second.recv(1) == b""
 
 
-def test_buffer_total__a_crowded_worker_goes_on(start: Start) -> None:
+def test_buffer_total__a_worker_under_pressure_goes_on(start: Start) -> None:
     """More clients than there is room for at a time: each gets all of its bytes."""
     server = start("--tcp-delay", "200ms", "--buffer-total", "2MiB", "--buffer-limit", "1MiB")
     data = os.urandom(1 << 20)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from echoserver.observe import counters
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import QUIET, Connection
+from echoserver.transport.connection import IDLE_GRACE, Connection
 from echoserver.transport.context import Context, client
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
@@ -73,15 +73,15 @@ class HttpConnection(Connection):
         context = self.context
         if context.log is not None:
             client(self)
-        if context.crowded:
+        if context.under_pressure:
             self.take_transport()
-        if self.site.public and context.is_full():
+        if self.site.public and context.at_capacity():
             if len(context.connections) > context.max_connections + context.refusals:
                 context.counts[_FULL] += 1
                 self.cut()
             else:
                 self._refuse(Refusal(503, "too many connections"), error=_FULL)
-        elif context.refuses:
+        elif context.rejecting:
             self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
 
     def take_transport(self) -> None:
@@ -116,9 +116,9 @@ class HttpConnection(Connection):
             if before.content_type:
                 self.sent += hits * before.content_length
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         self._remember(self._request)
-        super().settle()
+        super().flush_counters()
 
     def _tell(self, answered: int, served: list[Request]) -> None:
         """So many requests were answered with 200; those to be logged are taken out of served."""
@@ -249,17 +249,17 @@ class HttpConnection(Connection):
                 self.context.counts[_HEADER] += 1
                 self.finish()  # nothing was asked: a connection made in advance
         elif self.idle():
-            quiet = now - self.stamp
+            quiet = now - self.last_activity
             if 0 < config.keep_alive_timeout <= quiet:
                 self.context.counts[_KEEP_ALIVE] += 1
                 self.finish()
-            elif self.context.hurried and quiet >= QUIET:
+            elif self.context.closing_idle and quiet >= IDLE_GRACE:
                 self.finish()
         elif self._serving is not NO_REQUEST and self.stalled(now, config.idle_timeout):
             self._content_overdue()
 
     def _sweep_last(self, now: float) -> None:
-        """After the last answer: as long as it is on its way it has the time that any other has, then LINGER."""
+        """After the last answer: while that is on its way --idle-timeout holds, then LINGER_TIMEOUT."""
         if self.behind is not None:
             if self.stalled(now, self.context.config.idle_timeout):
                 self.context.counts[_IDLE] += 1

@@ -179,11 +179,11 @@ class OnDemand:
         if self._content is not None and context.owed >= total:
             self._content.forget()
             connection.account()
-        if not self.complete and self._kept and (len(self._kept) >= context.share or context.crowded):
+        if not self.complete and self._kept and (len(self._kept) >= context.share or context.under_pressure):
             self._answer_as_it_comes()
         too_much = (
             len(self._kept) >= context.share
-            or behind > (0 if context.crowded else _REST)
+            or behind > (0 if context.under_pressure else _REST)
             or (context.owed >= total and (self._kept or behind))
         )
         if too_much:

@@ -17,7 +17,7 @@ from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder, one_chunk
 from echoserver.wire.request import NO_REQUEST, Request
 from echoserver.wire.response import Refusal
-from echoserver.wire.template import shape_of
+from echoserver.wire.template import template_of
 
 if TYPE_CHECKING:
     pass
@@ -48,14 +48,14 @@ class HttpEcho(HttpConnection):
 
     __slots__ = (
         "_decoder", "_demand", "_fin", "_left", "_looked_at", "_parts", "_relayer", "_relaying", "_started",
-        "_unread", "_unread_at", "awaiting",
+        "_unread", "_unread_at", "parked",
     )  # fmt: skip
 
     _fin: bool
     """The client's FIN has been read, and is heeded when all that came before it has been answered."""
     _unread: bytes
     """What has been read and, from _unread_at on, not been worked off."""
-    awaiting: bool
+    parked: bool
     """A Gather has the transport, between two requests."""
 
     def __init__(self, context: Context, origin: Origin, site: Site) -> None:
@@ -64,21 +64,21 @@ class HttpEcho(HttpConnection):
         self._relayer: RelayContent | None = None
         self._demand: OnDemand | None = None
         self._unread = b""
-        self._fin = self.awaiting = False
+        self._fin = self.parked = False
 
     # --- the requests ---
 
     def data_received(self, data: bytes) -> None:
         context = self.context
-        self.stamp = context.now
+        self.last_activity = context.now
         request = self._request
         # the same header section as last time, with its content: no need to read it again
         if len(data) == request.size and data.startswith(request.head):
             content = request.head_size
             self._hits += 1
         elif (
-            (shape := request.shape) is None
-            or (content := shape.fits(data, context.config.max_header)) < 0
+            (template := request.template) is None
+            or (content := template.fits(data, context.config.max_header)) < 0
             or len(data) - content != request.content_length
         ):
             self.received += len(data)
@@ -203,7 +203,12 @@ class HttpEcho(HttpConnection):
             out.append(self.site.prefix + request.answer + (b"" if request.silent else data[position:end]))
             self._done(request, request.content_length, request.echoed)
             return end
-        if not asked and request.chunked and (whole := one_chunk(data, position)) and self._is_taken(len(whole[0])):
+        if (
+            not asked
+            and request.chunked
+            and (whole := one_chunk(data, position))
+            and self._is_within_limit(len(whole[0]))
+        ):
             content, end = whole
             out += self.site.prefix, _fields(request, len(content))
             if not request.silent:
@@ -267,7 +272,7 @@ class HttpEcho(HttpConnection):
         self.go_on_reading(TURN)
         if self._unread and not self.stopped & BACKLOG and (self._demand is None or not self._demand.complete):
             data, self._unread = self._unread, b""
-            self.stamp = self.context.now
+            self.last_activity = self.context.now
             self.account()
             if not self.transport.is_closing():
                 self._receive(self, data, self._unread_at)
@@ -311,7 +316,7 @@ class HttpEcho(HttpConnection):
             return
         if pending.find(b"\r\n\r\n", max(0, self._looked_at - 3)) < 0:
             try:
-                messages.look_at(pending, self._looked_at, context.config.max_header)
+                messages.check_partial_head(pending, self._looked_at, context.config.max_header)
                 if len(pending) > _SPARED and context.owed >= context.config.buffer_total:
                     raise Refusal(503, "the server's buffers are full (--buffer-total)")
             except Refusal as refusal:
@@ -332,7 +337,7 @@ class HttpEcho(HttpConnection):
         self._parts: list[bytes] = []
         self._receive = HttpEcho._gather_content
         self._relaying = self.owed + length > context.config.buffer_limit
-        if length > _IN_PARTS and not self._relaying and not context.crowded and not request.silent:
+        if length > _IN_PARTS and not self._relaying and not context.under_pressure and not request.silent:
             try:
                 Gather(self, request).start(first)
             except OSError:
@@ -356,7 +361,7 @@ class HttpEcho(HttpConnection):
         if not self._left:
             self._send_parts()
             self._next(request, rest)
-        elif (self._relaying or self.context.crowded) and not request.silent:
+        elif (self._relaying or self.context.under_pressure) and not request.silent:
             self._send_parts()
             self._relay()
 
@@ -367,13 +372,13 @@ class HttpEcho(HttpConnection):
         head = self.site.prefix + self._serving.answer
         self.send_list((head, *parts))
 
-    def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
+    def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
         """A Gather has all of the content, or as much as may be kept, from place to end in a buffer; rest came behind.
 
         The answer's head goes before it; the buffer is done with when both have been sent.
         """
         request, context = self._serving, self.context
-        self.stamp = context.now
+        self.last_activity = context.now
         head = self.site.prefix + request.answer
         start = place - len(head)
         buffer[start:place] = head
@@ -388,7 +393,7 @@ class HttpEcho(HttpConnection):
             self._serving = NO_REQUEST
             self._began = 0.0
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
-            self.awaiting = True
+            self.parked = True
         else:
             self.take_transport()
             self._next(request, rest)
@@ -397,13 +402,13 @@ class HttpEcho(HttpConnection):
         """A Gather that stayed has got the same header section again."""
         self._receive = HttpEcho._gathered_elsewhere
         self._serving = request
-        self.awaiting = False
+        self.parked = False
         if self.context.log is not None:
             self._began = self.context.loop.time()
 
     def another(self, data: bytes) -> None:
         """A Gather that stayed has got something else."""
-        self.awaiting = False
+        self.parked = False
         self.take_transport()
         self._receive(self, data)
 
@@ -438,7 +443,7 @@ class HttpEcho(HttpConnection):
             self._flush(out)
             self._go_on(request, data, end)
 
-    def _is_taken(self, length: int) -> bool:
+    def _is_within_limit(self, length: int) -> bool:
         """Whether chunked content of so many bytes is not too long."""
         most = self.context.config.max_body
         return not most or length <= most
@@ -448,7 +453,7 @@ class HttpEcho(HttpConnection):
         request, context, decoder = self._serving, self.context, self._decoder
         try:
             content, position = decoder.feed(data, position)
-            if not self._is_taken(self._left + len(content)):
+            if not self._is_within_limit(self._left + len(content)):
                 raise Refusal(413, f"the content has more than {context.config.max_body} bytes (--max-body)")
             self._left += len(content)
         except Refusal as refusal:
@@ -568,9 +573,9 @@ class HttpEcho(HttpConnection):
 
     # --- how it goes on ---
 
-    def crowd(self) -> None:
-        super().crowd()
-        if self._receive not in (HttpEcho._relayed_elsewhere, HttpEcho._gathered_elsewhere) and not self.awaiting:
+    def shed(self) -> None:
+        super().shed()
+        if self._receive not in (HttpEcho._relayed_elsewhere, HttpEcho._gathered_elsewhere) and not self.parked:
             self.take_transport()
 
     def _next(self, request: Request, rest: bytes) -> None:
@@ -602,9 +607,9 @@ class HttpEcho(HttpConnection):
             self._remember(NO_REQUEST)
             return
         self._remember(request)
-        if before is not NO_REQUEST and self.site.comparisons > 0:
-            self.site.comparisons -= 1
-            request.shape = shape_of(request, before)
+        if before is not NO_REQUEST and self.site.template_budget > 0:
+            self.site.template_budget -= 1
+            request.template = template_of(request, before)
 
     def _may_repeat(self, request: Request) -> bool:
         return (
@@ -631,7 +636,7 @@ class HttpEcho(HttpConnection):
 
     def sweep(self, now: float) -> None:
         if self._demand is not None and self.behind is None and self._demand.takes_its_time():
-            self.stamp = now
+            self.last_activity = now
         else:
             super().sweep(now)
 
@@ -668,8 +673,8 @@ class HttpEcho(HttpConnection):
         return self.content_so_far() if self.answering() and not self._serving.silent else 0
 
     def drain(self) -> None:
-        if self.awaiting:
-            self.awaiting = False
+        if self.parked:
+            self.parked = False
             self.take_transport()
         super().drain()
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Protocol
 
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.context import LITTLE, Context
+from echoserver.transport.context import SMALL_READ, Context
 from echoserver.transport.readers import Lender, StandIn
 from echoserver.wire.request import Request
 
@@ -18,11 +18,11 @@ _NONE = memoryview(b"")
 class Owner(Lender, Protocol):
     """What a Gather asks of its connection.
 
-    awaiting: between two requests. again: the same header section has come again. another: something else has.
-    gathered: all content has come, or as much as may be kept.
+    parked: between two requests. again: the same header section has come again. another: something else has.
+    on_whole: all content has come, or as much as may be kept.
     """
 
-    awaiting: bool
+    parked: bool
     behind: bytearray | None
     context: Context
     received: int
@@ -32,7 +32,7 @@ class Owner(Lender, Protocol):
     def hold(self, size: int) -> None: ...
     def again(self, request: Request) -> None: ...
     def another(self, data: bytes) -> None: ...
-    def gathered(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
+    def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
 
 
 class Gather(StandIn[Owner]):
@@ -67,7 +67,7 @@ class Gather(StandIn[Owner]):
         if self._buffer is _NONE:
             self._buffer = self._context.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
-        most = LITTLE if self._context.crowded else _FIRST if self._connection.awaiting else _STEP
+        most = SMALL_READ if self._context.under_pressure else _FIRST if self._connection.parked else _STEP
         buffer = self._buffer[self._filled : self._filled + most]
         self._room = len(buffer)
         return buffer
@@ -78,7 +78,7 @@ class Gather(StandIn[Owner]):
         filled = self._filled = self._filled + nbytes
         if nbytes == self._room or self._full_reads:
             self.take_share(nbytes, self._room)
-        if connection.awaiting:
+        if connection.parked:
             nbytes = self._begin(filled)
             if nbytes < 0:
                 return
@@ -86,7 +86,7 @@ class Gather(StandIn[Owner]):
             self._finish(filled)
             return
         connection.hold(nbytes)
-        if context.crowded:
+        if context.under_pressure:
             self._finish(filled)
 
     def _begin(self, filled: int) -> int:
@@ -105,7 +105,7 @@ class Gather(StandIn[Owner]):
         buffer, end, place = self._buffer, self._end, self._place
         self._buffer = _NONE
         rest = bytes(buffer[end:filled])
-        self._connection.gathered(buffer, place, min(filled, end), rest)
+        self._connection.on_whole(buffer, place, min(filled, end), rest)
 
     def _give_back(self) -> None:
         if self._buffer is not _NONE:

@@ -28,16 +28,27 @@ Upgrade = Callable[["Site", Origin, Request], Connection]
 class Site:
     """Of one kind of listener: those for everybody, or that of --admin.
 
-    prefix is the beginning of a 200 response as of the last tick. comparisons: how many requests may still be compared
-    with the one before until the next. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what /readyz
-    says. public: its connections count for --max-connections, and are in the access log; those of --admin do neither,
-    for a worker that is full is alive, and its metrics say that it is. reader: for connections whose client has no
-    certificate. kubernetes: where this runs, as far as it was told.
+    prefix is the beginning of a 200 response as of the last tick. template_budget: how many requests may still be
+    compared with the one before until the next, for what they have in common. upgrade: what makes a WebSocket's
+    connection of an HTTP one. ready: what /readyz says. public: its connections count for --max-connections, and are
+    in the access log; those of --admin do neither, for a worker that is full is alive, and its metrics say that it is.
+    reader: for connections whose client has no certificate. kubernetes: where this runs, as far as it was told.
     """
 
     __slots__ = (
-        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "comparisons", "context", "kubernetes",
-        "prefix", "public", "reader", "ready", "upgrade",
+        "_browser_page",
+        "_cors",
+        "_metrics",
+        "_served_by",
+        "_subject_readers",
+        "context",
+        "kubernetes",
+        "prefix",
+        "public",
+        "reader",
+        "ready",
+        "template_budget",
+        "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +85,7 @@ class Site:
     def tick(self) -> None:
         """Once a sweep: the Date of the responses that come."""
         self.prefix = self.start(200)
-        self.comparisons = int(_COMPARISONS * self.context.interval) if self.ready else 0
+        self.template_budget = int(_COMPARISONS * self.context.interval) if self.ready else 0
 
     def start(self, status: int) -> bytes:
         """The beginning of a response with a status."""
@@ -112,7 +123,7 @@ class Site:
     def unready(self) -> None:
         """A drain begins: /readyz says so from now on, also to requests that would be echoed."""
         self.ready = False
-        self.comparisons = 0
+        self.template_budget = 0
         for each in (self.reader, *self._subject_readers.values()):
             each.unready = True
 

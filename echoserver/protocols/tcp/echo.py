@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from echoserver.observe import counters
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import FULL_READ, QUIET
+from echoserver.transport.connection import FULL_READ, IDLE_GRACE
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import Relay
@@ -31,7 +31,7 @@ class TcpEcho(RawConnection):
         self.data_received = None
 
     def begin(self) -> None:
-        if self.context.crowded:
+        if self.context.under_pressure:
             self.transport.set_protocol(Relay(self))
         else:
             self._receive_with(self._first)
@@ -65,14 +65,14 @@ class TcpEcho(RawConnection):
 
     def _stamped(self, data: bytes) -> None:
         self.received += len(data)
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
         self.transport.write(data)
         if len(data) >= FULL_READ:
             self._relay()
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         self.sent = self.received  # whatever is read is written
-        super().settle()
+        super().flush_counters()
 
     def written(self) -> int:
         return self._total
@@ -81,8 +81,8 @@ class TcpEcho(RawConnection):
         super().pause_writing()
         self._relay()
 
-    def crowd(self) -> None:
-        super().crowd()
+    def shed(self) -> None:
+        super().shed()
         self._relay()
 
     def _relay(self) -> None:
@@ -98,10 +98,10 @@ class TcpEcho(RawConnection):
         if self.stalled(now, self.context.config.idle_timeout):
             self.context.counts[_IDLE] += 1
             self.cut()
-        elif self.context.hurried and self.behind is None and now - self.stamp >= QUIET:
+        elif self.context.closing_idle and self.behind is None and now - self.last_activity >= IDLE_GRACE:
             self.finish()
 
     def drain(self) -> None:
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
         if self.data_received is not None and not self.transport.is_closing():
             self._receive_with(self._stamped)

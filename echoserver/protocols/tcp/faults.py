@@ -9,7 +9,7 @@ from echoserver.answers.pace import TICK, Pace
 from echoserver.observe import counters
 from echoserver.observe.access_log import NO_ANSWER
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import QUIET
+from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import StandIn
@@ -148,9 +148,9 @@ class Faulty(RawConnection):
 
     # --- once a sweep ---
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         self._written += self.sent
-        super().settle()
+        super().flush_counters()
 
     def written(self) -> int:
         return self._written
@@ -162,20 +162,20 @@ class Faulty(RawConnection):
                 self.transport.close()
             return
         if self.behind is None and self._timer is not None:
-            self.stamp = now
+            self.last_activity = now
         if self.stalled(now, context.config.idle_timeout):
             context.counts[_IDLE] += 1
             self.cut()
-        elif not context.hurried or self.ending:
+        elif not context.closing_idle or self.ending:
             return
         elif self.ENDLESS:
             self._resets = False
             self.conclude()
-        elif self.behind is None and now - self.stamp >= QUIET:
+        elif self.behind is None and now - self.last_activity >= IDLE_GRACE:
             self.finish()
 
     def drain(self) -> None:
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
 
 
 class _Reader(StandIn[Faulty]):
@@ -211,7 +211,7 @@ class FaultyEcho(Faulty):
         self._ripe = 0
 
     def arrived(self, data: memoryview | bytes) -> None:
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
         room = self._left - len(self._queue)
         data = data[:room] if room < len(data) else data
         if self._over or not data:
@@ -306,6 +306,6 @@ class FaultyEcho(Faulty):
         self.hold(-self.held)
         super().conclude()
 
-    def crowd(self) -> None:
+    def shed(self) -> None:
         if self.held + self.owed >= FAIR_SHARE:
             self.pause()

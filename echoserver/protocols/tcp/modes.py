@@ -5,7 +5,7 @@ from time import monotonic
 from echoserver.answers.pattern import PATTERN
 from echoserver.protocols.tcp.faults import Faulty, FaultyEcho
 from echoserver.transport.connection import Connection
-from echoserver.transport.context import LITTLE, Context
+from echoserver.transport.context import SMALL_READ, Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.stream import BACKLOG, PACE
 
@@ -34,7 +34,7 @@ class Discard(Faulty):
     def arrived(self, data: memoryview | bytes) -> None:
         if self._over:
             return
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
         self._left -= len(data)
         if self._left <= 0 or self.resets_at_once():
             self.conclude()
@@ -99,12 +99,12 @@ class Chargen(Faulty):
         if self.resets_at_once():
             self.conclude()
             return
-        size = min(self._left, LITTLE if self.context.crowded else _MOST)
+        size = min(self._left, SMALL_READ if self.context.under_pressure else _MOST)
         if self._pace is not None:
             size = min(size, self._pace.allowed(now))
             self._pace.spent(size)
         if size:
-            self.stamp = self.context.now
+            self.last_activity = self.context.now
             start = self._offset
             self._offset = (start + size) % len(PATTERN)
             self._left -= size
@@ -140,7 +140,7 @@ class Chargen(Faulty):
         self.go_on_reading(BACKLOG)
         super().caught_up()
 
-    def crowd(self) -> None:
+    def shed(self) -> None:
         """The next blocks are small."""
 
 

@@ -35,9 +35,9 @@ class RawConnection(Connection):
         if context.log is not None:
             self._began = context.loop.time()
             client(self)
-        if context.is_full():
+        if context.at_capacity():
             self._refuse(_TOO_MANY)
-        elif context.refuses:
+        elif context.rejecting:
             self._refuse(_DRAINING)
         else:
             self.begin()
@@ -55,9 +55,9 @@ class RawConnection(Connection):
         self._status = _UNAVAILABLE
         self.cut()
 
-    def settle(self) -> None:
+    def flush_counters(self) -> None:
         self._total += self.received
-        super().settle()
+        super().flush_counters()
 
     def connection_lost(self, exc: Exception | None) -> None:
         log = self.context.log

@@ -14,14 +14,14 @@ from websockets.server import ServerProtocol
 
 from echoserver.observe import counters
 from echoserver.observe.logs import log
-from echoserver.transport.connection import FULL_READ, QUIET, TURN_SECONDS, Connection
+from echoserver.transport.connection import FULL_READ, IDLE_GRACE, TURN_SECONDS, Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
-from echoserver.transport.stream import BACKLOG, LINGER, TURN
+from echoserver.transport.stream import BACKLOG, LINGER_TIMEOUT, TURN
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
-from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, Unacceptable, Whole
+from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, CloseError, Whole
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
@@ -125,7 +125,7 @@ class WebSocketEcho(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self.context.crowded:
+        if self.context.under_pressure:
             self.take_transport()
         self.context.counts[_SWITCHED] += 1
         self.send(self._answer)
@@ -135,14 +135,14 @@ class WebSocketEcho(Connection):
         """Be the transport's protocol, or have it read little at a time."""
         attach(self)
 
-    def crowd(self) -> None:
-        super().crowd()
+    def shed(self) -> None:
+        super().shed()
         self.take_transport()
 
     # --- what is read ---
 
     def data_received(self, data: bytes) -> None:
-        self.stamp = self.context.now
+        self.last_activity = self.context.now
         size = len(data)
         self.received += size
         # a short message and nothing else: most are
@@ -166,7 +166,7 @@ class WebSocketEcho(Connection):
         out: Out = []
         try:
             position = self._answer_all(data, position, out)
-        except Unacceptable as error:
+        except CloseError as error:
             self._flush(out)
             self._fail(error)
             return
@@ -181,7 +181,7 @@ class WebSocketEcho(Connection):
             self._account()
 
     def _answer_all(self, data: bytes, position: int, out: Out) -> int:
-        """Take frames for a turn; returns how far. Raises Unacceptable."""
+        """Take frames for a turn; returns how far. Raises CloseError."""
         end, over = len(data), 0.0
         while True:
             if self._deflater is not None and self._deflater.pending:
@@ -234,7 +234,7 @@ class WebSocketEcho(Connection):
         return position
 
     def _take_frame(self, data: bytes, position: int, out: Out) -> int:
-        """Take a frame of any kind, as far as it has come; returns how far. Raises Unacceptable."""
+        """Take a frame of any kind, as far as it has come; returns how far. Raises CloseError."""
         within = self._message is not None
         measured = frames.measure(data, position, deflate=self._inflater is not None, within=within)
         if measured is None:
@@ -267,7 +267,7 @@ class WebSocketEcho(Connection):
         return self._take_payload(data, start, out)
 
     def _take_payload(self, data: bytes, position: int, out: Out) -> int:
-        """Take what has come of a frame's payload; returns how far. Raises Unacceptable."""
+        """Take what has come of a frame's payload; returns how far. Raises CloseError."""
         size = min(self._left, len(data) - position)
         payload = _unmask(memoryview(data)[position : position + size], self._mask)
         self._mask = frames.rotated(self._mask, size)
@@ -282,7 +282,7 @@ class WebSocketEcho(Connection):
         return position + size
 
     def _add(self, payload: bytes, *, last: bool) -> None:
-        """Bytes of the message in progress. Raises Unacceptable."""
+        """Bytes of the message in progress. Raises CloseError."""
         if self._message is None:  # the connection is over
             return
         self._check_size(len(payload))
@@ -322,18 +322,18 @@ class WebSocketEcho(Connection):
             self._flush(out)
 
     def _buffer_for(self, length: int) -> memoryview | None:
-        """A place to make a large answer in. Raises Unacceptable."""
+        """A place to make a large answer in. Raises CloseError."""
         if length <= _COPIED:
             return None
         try:
             return self.context.pool.take(length + frames.LONGEST_HEADER)
         except OSError:
-            raise Unacceptable(
+            raise CloseError(
                 frames.TRY_AGAIN_LATER, f"no memory for a message of {length} bytes now, try again later"
             ) from None
 
     def _complete_whole(self, whole: Whole, data: bytes, position: int, out: Out) -> int:
-        """Take what belongs to a whole message that has begun to come before; returns how far. Raises Unacceptable."""
+        """Take what belongs to a whole message that has begun to come before; returns how far. Raises CloseError."""
         end = min(position + whole.left, len(data))
         whole.add(memoryview(data)[position:end])
         if whole.left:
@@ -353,12 +353,12 @@ class WebSocketEcho(Connection):
     def _check_size(self, more: int) -> None:
         size = more if self._message is None else len(self._message) + more
         if size > self._most:
-            raise Unacceptable(frames.TOO_BIG, f"a message must have at most {self._most} bytes (--max-message)")
+            raise CloseError(frames.TOO_BIG, f"a message must have at most {self._most} bytes (--max-message)")
 
     # --- what is answered ---
 
     def _take_control(self, frame: bytes, out: Out) -> None:
-        """Answer a control frame. Raises Unacceptable."""
+        """Answer a control frame. Raises CloseError."""
         core = self._core
         if frame[0] & frames.OPCODE == CLOSE:
             frames.check_close(_unmask(frame[6:], frame[2:6]))
@@ -411,13 +411,13 @@ class WebSocketEcho(Connection):
         context = self.context
         if kept > _SPARED and context.owed >= context.config.buffer_total:
             self._fail(
-                Unacceptable(frames.TRY_AGAIN_LATER, "the server's buffers are full (--buffer-total), try again later")
+                CloseError(frames.TRY_AGAIN_LATER, "the server's buffers are full (--buffer-total), try again later")
             )
 
     def take_turn(self) -> None:
         self.go_on_reading(TURN)
         if (self._unread or self._is_working()) and not self.stopped & BACKLOG and not self.transport.is_closing():
-            self.stamp = self.context.now
+            self.last_activity = self.context.now
             data, self._unread = self._unread, b""
             self._take(data, self._unread_at)
 
@@ -431,7 +431,7 @@ class WebSocketEcho(Connection):
     def _count(self, code: int) -> None:
         self.context.counts[_ERRORS.get(code, _ERROR)] += 1
 
-    def _fail(self, error: Unacceptable) -> None:
+    def _fail(self, error: CloseError) -> None:
         """Close because of something that the client did (RFC 6455 section 7.1.7)."""
         self._count(error.code)
         self._core.fail(error.code, error.reason)
@@ -491,19 +491,23 @@ class WebSocketEcho(Connection):
         elif self._since is not None:
             if self.behind is not None:
                 self._since = now
-            elif now - (self.fin_sent or self._since) >= LINGER - self.context.interval:
+            elif now - (self.fin_sent or self._since) >= LINGER_TIMEOUT - self.context.interval:
                 self.transport.close()
-        elif config.ws_ping and self._pinged > self.stamp:
+        elif config.ws_ping and self._pinged > self.last_activity:
             if now - self._pinged >= config.ws_ping:
                 counts[_PING] += 1
                 self._core.fail(frames.INTERNAL_ERROR, "keepalive ping timeout")
                 self._speak()
                 self.cut()
-        elif 0 < config.ws_ping <= now - self.stamp:
+        elif 0 < config.ws_ping <= now - self.last_activity:
             self._pinged = now
             self._core.send_ping(b"")
             self._speak()
-        elif self.context.hurried and self.idle() and (now - self.stamp >= QUIET or now - self._draining >= LINGER):
+        elif (
+            self.context.closing_idle
+            and self.idle()
+            and (now - self.last_activity >= IDLE_GRACE or now - self._draining >= LINGER_TIMEOUT)
+        ):
             self._leave("the server is shutting down")
 
     def idle(self) -> bool:

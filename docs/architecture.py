@@ -6,7 +6,6 @@ python docs/architecture.py --check says whether it is as the code is: 1 where i
 
 import ast
 import sys
-from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -46,9 +45,9 @@ def _folder(module: str, path: Path) -> str:
     return "command line" if path.parent == ROOT else module.split(".")[1]
 
 
-def _imports(modules: dict[str, Path]) -> Counter[tuple[str, str]]:
-    """How often modules of one folder import some of another."""
-    found: Counter[tuple[str, str]] = Counter()
+def _imports(modules: dict[str, Path]) -> set[tuple[str, str]]:
+    """Which folder imports from which."""
+    found = set()
     for module, path in modules.items():
         imported = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -91,14 +90,14 @@ def draw() -> str:
         middles[folder] = y + height / 2
         y += height + _GAP
     arrows, order, right = [], list(contents), _LEFT + _BOX
-    for (above, below), number in sorted(_imports(modules).items()):
+    for above, below in sorted(_imports(modules)):
         span = order.index(below) - order.index(above)
         start, end = middles[above] + 4, middles[below] - 4
         out = right + 24 * span + 12
         arrows.append(
-            f'<path class="arrow" stroke-width="{min(4.0, 1 + number / 5):g}" '
+            f'<path class="arrow" stroke-width="1.5" '
             f'd="M{right} {start:g} C{out} {start:g} {out} {end:g} {right + 8} {end:g}">'
-            f"<title>{above} imports {below}: {number}</title></path>"
+            f"<title>{above} imports from {below}</title></path>"
         )
         arrows.append(f'<path class="head" d="M{right} {end:g} l9 -4 v8 z"/>')
     return (

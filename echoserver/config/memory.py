@@ -6,7 +6,7 @@ from collections.abc import Iterator
 MIB = 1 << 20
 
 _SERVER = 4 * MIB  # what a server takes besides its workers
-_WORKER = 20 * MIB  # a worker, all its memory of its own by then; idle it is 20 with one worker, 36 with two
+_WORKER = 20 * MIB  # a worker, all its memory of its own by then; an idle server takes 20 with one, 36 with two
 _MOST_KEPT, _MOST_KEPT_FOR_ONE = 256 * MIB, 16 * MIB
 _LEAST_ROOM = 4 * MIB  # for a worker's clients: with less it would be of no use
 

@@ -139,7 +139,11 @@ class Config:
         "this share of connections is reset where --tcp-close-after would close it, else instead of an answer",
     )
     max_connections: int = _option(
-        "auto", _connections, "N", CONNECTIONS, "open connections a worker; auto: what its descriptor limit allows"
+        "auto",
+        _connections,
+        "N",
+        CONNECTIONS,
+        "open connections a worker, also those being closed; auto: what descriptors allow",
     )
     max_header: int = _option(
         "64KiB", at_least(256), "SIZE", CONNECTIONS, "the longest HTTP header section; longer ones get 414 or 431"

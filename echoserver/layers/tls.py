@@ -165,7 +165,7 @@ class Tls(Layer):
         except ssl.SSLError as error:
             self._failed(error)
             return
-        try:
+        try:  # it reads the client's certificate
             protocol = self._following(self.context, dataclasses.replace(self.origin, tls=self._ssl))
         except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it
             self._failed(error)
@@ -372,7 +372,7 @@ class Tls(Layer):
         return self._closing or self.transport.is_closing()
 
     def pause_reading(self) -> None:
-        """Deliver nothing more for now."""
+        """Deliver nothing more for now. BACKLOG stands for whatever reason the protocol above has."""
         self.stop_reading(BACKLOG)
 
     def resume_reading(self) -> None:

@@ -31,9 +31,10 @@ def client_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
 class AccessLog:
     """The access log of one worker.
 
-    client: host and port; a unix socket's are "unix:" and 0, and an unknown host is "-". protocol: http, https, tcp or
-    tls. head: the header section as it was received, any bytes where it couldn't be read. received, sent: bytes of
-    content. when: the beginning, in seconds since the epoch. duration: seconds, a finite number.
+    client: host and port; a unix socket's are "unix:" and 0, and an unknown host is "-". protocol: as the listener's
+    option is called, or websocket. head: the header section as it was received, any bytes where it couldn't be read.
+    received, sent: bytes of content. when: the beginning, in seconds since the epoch. duration: seconds, a finite
+    number.
 
     dropped, written: lines that were dropped, and lines that the kernel has taken. What was noted is, after a flush,
     either of these or waits for the thread; after close() nothing waits.

@@ -5,7 +5,9 @@ import mmap
 import os
 from array import array
 
-STREAMS = ("http", "https", "tcp", "tls", "websocket", "admin")
+from echoserver.config.options import PROTOCOLS
+
+STREAMS = (*(each for each in PROTOCOLS if each != "udp"), "websocket")
 """The protocols that have connections."""
 
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)

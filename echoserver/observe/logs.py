@@ -16,9 +16,9 @@ class _Json(logging.Formatter):
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        last_activity = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         said = {
-            "time": f"{last_activity}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "pid": os.getpid(),
+            "time": f"{when}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "pid": os.getpid(),
             "worker": self._worker, "message": record.getMessage(),
         }  # fmt: skip
         return json.dumps(said)

@@ -44,11 +44,11 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         reservation = listeners.Reservation(settings)
         exposition = metrics.Exposition(build(settings)) if metrics.available() else None
         entries.websocket_upgrade(settings)
-        common = Shared(SharedCounters(settings.workers), tls, exposition)
+        shared = Shared(SharedCounters(settings.workers), tls, exposition)
         run = (
-            _alone(settings, reservation, common)
+            _alone(settings, reservation, shared)
             if settings.workers == 1
-            else Supervisor(settings, reservation, common).run
+            else Supervisor(settings, reservation, shared).run
         )
     except (listeners.CannotListen, values.CannotLoad) as error:
         log.error("%s", error)
@@ -68,19 +68,19 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         reservation.close()
 
 
-def _alone(settings: config.Config, reservation: listeners.Reservation, common: Shared) -> Callable[[], int]:
+def _alone(settings: config.Config, reservation: listeners.Reservation, shared: Shared) -> Callable[[], int]:
     """The only worker, in this process: what serves until a signal, and returns the exit code. Raises as it opens."""
-    only = process.open_worker(settings, reservation, common)
+    only = process.open_worker(settings, reservation, shared)
 
     def reload() -> None:
         if only.stopping:
             return
         systemd.reloading()
         try:
-            common.contexts.update(contexts(settings))
+            shared.contexts.update(contexts(settings))
             log.info(
                 "reloaded: certificates were read again"
-                if common.contexts
+                if shared.contexts
                 else "reloaded: there are no certificates to read"
             )
         except values.CannotLoad as error:

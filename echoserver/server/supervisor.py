@@ -45,10 +45,10 @@ class _Child:
 class Supervisor:
     """Starts as many workers as asked for and keeps that number, until a signal. Making one may raise OSError."""
 
-    def __init__(self, settings: config.Config, reservation: listeners.Reservation, common: Shared) -> None:
+    def __init__(self, settings: config.Config, reservation: listeners.Reservation, shared: Shared) -> None:
         self._config = settings
         self._reservation = reservation
-        self._common = common
+        self._shared = shared
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -101,13 +101,13 @@ class Supervisor:
         """
         if self._stopping:
             return True
-        row = self._common.board.take(number)
+        row = self._shared.board.take(number)
         if row is None:
             return False
         try:
             pid, channel = self._fork(number, row)
         except OSError:
-            self._common.board.retire(row)
+            self._shared.board.retire(row)
             raise
         child = self._children[pid] = _Child(pid, number, row, channel, self._generation, replaces)
         self._selector.register(channel, selectors.EVENT_READ, child)
@@ -144,7 +144,7 @@ class Supervisor:
             for sibling in self._children.values():
                 sibling.channel.close()
             theirs.setblocking(False)
-            opened = process.open_worker(self._config, self._reservation, self._common, number, row)
+            opened = process.open_worker(self._config, self._reservation, self._shared, number, row)
             return control.serve_for(theirs, opened)
         except (OSError, MemoryError) as error:
             log.error("cannot start: %s", logs.reason(error))
@@ -167,7 +167,7 @@ class Supervisor:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(child.channel)
                 child.channel.close()
-                self._common.board.retire(child.row)
+                self._shared.board.retire(child.row)
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: _Child, code: int) -> None:
@@ -198,7 +198,7 @@ class Supervisor:
             self._give_up()
             return
         log.warning("worker %d %s: starting another", child.pid, how)
-        self._common.board.count_restart(child.number)
+        self._shared.board.count_restart(child.number)
         self._later(0.1 * 2**self._short_lives if self._short_lives > 1 else 0.0, lambda: self._restart(child.number))
         self._replace_next()
 
@@ -281,7 +281,7 @@ class Supervisor:
             return
         systemd.reloading()
         try:
-            self._common.contexts.update(contexts(self._config))
+            self._shared.contexts.update(contexts(self._config))
         except values.CannotLoad as error:
             log.error("certificates were not reloaded, those in use stay: %s", error)
         self._generation += 1

@@ -215,7 +215,12 @@ class Connection(Stream, asyncio.Protocol):
     # --- how it ends ---
 
     def finish(self) -> bool:
-        """End the connection after what is on its way. True: the transport is kept open for that."""
+        """End the connection after what is on its way; where it lingers, in stages.
+
+        As asyncio has it for eof_received(): True where something is still to be sent. False: end() has been called, so
+        that the transport is closed, or where it lingers our FIN has gone. After the client's FIN there is nothing to
+        linger for: lingers has to be False before.
+        """
         self.ending = True
         if self.behind is None:
             self.end()

@@ -28,7 +28,12 @@ _READ = 256 << 10  # bytes read at a time by a relay
 
 
 class Managed(Protocol):
-    """What a worker asks of each of its connections, whatever they speak."""
+    """What a worker asks of each of its connections, whatever they speak.
+
+    fin_sent: not None where all that was owed has been sent, and our FIN: nothing is lost by closing it now.
+    """
+
+    fin_sent: float | None
 
     def sweep(self, now: float) -> None:
         """Close what is overdue at a time of the worker's clock."""
@@ -72,34 +77,14 @@ class Context:
 
     now is the loop's time in seconds at the last sweep, time that since the epoch, interval the seconds from one sweep
     to the next. owed counts the bytes kept for all connections; from pressure_limit on it is under_pressure. counts is
-    what has been counted (counters.index); counting: somebody may ask for it. draining: nothing new is taken; refuses:
-    those that come all the same are told so; closing_idle: connections that are idle are closed.
+    what has been counted (counters.index); counting: somebody may ask for it. draining: nothing new is taken;
+    rejecting: those that come all the same are told so; closing_idle: connections that are idle are closed.
     """
 
     __slots__ = (
-        "_interval",
-        "_refused_at",
-        "_whole_buffer",
-        "buffer",
-        "closing_idle",
-        "config",
-        "connections",
-        "counting",
-        "counts",
-        "draining",
-        "log",
-        "loop",
-        "max_connections",
-        "now",
-        "number",
-        "on_uvloop",
-        "owed",
-        "pool",
-        "pressure_limit",
-        "refusals",
-        "rejecting",
-        "time",
-        "under_pressure",
+        "_interval", "_refused_at", "_whole_buffer", "buffer", "closing_idle", "config", "connections", "counting",
+        "counts", "draining", "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed", "pool",
+        "pressure_limit", "refusals", "rejecting", "time", "under_pressure",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +96,7 @@ class Context:
         *,
         counting: bool = False,
     ) -> None:
-        """number: which worker's it is. counts: None for counters that nobody reads."""
+        """number: the worker's. counts: None for counters that nobody reads."""
         self.config = settings
         self.loop = loop
         self.number = number

@@ -84,12 +84,10 @@ class Layer(Stream, asyncio.BufferedProtocol):
         self.transport.abort()
 
 
-def hand_over(
-    transport: asyncio.Transport, before: Layer, after: "Connection | Layer", rest: bytes | memoryview = b""
-) -> None:
+def hand_over(transport: asyncio.Transport, before: Layer, after: "Connection | Layer", rest: bytes = b"") -> None:
     """The one way from a layer to what comes next; rest: what has been read of what is for that."""
     before.context.connections.discard(before)
     transport.set_protocol(after)
     after.connection_made(transport)
     if rest and not transport.is_closing():
-        after.take(bytes(rest))
+        after.take(rest)

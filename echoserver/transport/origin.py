@@ -23,19 +23,14 @@ class ProtocolInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """Of connections to one listener one and the same, until something is known of a single one.
+    """One for each listener; a connection gets its own as soon as something is known of it alone.
 
     kind: the protocol that answers. peer: the client's host and port, where they are known or a proxy said that they
     are others than the socket's; a unix socket's as in the access log. preamble: all that a proxy said. tls: there is
-    TLS below, as it was agreed to.
+    TLS below, as it was agreed to; else what is written to the socket need not go through the transport.
     """
 
     kind: ProtocolInfo
     peer: tuple[str, int] | None = None
     preamble: Preamble | None = None
     tls: "ssl.SSLObject | None" = None
-
-    @property
-    def direct(self) -> bool:
-        """What is written to the socket need not go through the transport: there is no TLS in it."""
-        return self.tls is None

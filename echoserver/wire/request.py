@@ -249,28 +249,12 @@ class Request:
     rest of the response head after prefix(), and to a request without content the echo of its head. echoed: bytes of
     content in the answer, where that is known. extra: field lines that go into the answer. probe: it is to be echoed
     only as long as the server is ready. controls: what is asked for
-    besides an echo. shape: what the next one on the connection may share with this one, set by the connection.
+    besides an echo. template: what the next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
-        "answer",
-        "chunked",
-        "connection",
-        "content_length",
-        "content_type",
-        "controls",
-        "echoed",
-        "expects",
-        "extra",
-        "head",
-        "head_size",
-        "keep_alive",
-        "page",
-        "probe",
-        "silent",
-        "size",
-        "template",
-        "upgrade",
+        "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
+        "head", "head_size", "keep_alive", "page", "probe", "silent", "size", "template", "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:

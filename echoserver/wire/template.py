@@ -24,7 +24,8 @@ class HeadTemplate:
 
     These are the path, and values of fields that mean nothing to this server. Any printable ASCII may stand there
     without making it another request, or one that llhttp would refuse; in the path all but what begins a query.
-    The path may be that of a page, which is echoed to such a request; but no shape may outlive the server's readiness.
+    The path may be that of a page, which is echoed to such a request; but no template may outlive the server's being
+    ready.
     """
 
     __slots__ = ("_beginning", "_rest", "varying")
@@ -51,7 +52,7 @@ class HeadTemplate:
         self._rest = [(piece[:1], piece, table) for piece, table in zip(pieces[1:], tables[1:], strict=True)]
 
     def fits(self, data: bytes, most: int) -> int:
-        """The length of the header section of this shape, of most bytes at most, that data begins with; else -1."""
+        """The length of the header section of this kind, of most bytes at most, that data begins with; else -1."""
         beginning = self._beginning
         if not data.startswith(beginning):
             return -1
@@ -67,7 +68,7 @@ class HeadTemplate:
 
 
 def template_of(request: Request, before: Request) -> HeadTemplate | None:
-    """The shape of a request with content of a known length, as far as it is also that of the one before; or None.
+    """The template of a request with content of a known length, as far as it is also that of the one before; or None.
 
     What has varied earlier on the connection may go on to do so.
     """

@@ -1,4 +1,4 @@
-"""Which protocol answers on which listener: the one place in which a new one is named."""
+"""Which protocol answers on which listener: beside its option, the one place in which a new one is named."""
 
 import functools
 import importlib.util
@@ -17,7 +17,7 @@ from echoserver.transport.origin import Origin, ProtocolInfo
 if TYPE_CHECKING:
     import ssl
 
-_KINDS = {name: ProtocolInfo(name) for name in ("http", "https", "tcp", "tls", "admin")}
+_KINDS = {name: ProtocolInfo(name) for name in config.PROTOCOLS if name != "udp"}
 
 
 def websocket_upgrade(settings: config.Config) -> Upgrade | None:

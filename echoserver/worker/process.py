@@ -35,7 +35,7 @@ def tune_malloc() -> None:
 
 
 def open_worker(
-    settings: config.Config, reservation: listeners.Reservation, common: Shared, number: int = 0, row: int | None = None
+    settings: config.Config, reservation: listeners.Reservation, shared: Shared, number: int = 0, row: int | None = None
 ) -> Worker:
     """A worker in this process that serves on its sockets. Raises ImportError, OSError."""
     tune_malloc()
@@ -43,7 +43,7 @@ def open_worker(
         os.sched_setaffinity(0, {cpus(number + 1)[number]})
     loop = new_event_loop(settings.loop)
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, loop, number, common, row)
+    worker = Worker(settings, loop, number, shared, row)
     loop.set_exception_handler(functools.partial(_log_exception, worker))
     loop.run_until_complete(worker.listen(reservation.of_worker(number)))
     loop.call_soon(worker.tick)

@@ -40,23 +40,38 @@ class Worker:
     """
 
     __slots__ = (
-        "_accepting", "_common", "_exit_code", "_lines_before", "_metrics_page", "_next_tick", "_quiet", "_refusing",
-        "_row", "_scrape_credit", "_scraped_at", "_stop_by", "_tick_due", "admin", "context", "loop", "site",
+        "_accepting",
+        "_exit_code",
+        "_lines_before",
+        "_metrics_page",
+        "_next_tick",
+        "_quiet",
+        "_refusing",
+        "_row",
+        "_scrape_credit",
+        "_scraped_at",
+        "_shared",
+        "_stop_by",
+        "_tick_due",
+        "admin",
+        "context",
+        "loop",
+        "site",
         "stopping",
     )  # fmt: skip
 
     def __init__(
-        self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, common: Shared | None = None,
+        self, settings: config.Config, loop: asyncio.AbstractEventLoop, number: int = 0, shared: Shared | None = None,
         row: int | None = None,
     ) -> None:  # fmt: skip
-        """number: which worker it is. row: the one of common.board that it counts in; None: the first that is free."""
+        """number: which worker it is. row: the one of shared.board that it counts in; None: the first that is free."""
         self.loop = loop
-        self._common = common or Shared(counters.SharedCounters(number + 1))
-        row = self._common.board.take(number) if row is None else row
+        self._shared = shared or Shared(counters.SharedCounters(number + 1))
+        row = self._shared.board.take(number) if row is None else row
         if row is None:
             raise ValueError("no row is free")
         self._row = row
-        counts, exposition = self._common.board.begin(row), self._common.exposition
+        counts, exposition = self._shared.board.begin(row), self._shared.exposition
         self.context = context = Context(settings, loop, number, counts, counting=exposition is not None)
         self._metrics_page, self._scrape_credit, self._scraped_at = b"", 0.0, 0.0
         metrics_page = functools.partial(self._metrics, exposition) if exposition is not None else None
@@ -85,7 +100,7 @@ class Worker:
         if credit > 0:
             begun = time.thread_time()
             self._publish()
-            self._metrics_page = exposition.render(self._common.board.read())
+            self._metrics_page = exposition.render(self._shared.board.read())
             credit -= time.thread_time() - begun
         self._scrape_credit, self._scraped_at = credit, now
         return self._metrics_page
@@ -99,7 +114,7 @@ class Worker:
     def factory(self, protocol: str) -> Factory:
         """What makes the protocol of a new connection to a listener."""
         by_protocol = {"http": self.site, "https": self.site, "admin": self.admin}
-        return entries.factory(protocol, self.context, by_protocol, self._common.contexts)
+        return entries.factory(protocol, self.context, by_protocol, self._shared.contexts)
 
     def _read_clock(self) -> None:
         self.context.read_clock()
@@ -138,7 +153,7 @@ class Worker:
         if self.context.log is not None:
             counts[_LINES_WRITTEN] = self._lines_before[0] + self.context.log.written
             counts[_LINES_DROPPED] = self._lines_before[1] + self.context.log.dropped
-        self._common.board.write(self._row, counts)
+        self._shared.board.write(self._row, counts)
 
     def _flush_log(self) -> None:
         if self.context.log is not None:
@@ -191,17 +206,19 @@ class Worker:
         self.loop.call_soon(self.tick)
 
     def _cut_all(self) -> None:
-        self._exit_code = 1
         self._stop_by = 0.0
-        self.context.counts[_CUT] += len(self.context.connections)
-        number = len(self.context.connections)
-        log.warning("drain timeout: %d connection%s cut", number, "" if number == 1 else "s")
+        number = sum(connection.fin_sent is None for connection in self.context.connections)
+        if number:
+            self._exit_code = 1
+            self.context.counts[_CUT] += number
+            log.warning("drain timeout: %d connection%s cut", number, "" if number == 1 else "s")
         for connection in list(self.context.connections):
             connection.cut()
 
     def end_at_once(self) -> None:
         """The second signal: no more waiting."""
-        self._exit_code = int(not all(connection.idle() for connection in self.context.connections))
+        served = all(each.fin_sent is not None or each.idle() for each in self.context.connections)
+        self._exit_code = int(not served)
         self.loop.stop()
 
     def run(self) -> int:

@@ -185,6 +185,31 @@ def test_drain_timeout__cuts_what_is_left(workers: str) -> None:
         assert server.lines[-1] == "echoserver: drain timeout: 1 connection cut"
 
 
+def answered(server: Group) -> socket.socket:
+    """A client that has its last answer, and the server's FIN, and does not close its socket."""
+    client = server.connect("http")
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert read_all(client).endswith(b"\r\n\r\n")
+    return client
+
+
+@alone_and_several
+def test_drain_timeout__who_has_its_last_answer_is_not_cut(workers: str) -> None:
+    with Group("--workers", workers, "--drain-timeout", "500ms") as server, answered(server):
+        server.send_signal()
+        ends_with(server, 0, SOON)
+        assert server.lines[-1] == DRAINED
+
+
+@alone_and_several
+def test_a_second_signal_cuts_nobody_who_has_its_last_answer(workers: str) -> None:
+    with Group("--workers", workers, "--drain-timeout", "off") as server, answered(server):
+        server.send_signal()
+        wait_for(server.refuses, "new connections to be refused")
+        server.send_signal()
+        ends_with(server, 0, SOON)
+
+
 @alone_and_several
 @both_signals
 def test_a_second_signal_ends_at_once(workers: str, number: signal.Signals) -> None:

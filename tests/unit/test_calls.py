@@ -109,7 +109,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def worker(loop: asyncio.AbstractEventLoop, certificates: Certificates) -> Worker:
     texts = dict(zip(("tls_cert", "tls_key"), certificates.options[1::2], strict=True))
     settings = config.parse({"https": "0", **texts})
-    return Worker(settings, loop, common=Shared(SharedCounters(1), tls.contexts(settings)))
+    return Worker(settings, loop, shared=Shared(SharedCounters(1), tls.contexts(settings)))
 
 
 def ends_with(tail: bytes) -> Callable[[bytes], bool]:

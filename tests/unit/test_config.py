@@ -477,3 +477,9 @@ def test_the_connection_limit_leaves_descriptors_for_the_rest() -> None:
     limit = limits.connection_limit(0)
     assert limit == max(1, limits.descriptor_limit() - limits.RESERVE)
     assert 1 <= limit < math.inf
+
+
+def test_each_listener_that_there_is_an_option_for_is_a_protocol() -> None:
+    """One that is not in the list would be taken, and do nothing."""
+    listeners = {option.name for option in config.OPTIONS if option.parse in (values.address, values.inet_address)}
+    assert listeners == set(config.PROTOCOLS)

@@ -95,7 +95,7 @@ def scrape(worker: Worker) -> WorkerCounts:
     """All counters, as a scrape brings them up to now."""
     worker._scrape_credit = 1.0  # however often we ask
     worker.site.page(b"/metrics")
-    (found,) = cast(Scraper, worker._common.exposition).workers
+    (found,) = cast(Scraper, worker._shared.exposition).workers
     return found
 
 
@@ -156,8 +156,8 @@ Make = Callable[..., Worker]
 
 def make_worker(loop: asyncio.AbstractEventLoop, *, scraped: bool = True, **options: str) -> Worker:
     """A worker whose counters are asked for; it has read the clock just now."""
-    common = Shared(SharedCounters(1), exposition=cast(Any, Scraper()) if scraped else None)
-    return Worker(config.parse(LIMITS | options), loop, common=common)
+    shared = Shared(SharedCounters(1), exposition=cast(Any, Scraper()) if scraped else None)
+    return Worker(config.parse(LIMITS | options), loop, shared=shared)
 
 
 def with_log(worker: Worker) -> Log:

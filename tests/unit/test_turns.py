@@ -33,8 +33,8 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
-    common = Shared(counters.SharedCounters(1), exposition=metrics.Exposition({}))
-    return Worker(config.parse(texts), loop, common=common)
+    shared = Shared(counters.SharedCounters(1), exposition=metrics.Exposition({}))
+    return Worker(config.parse(texts), loop, shared=shared)
 
 
 def current(client: FakeTransport) -> Connection:

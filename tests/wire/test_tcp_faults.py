@@ -353,14 +353,14 @@ def test_tcp_reset__none_of_them(start: Start) -> None:
 def test_over_a_unix_socket(loop: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/echo"
-        common = ("--loop", loop, "--tcp", f"unix:{path}", "--tcp-delay", "100ms")
-        with Server(*common, "--tcp-close-after", "3"), socket.socket(socket.AF_UNIX) as client:
+        shared = ("--loop", loop, "--tcp", f"unix:{path}", "--tcp-delay", "100ms")
+        with Server(*shared, "--tcp-close-after", "3"), socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             begun = time.monotonic()
             client.sendall(b"hello")
             assert read_all(client) == b"hel"
             assert elapsed(begun) >= 0.1
-        with Server(*common, "--tcp-reset", "on"), socket.socket(socket.AF_UNIX) as client:
+        with Server(*shared, "--tcp-reset", "on"), socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             client.sendall(b"hello")
             with contextlib.suppress(ConnectionResetError):

@@ -187,7 +187,7 @@ class HttpConnection(Connection):
         self._drop_all()
 
     def _drop_all(self) -> None:
-        """Nothing is answered any more: end after what is on its way, and until then read nothing."""
+        """Nothing is answered any more: after what is on its way goes our FIN, and what still comes is dropped."""
         self._receive = HttpConnection._drop
         self.lingers = True
         self._serving = NO_REQUEST
@@ -284,7 +284,7 @@ class HttpConnection(Connection):
         return self._serving is NO_REQUEST and not self._begun() and not over and self.behind is None
 
     def unready(self) -> None:
-        self._remember(NO_REQUEST)  # /readyz may be of its shape
+        self._remember(NO_REQUEST)  # /readyz may fit its template
 
     def drain(self) -> None:
         self._remember(NO_REQUEST)

@@ -1,7 +1,6 @@
 """HTTP/1.1 and HTTP/1.0 echo: the request's content, or where it has none, its header section (RFC 9110, RFC 9112)."""
 
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.demand import OnDemand
@@ -18,10 +17,6 @@ from echoserver.wire.chunked import ChunkedDecoder, one_chunk
 from echoserver.wire.request import NO_REQUEST, Request
 from echoserver.wire.response import Refusal
 from echoserver.wire.template import template_of
-
-if TYPE_CHECKING:
-    pass
-
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer

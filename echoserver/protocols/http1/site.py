@@ -36,19 +36,8 @@ class Site:
     """
 
     __slots__ = (
-        "_browser_page",
-        "_cors",
-        "_metrics",
-        "_served_by",
-        "_subject_readers",
-        "context",
-        "kubernetes",
-        "prefix",
-        "public",
-        "reader",
-        "ready",
-        "template_budget",
-        "upgrade",
+        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "context", "kubernetes", "prefix",
+        "public", "reader", "ready", "template_budget", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +63,7 @@ class Site:
         self._metrics = metrics_page
         self._served_by = served_by
         self._cors = response.cross_origin(cors) if cors else b""
-        self._browser_page = browser.page(context.config.controls_prefix)
+        self._browser_page = browser.page(context.config.controls_prefix) if public else b""
         self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
         self.kubernetes = {
             name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]

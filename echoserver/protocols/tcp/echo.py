@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 
-from echoserver.observe import counters
 from echoserver.protocols.tcp.raw import RawConnection
-from echoserver.transport.connection import FULL_READ, IDLE_GRACE
+from echoserver.transport.connection import FULL_READ
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import Relay
 
-_IDLE = counters.index("timeouts", "idle")
 _MUCH = 32 << 10  # bytes in a read from which on a Relay is cheaper than an object of bytes for each read
 
 
@@ -94,14 +92,7 @@ class TcpEcho(RawConnection):
         super().connection_lost(exc)
         self.data_received = None  # a bound method of self: a cycle
 
-    def sweep(self, now: float) -> None:
-        if self.stalled(now, self.context.config.idle_timeout):
-            self.context.counts[_IDLE] += 1
-            self.cut()
-        elif self.context.closing_idle and self.behind is None and now - self.last_activity >= IDLE_GRACE:
-            self.finish()
-
     def drain(self) -> None:
-        self.last_activity = self.context.now
+        super().drain()
         if self.data_received is not None and not self.transport.is_closing():
             self._receive_with(self._stamped)

@@ -174,9 +174,6 @@ class Faulty(RawConnection):
         elif self.behind is None and now - self.last_activity >= IDLE_GRACE:
             self.finish()
 
-    def drain(self) -> None:
-        self.last_activity = self.context.now
-
 
 class _Reader(StandIn[Faulty]):
     """Takes the place of a connection as its transport's protocol."""

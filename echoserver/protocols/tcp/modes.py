@@ -117,7 +117,7 @@ class Chargen(Faulty):
     # --- the pattern that waits is memory only where it is encrypted, or copied: uvloop (0.23.0) keeps a view of it ---
 
     def _is_shared(self) -> bool:
-        return self.origin.direct and self.context.on_uvloop
+        return self.origin.tls is None and self.context.on_uvloop
 
     def keep(self, size: int) -> None:
         if self._is_shared():

@@ -3,17 +3,22 @@
 import asyncio
 
 from echoserver.observe import counters
-from echoserver.transport.connection import Connection
+from echoserver.transport.connection import IDLE_GRACE, Connection
 from echoserver.transport.context import Context, client
 from echoserver.transport.origin import Origin
 
 _TOO_MANY = counters.index("errors", "too_many_connections")
+_IDLE = counters.index("timeouts", "idle")
 _DRAINING = counters.index("errors", "draining")
 _OK, _CUT_OFF, _UNAVAILABLE = 200, 499, 503  # as nginx has them (ngx_stream_core_module, $status), and 499 of HTTP
 
 
 class RawConnection(Connection):
-    """The common part of the raw protocols: not usable by itself."""
+    """The common part of protocols that have no requests: not usable by itself.
+
+    Who is one too many is refused, who is idle is closed, and each connection is a line of the access log. What is left
+    to a protocol is listed in docs/architecture.md.
+    """
 
     __slots__ = ("_began", "_status", "_total")
 
@@ -54,6 +59,16 @@ class RawConnection(Connection):
         self.context.counts[error] += 1
         self._status = _UNAVAILABLE
         self.cut()
+
+    def sweep(self, now: float) -> None:
+        if self.stalled(now, self.context.config.idle_timeout):
+            self.context.counts[_IDLE] += 1
+            self.cut()
+        elif self.context.closing_idle and self.behind is None and now - self.last_activity >= IDLE_GRACE:
+            self.finish()
+
+    def drain(self) -> None:
+        self.last_activity = self.context.now
 
     def flush_counters(self) -> None:
         self._total += self.received

@@ -413,6 +413,29 @@ def test_too_many_connections_are_counted(worker: Worker) -> None:
     assert scrape(worker)["connections_closed", "tcp"] == 2
 
 
+def test_buffer_total__a_header_section_that_is_refused_is_counted(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make_worker(loop, max_header="64KiB")
+    context = worker.context
+    with Client(http_echo(worker)) as client:
+        client.feed(b"GET / HTTP/1.1\r\nX: ")
+        context.owed += context.config.buffer_total
+        client.feed(b"a" * 5000)
+        context.owed -= context.config.buffer_total
+        assert client.sent.startswith(b"HTTP/1.1 503 ")
+    assert scrape(worker)["errors", "too_much_memory"] == 1
+
+
+def test_drain_timeout__who_is_cut_is_counted_and_who_has_its_last_answer_is_not(worker: Worker) -> None:
+    with Client(http_echo(worker)) as client, Client(http_echo(worker)) as answered:
+        client.feed(post(b"hello")[:-1])
+        answered.feed(get(b"/", b"Connection: close"))
+        assert answered.ended
+        worker._cut_all()
+        assert client.closing
+        assert answered.closing
+    assert scrape(worker)["timeouts", "drain"] == 1
+
+
 def test_deadlines_are_counted(loop: asyncio.AbstractEventLoop) -> None:
     worker = make_worker(loop, idle_timeout="20s", keep_alive_timeout="50s")
     with contextlib.ExitStack() as stack:

@@ -15,6 +15,7 @@ import pytest
 
 import echoserver
 from echoserver.config.options import OPTIONS
+from echoserver.observe.counters import COUNTERS, Counter
 
 TESTS = Path(__file__).parents[1]
 FILES = {
@@ -104,3 +105,12 @@ def test_sets_of_tests_name_tests_that_there_are(name: str) -> None:
     named = {each for each in texts if re.fullmatch(r"test_\w+", each)}
     assert named
     assert named - {test.name for each in FILES.values() for test in functions_of(each)} == set()
+
+
+@pytest.mark.parametrize("counter", [each for each in COUNTERS if each.label != "le"], ids=lambda counter: counter.name)
+def test_a_counter_is_named_by_a_test(counter: Counter) -> None:
+    """And each value of its label: what nobody counts would stay 0 without a word."""
+    texts = {node.value for tree in FILES.values() for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    named = [each for each in texts if isinstance(each, str) and counter.name in each]
+    assert named, f"no test names {counter.name}"
+    assert [each for each in counter.values if each and each not in texts] == []

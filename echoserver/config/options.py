@@ -110,8 +110,8 @@ class Config:
     unix_mode: int = _option(
         "0666", file_mode, "MODE", LISTENERS, "who may connect to a unix socket: the mode of its file"
     )
-    tls_cert: str | None = _option("off", file, "FILE", TLS, "the certificate, and those up to its CA's, as PEM")
-    tls_key: str | None = _option("off", file, "FILE", TLS, "its private key as PEM; off: it is in --tls-cert")
+    tls_cert: str | None = _option("off", file, "FILE", TLS, "the certificate chain (PEM)")
+    tls_key: str | None = _option("off", file, "FILE", TLS, "its private key (PEM); off: it is read from --tls-cert")
     tls_client_ca: str | None = _option(
         "off", file, "FILE", TLS, "clients must have a certificate of one of these CAs (PEM)"
     )
@@ -123,7 +123,7 @@ class Config:
         "echo, discard (only read, RFC 863) or chargen (only send, RFC 864)",
     )
     tcp_delay: float = _option(
-        "off", duration, "TIME", FAULTS, "each byte is sent back this long after it came; chargen: begins this late"
+        "off", duration, "TIME", FAULTS, "each byte is echoed this long after it came; chargen: the start is delayed"
     )
     tcp_rate: int = _option(
         "off", some_or_off, "SIZE", FAULTS, "bytes a second that are sent (discard: read) on each connection"
@@ -155,14 +155,14 @@ class Config:
         "16MiB", at_least(1), "SIZE", CONNECTIONS, "the longest WebSocket message; longer ones close with 1009"
     )
     buffer_limit: int = _option(
-        "auto", auto_or(1 << 16), "SIZE", MEMORY, "what is kept for one connection that does not read its echo"
+        "auto", auto_or(1 << 16), "SIZE", MEMORY, "the most that is buffered for one connection"
     )
     buffer_total: int = _option(
         "auto",
         auto_or(1 << 16),
         "SIZE",
         MEMORY,
-        "the same for all connections of a worker; auto: what the memory limit allows",
+        "the most for all connections of a worker; auto: what the memory limit allows",
     )
     header_timeout: float = _option(
         "10s",
@@ -225,7 +225,7 @@ class Config:
         one_of("a format", "text", "json"),
         "text|json",
         LOGS,
-        "what the server's own lines on stderr look like",
+        "the format of the server log on stderr",
     )
     log_level: str = _option(
         "info",

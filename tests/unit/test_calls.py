@@ -94,7 +94,8 @@ class Client:
     async def _closed(self) -> None:
         while self._context.connections:
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.001)  # the loop closes the socket a turn later
+        for _ in range(5):  # the loop closes the socket some turns later
+            await asyncio.sleep(0)
 
 
 @pytest.fixture

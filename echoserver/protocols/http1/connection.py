@@ -74,7 +74,7 @@ class HttpConnection(Connection):
         if context.log is not None:
             client(self)
         if context.under_pressure:
-            self.take_transport()
+            attach(self)
         if self.site.public and context.at_capacity():
             if len(context.connections) > context.max_connections + context.refusals:
                 context.counts[_FULL] += 1
@@ -83,10 +83,6 @@ class HttpConnection(Connection):
                 self._refuse(Refusal(503, "too many connections"), error=_FULL)
         elif context.rejecting:
             self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
-
-    def take_transport(self) -> None:
-        """Be the transport's protocol, or have it read little at a time."""
-        attach(self)
 
     # --- what those say who know their requests ---
 
@@ -272,7 +268,7 @@ class HttpConnection(Connection):
             self.context.counts[_IDLE] += 1
             self.cut()
         else:
-            self.take_transport()
+            attach(self)
             self._refuse(
                 Refusal(408, f"no content came for {self.context.config.idle_timeout:g} s (--idle-timeout)"),
                 error=_IDLE,

@@ -9,7 +9,7 @@ from echoserver.protocols.http1.site import Site
 from echoserver.transport.connection import FULL_READ, TURN_SECONDS
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
-from echoserver.transport.readers import RelayContent
+from echoserver.transport.readers import RelayContent, attach
 from echoserver.transport.stream import BACKLOG, TURN
 from echoserver.wire import request as messages
 from echoserver.wire import response
@@ -390,7 +390,7 @@ class HttpEcho(HttpConnection):
             self._receive = HttpEcho._answer_all  # the Gather stays: the next request may be the same
             self.parked = True
         else:
-            self.take_transport()
+            attach(self)
             self._next(request, rest)
 
     def again(self, request: Request) -> None:
@@ -404,7 +404,7 @@ class HttpEcho(HttpConnection):
     def another(self, data: bytes) -> None:
         """A Gather that stayed has got something else."""
         self.parked = False
-        self.take_transport()
+        attach(self)
         self._receive(self, data)
 
     def _relay(self) -> None:
@@ -415,7 +415,7 @@ class HttpEcho(HttpConnection):
 
     def _relayed(self) -> None:
         self._relayer = None
-        self.take_transport()
+        attach(self)
         request = self._serving
         if request.keep_alive:
             self._next(request, b"")
@@ -571,7 +571,7 @@ class HttpEcho(HttpConnection):
     def shed(self) -> None:
         super().shed()
         if self._receive not in (HttpEcho._relayed_elsewhere, HttpEcho._gathered_elsewhere) and not self.parked:
-            self.take_transport()
+            attach(self)
 
     def _next(self, request: Request, rest: bytes) -> None:
         """A request with content of a known length has been answered; rest is what came behind it."""
@@ -670,7 +670,7 @@ class HttpEcho(HttpConnection):
     def drain(self) -> None:
         if self.parked:
             self.parked = False
-            self.take_transport()
+            attach(self)
         super().drain()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -126,18 +126,14 @@ class WebSocketEcho(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.context.under_pressure:
-            self.take_transport()
+            attach(self)
         self.context.counts[_SWITCHED] += 1
         self.send(self._answer)
         self._answer = b""
 
-    def take_transport(self) -> None:
-        """Be the transport's protocol, or have it read little at a time."""
-        attach(self)
-
     def shed(self) -> None:
         super().shed()
-        self.take_transport()
+        attach(self)
 
     # --- what is read ---
 

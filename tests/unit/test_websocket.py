@@ -505,6 +505,27 @@ def test_buffer_total__a_message_ends_where_too_much_is_kept(loop: asyncio.Abstr
     assert worker.context.owed == 0
 
 
+@pytest.mark.parametrize("last", [frame(0xF), close(1000)], ids=["an error", "a close"])
+@pytest.mark.parametrize(
+    "rest",
+    [large(TEXT, bytes(99_000))[:-1], large(BINARY, bytes(99_000), fin=False), frame(PING, b"?"), frame(0xF), b"\x81"],
+    ids=["a message", "a fragment", "a ping", "an error", "less than a header"],
+)
+def test_rfc_6455_section_5_5_1_what_comes_after_a_close_is_dropped(
+    loop: asyncio.AbstractEventLoop, last: bytes, rest: bytes
+) -> None:
+    worker = make(loop, max_message="16MiB")
+    counts = worker.context.counts
+    with Client(worker) as client:
+        client.feed_all(last)
+        said, counted = bytes(client.sent), [*counts]
+        assert client.feed(rest) == b""
+        assert client.sent == said
+        assert counts == counted
+        assert client.protocol.idle(), "nothing of it is kept"
+        assert worker.context.owed == 0
+
+
 # --- counters ---
 
 

@@ -156,6 +156,8 @@ class WebSocketEcho(Connection):
 
     def _take(self, data: bytes, position: int = 0) -> None:
         """Answer all whole messages in data, with one write where that is not much, and keep the rest."""
+        if self._over:
+            return
         if self._pending:
             data, position = self._pending + data[position:], 0
             self._pending = b""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from echoserver.config import options as config
-from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.site import Site, Upgrade
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
@@ -51,7 +51,7 @@ def factory(
 
 def _opener(protocol: str, context: Context, sites: Mapping[str, Site]) -> Opener:
     if protocol in sites:
-        return functools.partial(HttpEcho, site=sites[protocol])
+        return functools.partial(HttpConnection, site=sites[protocol])
     if not config.tcp_faults(context.config):
         return TcpEcho
     from echoserver.protocols.tcp.modes import MODES  # noqa: PLC0415 - few want it

@@ -152,14 +152,14 @@ def test_frames_of_the_same_request(connected: Connect, request_bytes: bytes, ta
     client = connected("http")
     for _ in range(3):
         client.calls(request_bytes, ends_with(tail))
-    assert client.calls(request_bytes, ends_with(tail)) == ["HttpEcho.data_received"]
+    assert client.calls(request_bytes, ends_with(tail)) == ["HttpConnection.data_received"]
 
 
 def test_frames_of_a_request_with_another_path(connected: Connect) -> None:
     client = connected("http")
     for each in OTHERS[:-1]:
         client.calls(each, ends_with(b"hello"))
-    assert client.calls(OTHERS[-1], ends_with(b"hello")) == ["HttpEcho.data_received", "HeadTemplate.fits"]
+    assert client.calls(OTHERS[-1], ends_with(b"hello")) == ["HttpConnection.data_received", "HeadTemplate.fits"]
 
 
 def test_frames_of_large_content(connected: Connect) -> None:
@@ -169,8 +169,8 @@ def test_frames_of_large_content(connected: Connect) -> None:
     for _ in range(3):
         client.calls(request, ends_with(b"!"))
     called = client.calls(request, ends_with(b"!"))
-    reads = called.count("Gather.get_buffer")
-    assert called.count("Gather.buffer_updated") == reads
+    reads = called.count("Gathered.get_buffer")
+    assert called.count("Gathered.buffer_updated") == reads
     assert len(called) - 2 * reads <= 12, called
 
 

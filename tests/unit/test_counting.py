@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from echoserver.config import options as config
 from echoserver.observe.access_log import AccessLog
 from echoserver.observe.counters import COUNTERS, SharedCounters, WorkerCounts
-from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
 from echoserver.worker.shared import Shared
@@ -217,7 +217,7 @@ def exchange(worker: Worker, *pieces: bytes, room: int | None = None, step: int 
 def under_way(client: Client) -> bool:
     """Whether a response has begun whose request has not all come: it is counted when it has."""
     connection = client.connection
-    return isinstance(connection, HttpEcho) and connection._serving is not NO_REQUEST and not client.lost
+    return isinstance(connection, HttpConnection) and connection.request is not NO_REQUEST and not client.lost
 
 
 def counted(worker: Worker, before: WorkerCounts, client: Client) -> None:
@@ -739,7 +739,7 @@ def test_those_that_come_too_late_or_are_too_many_in_the_log(logging: tuple[Work
 
 def test_pages_are_logged_and_those_of_the_admin_listener_are_not(logging: tuple[Worker, Log]) -> None:
     worker, log = logging
-    with Client(http_echo(worker)) as client, Client(cast(HttpEcho, worker.factory("admin")())) as admin:
+    with Client(http_echo(worker)) as client, Client(cast(HttpConnection, worker.factory("admin")())) as admin:
         for connected in (client, admin):
             connected.feed(get(b"/readyz"))
             connected.feed(get(b"/readyz", method=b"HEAD"))

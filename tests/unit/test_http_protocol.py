@@ -1,6 +1,6 @@
 """HTTP connections over a transport in memory: each case whole, cut, pipelined, and with a kernel that is slow.
 
-Modules: protocols.http1.connection, protocols.http1.echo, protocols.http1.site, protocols.http1.gather.
+Modules: protocols.http1.connection, protocols.http1.site, protocols.http1.gather.
 Modules: transport.connection, transport.context, transport.readers.
 """
 
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echoserver.config import options as config
-from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.stream import LINGER_TIMEOUT
 from echoserver.wire.request import REMEMBERED_SIZE, Reader
@@ -368,7 +368,7 @@ def test_one_read_is_answered_with_one_write(
     worker: Worker, request_bytes: bytes, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DESIGN section 3: however many requests were pipelined, if they are no more than what a turn has time for."""
-    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 60.0)
+    monkeypatch.setattr("echoserver.protocols.http1.connection.TURN_SECONDS", 60.0)
     with connect(worker) as client:
         for data in (request_bytes, BEFORE, request_bytes, request_bytes * 5, BEFORE + request_bytes + BEHIND):
             before = client.writes
@@ -933,17 +933,17 @@ def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Wor
     requests = [post(b"hello", b"X-Request-Id: %d" % number) for number in range(5)]
     with connect(worker) as client:
         connection = client.get_protocol()
-        assert isinstance(connection, HttpEcho)
+        assert isinstance(connection, HttpConnection)
         for request in requests[:2]:
             client.feed(request)
-        followed = connection._request
+        followed = connection._memo
         for request in requests[2:]:
             client.feed(request)
-            assert connection._request is followed
+            assert connection._memo is followed
         for data in (post(b"hello", b"X-Request-Id: \xff"), post(b"hello!", b"X-Request-Id: 9"), requests[0] * 2):
             client.feed(data)
-            assert connection._request is not followed
-            followed = connection._request
+            assert connection._memo is not followed
+            followed = connection._memo
         client.feed(post(b"hello", b"X-Request-Id: 7\r\n fold"))
         assert client.sent.endswith(b"400 Bad Request: a field value must not be folded onto another line\n")
     assert without_dates(client.sent).count(content_of(b"hello")) == 8

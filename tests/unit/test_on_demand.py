@@ -1,6 +1,6 @@
 """Answers on demand in memory: torn anywhere, with any room for answers, each is given once, and nothing is left.
 
-Modules: protocols.http1.demand.
+Modules: protocols.http1.demand, protocols.http1.facts.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Client(FakeTransport):
     def finish(self) -> None:
         """Until there is nothing to be answered any more."""
         end = time.monotonic() + PATIENCE
-        while self.connection.serving().head != b"\0" or self.connection.behind is not None or not self.reading:
+        while self.connection.request.head != b"\0" or self.connection.behind is not None or not self.reading:
             assert time.monotonic() < end, "it never ends"
             self.take_all()
 
@@ -271,7 +271,7 @@ def test_much_is_sent_in_turns(loop: asyncio.AbstractEventLoop) -> None:
 def test_pipelined_requests_are_answered_in_turns(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("echoserver.protocols.http1.connection.TURN_SECONDS", 0.0)
     with Client(make(loop)) as client:
         client.feed(request("GET /?status=404 HTTP/1.1") * 5000, turns=False)
         first = client.sent.count(b"HTTP/1.1 404")

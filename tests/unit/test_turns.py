@@ -28,7 +28,7 @@ CHUNKED = request("POST / HTTP/1.1", "Transfer-Encoding: chunked")
 
 @pytest.fixture(autouse=True)
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("protocols.http1.echo", "protocols.websocket.connection", "layers.tls"):
+    for module in ("protocols.http1.connection", "protocols.websocket.connection", "layers.tls"):
         monkeypatch.setattr(f"echoserver.{module}.TURN_SECONDS", 0.0)
 
 
@@ -96,7 +96,7 @@ def test_turns_a_full_read_ends_one(
     loop: asyncio.AbstractEventLoop, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast it was answered: libuv would read again at once, up to 32 times."""
-    monkeypatch.setattr("echoserver.protocols.http1.echo.TURN_SECONDS", 60.0)
+    monkeypatch.setattr("echoserver.protocols.http1.connection.TURN_SECONDS", 60.0)
     sent *= 1 + FULL_READ // len(sent)
     with FakeTransport(http_echo(make(loop))) as client:
         rest = client.feed(sent * 2, turns=False)

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from typing import Any, Self, cast
 
 from echoserver.config import options as config
-from echoserver.protocols.http1.echo import HttpEcho
+from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.tcp.echo import TcpEcho
 from echoserver.transport.connection import Connection
 from echoserver.transport.stream import TURN
 from echoserver.worker.worker import Worker
+from tests import invariants
 
 Data = bytes | bytearray | memoryview
 
 _READ = 256 << 10  # bytes that uvloop reads at a time
+
+invariants.record()
 
 
 def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
@@ -22,9 +25,9 @@ def make(loop: asyncio.AbstractEventLoop, **texts: str) -> Worker:
     return Worker(config.parse(texts), loop)
 
 
-def http_echo(worker: Worker) -> HttpEcho:
+def http_echo(worker: Worker) -> HttpConnection:
     """A connection to a worker's --http."""
-    return cast(HttpEcho, worker.factory("http")())
+    return cast(HttpConnection, worker.factory("http")())
 
 
 def tcp_echo(worker: Worker) -> TcpEcho:
@@ -133,6 +136,7 @@ class FakeTransport(asyncio.Transport):
 
     def _settle(self) -> None:
         """What the loop does before its next turn."""
+        invariants.check(self._current, self._protocol, reading=self.reading)
         self._read_socket()
         if self.closing and not self._queue and not self.lost:
             self.lost = True

@@ -1,6 +1,6 @@
 """HTTP echo over real sockets: what is answered to what, and how connections end.
 
-Modules: protocols.http1.connection, protocols.http1.echo, protocols.http1.site.
+Modules: protocols.http1.connection, protocols.http1.site.
 """
 
 import contextlib

@@ -1,18 +1,50 @@
-"""What every HTTP connection has besides its requests: errors, deadlines, an end, and an account of what was done."""
+"""HTTP/1.1 and HTTP/1.0 echo: the request's content, or where it has none, its header section (RFC 9110, RFC 9112).
+
+What a connection is doing is one of the states of states.py; content under way is an object of content.py, gather.py or
+demand.py, which this module gives what comes.
+"""
 
 import asyncio
 import socket
 from collections.abc import Callable
+from time import monotonic
 
 from echoserver.observe import counters
+from echoserver.protocols.http1.content import NO_CONTENT, Chunked, Content, Parts, Relayed, echo_fields
+from echoserver.protocols.http1.demand import Demand
+from echoserver.protocols.http1.gather import Gathered
 from echoserver.protocols.http1.site import Site
-from echoserver.transport.connection import IDLE_GRACE, Connection
+from echoserver.protocols.http1.states import (
+    ANSWERING,
+    BLANK,
+    CLOSED,
+    CLOSING,
+    CONTENT,
+    HEAD,
+    IDLE,
+    LINGERING,
+    NEW,
+    PARKED,
+    Deadline,
+    Fin,
+    State,
+)
+from echoserver.transport.connection import FULL_READ, IDLE_GRACE, TURN_SECONDS, Connection
 from echoserver.transport.context import Context, client
 from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
+from echoserver.transport.stream import BACKLOG, TURN
+from echoserver.wire import request as messages
 from echoserver.wire import response
+from echoserver.wire.chunked import one_chunk
 from echoserver.wire.request import NO_REQUEST, Reader, Request
 from echoserver.wire.response import Refusal
+from echoserver.wire.template import template_of
+
+_COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
+_IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
+_WINDOW = 16 << 10  # bytes of pipelined requests that are answered without a look at the clock where they repeat
+_SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 
 _ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
 _OK = _ANSWERED[2]
@@ -29,43 +61,52 @@ _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose 
 
 
 class HttpConnection(Connection):
-    """The common part of the HTTP protocols: not usable by itself.
+    """One client's requests, answered in order.
 
-    _receive is what the connection is doing, a method that takes the bytes that come next; _drop after the last answer.
+    What of a read is not worked off in this turn of the loop, or has to wait for an answer on demand, stays in
+    _unread: until other connections have had their turn (TURN), or the client has taken what it is owed (BACKLOG).
     """
 
     __slots__ = (
-        "_began", "_hits", "_pending", "_receive", "_request", "_serving", "_since", "reader",
-        "site",
+        "_began", "_fin", "_head", "_hits", "_memo", "_since", "_unread", "content", "reader", "request", "site",
+        "state",
     )  # fmt: skip
 
+    state: State
+    content: Content
+    """What is under way, in CONTENT and ANSWERING; else NO_CONTENT."""
+    request: Request
+    """That whose content it is; else NO_REQUEST."""
     reader: Reader
     """Reads header sections for connections like this one."""
-
-    _receive: Callable[..., None]
-    _request: Request
+    _memo: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
     _hits: int
     """How often it has come again: counted with all its bytes when it is another request's turn."""
-    _pending: bytearray | None
-    """The beginning of a header section."""
-    _serving: Request
-    """The request whose content is being received; else NO_REQUEST."""
+    _head: bytearray | None
+    """The beginning of a header section, in HEAD and BLANK."""
+    _since: float
+    """In NEW, HEAD and BLANK: since when the client has owed a header section, or the rest of it."""
     _began: float
     """The loop's time when the request being received began to come, 0 before; only where there is an access log."""
-    _since: float | None
-    """Since when the client has owed its first header section, or the rest of one; None: it does not."""
+    _unread: tuple[bytes, int] | None
+    """What has been read, and from where on it has not been worked off."""
+    _fin: bool
+    """The client's FIN has been read, and is heeded when all that came before it has been answered."""
 
     def __init__(self, context: Context, origin: Origin, site: Site) -> None:
         super().__init__(context, origin)
-        self._request = self._serving = NO_REQUEST
+        self.state = NEW
+        self.content = NO_CONTENT
+        self._head = self._unread = None
+        self.request = self._memo = NO_REQUEST
         self.site = site
         self.reader = site.reader
         if origin.tls is not None and (certificate := origin.tls.getpeercert()):
             self.reader = site.reader_for(certificate)
         self._hits = 0
         self._began = 0.0
-        self._pending = None
+        self._fin = False
         self._since = context.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,26 +125,457 @@ class HttpConnection(Connection):
         elif context.rejecting:
             self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
 
-    # --- what those say who know their requests ---
+    # --- the requests ---
 
-    def answering(self) -> bool:
-        """Whether the echo of the request whose content is being received has begun."""
-        raise NotImplementedError
+    def data_received(self, data: bytes) -> None:
+        context = self.context
+        self.last_activity = context.now
+        request = self._memo
+        # the same header section as last time, with its content: no need to read it again
+        if len(data) == request.size and data.startswith(request.head):
+            content = request.head_size
+            self._hits += 1
+        elif (
+            (template := request.template) is None
+            or (content := template.fits(data, context.config.max_header)) < 0
+            or len(data) - content != request.content_length
+        ):
+            self.received += len(data)
+            _TAKES[self.state](self, data)
+            if len(data) >= FULL_READ:
+                self.yield_turn()
+            return
+        else:
+            self._hits += 1
+            self.received += len(data) - request.size
+        if request.content_length <= _COPIED:
+            self.transport.write(self.site.prefix + request.answer + data[content:])
+        else:
+            self.send_list((self.site.prefix + request.answer, memoryview(data)[content:]))
+            self.sent -= len(self.site.prefix) + len(request.answer) + request.content_length
+        if context.log is not None:
+            head = request.head if data.startswith(request.head) else data[:content]
+            self._log(head, 200, request.content_length, request.echoed)
 
-    def content_so_far(self) -> int:
-        """Bytes of content that have been taken of the request being received."""
-        raise NotImplementedError
+    def _answer_all(self, data: bytes, position: int = 0) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of
+        # what a request does
+        """Answer all whole requests in data, with one write, and begin with the one that is not whole."""
+        context = self.context
+        request = self._memo
+        out: list[bytes] = []
+        log, answered = context.log, 0
+        served: list[Request] = []
+        if log is not None and not self._began:
+            self._began = context.loop.time()
+        end = len(data)
+        # then, or after a head that had to be read, the clock is looked at
+        until = end if end - position <= _WINDOW else position + _WINDOW
+        over = 0.0
+        while True:
+            while position < until:
+                if request is NO_REQUEST or not data.startswith(request.head, position):
+                    until = position
+                    if data.startswith(b"\r\n", position):  # RFC 9112 section 2.2: empty lines before the request line
+                        position = messages.skip_empty_lines(data, position)
+                        continue
+                    blank = data.find(b"\r\n\r\n", position)
+                    if blank < 0:
+                        self.flush(out)
+                        self._count(answered, served)
+                        self._take_head(data[position:])
+                        return
+                    head = data[position : blank + 4]
+                    try:
+                        if len(head) > context.config.max_header:
+                            raise messages.too_long(head, context.config.max_header)
+                        request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
+                    except Refusal as refusal:
+                        self.flush(out)
+                        self._count(answered, served)
+                        self._refuse(refusal, head)
+                        return
+                content = position + request.head_size
+                if request.size >= 0 and position + request.size <= end:
+                    position += request.size
+                    answered += 1
+                    if log is not None:
+                        served.append(request)
+                    out.append(self.site.prefix)
+                    out.append(request.answer)
+                    if position > content and not request.silent:
+                        out.append(data[content:position])
+                else:
+                    until = position
+                    if answered:
+                        self._count(answered, served)
+                        answered = 0
+                    position = self._answer_one(request, data, content, out)
+                    if position < 0:
+                        return
+                if not request.keep_alive:
+                    self._cork()
+                    self.flush(out)
+                    self._count(answered, served)
+                    self._drop_all()
+                    return
+            if position >= end:
+                break
+            now = monotonic()
+            over = over or now + TURN_SECONDS
+            if now >= over or self.stopped:
+                break
+            until = min(position + _WINDOW, end)
+        self.flush(out)
+        if answered:
+            self._count(answered, served)
+        if request is not NO_REQUEST:  # not only empty lines
+            self.state = IDLE
+            self._expect_again(request)
+        self._began = 0.0
+        if position < end:
+            self.leave(data, position)
 
-    def content_answered(self) -> int:
-        """Bytes of content of the answer to it that have been sent, or wait to be."""
-        raise NotImplementedError
+    def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
+        """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
+
+        Returns where the next request begins, or -1 where data does not hold all of this one; then all is flushed.
+        """
+        asked = request.controls is not None
+        if request.upgrade and not asked:
+            self.flush(out)
+            self._upgrade(request, data[position:])
+            return -1
+        if request.page is not None:
+            answer, sent, status = self.site.answer(request, request.page)
+            out.append(answer)
+            self._record(request, 0, sent, status)
+            if sent > _COPIED:  # whether the client takes it has to be known before the next
+                self.flush(out)
+            return position
+        end = position + request.content_length
+        if not asked and not request.chunked and end <= len(data):
+            out.append(self.site.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            self._record(request, request.content_length, request.echoed)
+            return end
+        most = self.context.config.max_body
+        if (
+            not asked
+            and request.chunked
+            and (whole := one_chunk(data, position))
+            and (not most or len(whole[0]) <= most)
+        ):
+            content, end = whole
+            out += self.site.prefix, echo_fields(request, len(content))
+            if not request.silent:
+                out.append(content)
+            self._record(request, len(content), 0 if request.silent else len(content))
+            return end
+        return self._begin_content(request, data, position, out)
+
+    def _upgrade(self, request: Request, rest: bytes) -> None:
+        """Leave the connection to WebSocket, with what came behind the header section."""
+        begin = self.site.upgrade
+        try:
+            if begin is None:
+                raise Refusal(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
+            following = begin(self.site, self.origin, request)
+        except Refusal as refusal:
+            self._refuse(refusal, request.head)
+            return
+        self.received -= len(rest)
+        self.hand_over(following)
+        if not self.transport.is_closing():
+            following.take(rest)
+        if self._fin and not self.transport.is_closing():
+            following.eof_received()
+
+    def _go_on(self, request: Request, data: bytes, position: int) -> None:
+        """A request has been answered that had not come in one piece; data from position on is what came behind it."""
+        self._began = 0.0
+        if not request.keep_alive:
+            self._drop_all()
+            return
+        self._expect_again(request)
+        if position < len(data):
+            self._answer_all(data, position)
+
+    def _expect_again(self, request: Request) -> None:
+        """The next request may be the same as this one, and be answered at once."""
+        before = self._memo
+        if request is before:
+            return
+        if self.behind is not None or request.size >= FULL_READ or not self._may_repeat(request):
+            self._remember(NO_REQUEST)
+            return
+        self._remember(request)
+        if before is not NO_REQUEST and self.site.template_budget > 0:
+            self.site.template_budget -= 1
+            request.template = template_of(request, before)
+
+    def _may_repeat(self, request: Request) -> bool:
+        return (
+            request.keep_alive
+            and request.head_size <= messages.REMEMBERED_SIZE
+            and not (request.silent and request.content_length)
+            and not request.probe
+            and not self.context.draining
+        )
+
+    def flush(self, out: list[bytes]) -> None:
+        """Send all that is in out, with one write."""
+        if out:
+            self.send(b"".join(out))
+            out.clear()
+
+    # --- a header section that comes in pieces ---
+
+    def _take_head(self, data: bytes, _: int = 0) -> None:
+        context, head = self.context, self._head
+        if head is None:
+            self._remember(NO_REQUEST)
+            head = self._head = bytearray()
+            self._since = context.now
+            self._began = 0.0
+        if context.log is not None and not self._began:
+            self._began = context.loop.time()
+        scanned = len(head)
+        head += data
+        if head.startswith(b"\r\n"):
+            del head[: messages.skip_empty_lines(head, 0)]
+            scanned = 0
+        self.hold(len(head) - self.held)
+        if not head or head == b"\r":
+            self.state = BLANK
+            self._began = 0.0
+            return
+        self.state = HEAD
+        if head.find(b"\r\n\r\n", max(0, scanned - 3)) < 0:
+            try:
+                messages.check_partial_head(head, scanned, context.config.max_header)
+                if len(head) > _SPARED and context.owed >= context.config.buffer_total:
+                    raise Refusal(503, "the server's buffers are full (--buffer-total)")
+            except Refusal as refusal:
+                self._refuse(refusal, bytes(head))
+            return
+        self._head = None
+        self.hold(-self.held)
+        self.state = IDLE
+        self._answer_all(bytes(head))
+
+    # --- content that comes in pieces, or is answered on demand ---
+
+    def _begin_content(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
+        """Returns where the next request begins, or -1 where data does not hold all of this one, or not yet."""
+        context = self.context
+        self._remember(NO_REQUEST)
+        self.request = request
+        self.state = CONTENT
+        waits = request.expects and position == len(data)
+        if request.controls is not None:
+            self.flush(out)
+            self.content = demand = Demand(self, request, request.controls)
+            if context.owed >= context.config.buffer_total and demand.keeps():
+                self._refuse(Refusal(503, "the server's buffers are full (--buffer-total)"), request.head)
+                return -1
+            if waits:
+                demand.heed_expectation()
+            return self._feed(demand, data, position, out)
+        if waits:
+            out.append(response.CONTINUE)
+        if request.chunked:
+            self.content = Chunked(self)
+            return self._feed(self.content, data, position, out)
+        self.flush(out)
+        relays = self.owed + request.content_length > context.config.buffer_limit
+        if request.content_length > _IN_PARTS and not (relays or context.under_pressure or request.silent):
+            self.content = gathered = Gathered(self, request)
+            try:
+                gathered.start(data[position:])
+            except OSError:
+                relays = True  # the system has no room for a buffer of this size
+            else:
+                return -1
+        self.content = Parts(self, relays=relays)
+        return self._feed(self.content, data, position, out) if position < len(data) else -1
+
+    def _take_content(self, data: bytes, position: int = 0) -> None:
+        request, content = self.request, self.content
+        out: list[bytes] = []
+        end = self._feed(content, data, position, out)
+        if end >= 0:
+            self.flush(out)
+            self._go_on(request, data, end)
+
+    def _feed(self, content: Content, data: bytes, position: int, out: list[bytes]) -> int:
+        """Returns where the next request begins, if this one has been answered and there may be one, else -1."""
+        try:
+            end = content.feed(data, position, out)
+        except Refusal as refusal:
+            self.flush(out)
+            if content.begun:
+                self._cut_short(refusal.status)
+            else:
+                self._refuse(refusal, self.request.head)
+            return -1
+        if end < 0:
+            if content.complete:
+                self.state = ANSWERING
+            return -1
+        return end if self._complete(content, data, end) else -1
+
+    def _complete(self, content: Content, data: bytes, end: int) -> bool:
+        """The request under way has been answered; data from end on is what came behind it.
+
+        Returns whether the connection goes on with requests.
+        """
+        request, received, answered = self.request, content.received, content.answered
+        self._stop_content()
+        self.state = IDLE
+        self.account()
+        if content.switches:
+            if self._fin:
+                self._end()
+            else:
+                self._upgrade(request, data[end:])
+            return False
+        self._record(request, received, answered, content.status)
+        if content.resets:
+            self.reset()
+        elif content.closes:
+            self._drop_all()
+        else:
+            return True
+        return False
+
+    def _stop_content(self) -> None:
+        """There is no content under way any more; if something read it in our place, we have the transport again."""
+        content, self.content = self.content, NO_CONTENT
+        self.request = NO_REQUEST
+        content.stop()
+        if content.in_place and not self.transport.is_closing():
+            attach(self)
+
+    def _keep_for_later(self, data: bytes, _: int = 0) -> None:
+        """What comes while a request is answered on demand."""
+        before, position = self._unread or (b"", 0)
+        self._unread = before[position:] + data, 0
+        self.content.regulate()
+
+    def rest(self) -> int:
+        """Bytes that have been read and not been worked off."""
+        return len(self._unread[0]) - self._unread[1] if self._unread is not None else 0
+
+    def on_answered(self) -> None:
+        """A Demand is complete, in another turn than that in which the request was."""
+        request, content = self.request, self.content
+        data, position = self._unread or (b"", 0)
+        self._unread = None
+        if self._complete(content, data, position):
+            self._go_on(request, data, position)
+        self._heed_fin()
+
+    def relay(self, left: int) -> None:
+        """So many bytes of the content are still to come, and are to be moved on as they do."""
+        self.content = Relayed(self, self.request.content_length, left, self._on_relayed)
+
+    def _on_relayed(self) -> None:
+        request, content = self.request, self.content
+        if self._complete(content, b"", 0):
+            self._go_on(request, b"", 0)
+
+    def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
+        """A Gathered has all of the content, or as much as may be kept, from place to end in a buffer.
+
+        rest came behind it. The answer's head goes before it; the buffer is done with when both have been sent.
+        """
+        request, content = self.request, self.content
+        self.last_activity = self.context.now
+        head = self.site.prefix + request.answer
+        start = place - len(head)
+        buffer[start:place] = head
+        if self.held:
+            self.hold(-self.held)
+        self.send_pooled(buffer, start, end)
+        left = request.content_length - (end - place)
+        if left:
+            self.relay(left)
+        elif not rest and not request.expects and self._may_repeat(request):
+            self._record(request, request.content_length, request.echoed)
+            self.content = NO_CONTENT
+            self.request = NO_REQUEST
+            self._began = 0.0
+            self.state = PARKED
+        elif self._complete(content, rest, 0):
+            self._go_on(request, rest, 0)
+
+    def on_same(self, content: Content, request: Request) -> None:
+        """A Gathered that stayed has got the same header section again."""
+        self.content, self.request, self.state = content, request, CONTENT
+        if self.context.log is not None:
+            self._began = self.context.loop.time()
+
+    def on_another(self, data: bytes) -> None:
+        """A Gathered that stayed has got something else."""
+        self.state = IDLE
+        attach(self)
+        self._answer_all(data)
+
+    # --- turns, and what is kept ---
+
+    def leave(self, data: bytes, position: int) -> None:
+        """Keep what has been read and not been worked off for the connection's next turn."""
+        self.keep_rest(data, position)
+        self.account()
+        if not self.stopped & BACKLOG:  # else it goes on when the client has taken what it is owed
+            self.yield_turn()
+
+    def keep_rest(self, data: bytes, position: int) -> None:
+        """The same until the answer is complete."""
+        if position > len(data) // 2:  # else a copy would take longer than what it frees is worth
+            data, position = data[position:], 0
+        self._unread = data, position
+
+    def take_turn(self) -> None:
+        self.go_on_reading(TURN)
+        if self._unread is not None and not self.stopped & BACKLOG and self.state is not ANSWERING:
+            (data, position), self._unread = self._unread, None
+            self.last_activity = self.context.now
+            self.account()
+            if not self.transport.is_closing():
+                _TAKES[self.state](self, data, position)
+            self._heed_fin()
+
+    def caught_up(self) -> None:
+        if self._unread is not None:
+            self.yield_turn()
+        super().caught_up()
+
+    def account(self) -> None:
+        """Account for what has been read and waits."""
+        kept = self.content.kept + (0 if self._unread is None else len(self._unread[0]))
+        if kept != self.held:
+            self.hold(kept - self.held)
+
+    def shed(self) -> None:
+        super().shed()
+        if self.state is not PARKED and not self.content.in_place:
+            attach(self)
+
+    def pause_writing(self) -> None:
+        self._remember(NO_REQUEST)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.behind is None:
+            self.content.resumed()
 
     # --- what has been done, for metrics and the access log ---
 
     def _remember(self, request: Request) -> None:
         """Have the next request compared with this one, and count how often it was that of before."""
-        hits, before = self._hits, self._request
-        self._request = request
+        hits, before = self._hits, self._memo
+        self._memo = request
         if hits:
             self._hits = 0
             self.context.counts[_OK] += hits
@@ -113,10 +585,10 @@ class HttpConnection(Connection):
                 self.sent += hits * before.content_length
 
     def flush_counters(self) -> None:
-        self._remember(self._request)
+        self._remember(self._memo)
         super().flush_counters()
 
-    def _tell(self, answered: int, served: list[Request]) -> None:
+    def _count(self, answered: int, served: list[Request]) -> None:
         """So many requests were answered with 200; those to be logged are taken out of served."""
         self.context.counts[_OK] += answered
         if served:
@@ -124,27 +596,79 @@ class HttpConnection(Connection):
                 self._log(each.head, 200, each.content_length, each.echoed)
             served.clear()
 
-    def _done(self, request: Request, received: int, sent: int, status: int = 200) -> None:
-        """A request was answered; received, sent: bytes of content."""
+    def _record(self, request: Request, received: int, answered: int, status: int = 200) -> None:
+        """A request was answered; received, answered: bytes of content."""
         self.context.counts[_ANSWERED[status // 100]] += 1
         if self.context.log is not None:
-            self._log(request.head, status, received, sent)
+            self._log(request.head, status, received, answered)
 
-    def _log_cut_off(self, status: int) -> None:
+    def _record_cut_off(self, status: int) -> None:
         """The request being received won't be answered, or not completely."""
-        request = self._serving
         if self.context.log is None:
             return
-        if self._begun():
-            self._log(self._head_so_far(), status, 0, 0)
-        elif request is not NO_REQUEST:
-            self._log(request.head, status, self.content_so_far(), max(0, self.content_answered() - self.owed))
+        if self.state is HEAD:
+            self._log(bytes(self._head or b""), status, 0, 0)
+        elif self.content is not NO_CONTENT:
+            sent = max(0, self.content.answered - self.owed)
+            self._log(self.request.head, status, self.content.received, sent)
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
         if self.site.public:
             self.context.log_request(self, head, status, received, sent, self._began)
 
     # --- how it ends ---
+
+    def _refuse(self, refusal: Refusal, head: bytes = b"", *, error: int | None = None) -> None:
+        """Send an error response and nothing after it; head: as much as there is of the header section in question.
+
+        error: where it is counted, if not by its status.
+        """
+        context, status = self.context, refusal.status
+        silent = head.startswith(b"HEAD ") or self.request.silent
+        answer = response.refusal(self.site.start(status), refusal, silent=silent)
+        self.send(answer)
+        context.counts[_ANSWERED[status // 100]] += 1
+        if error is None:
+            error = _ERRORS.get(status)
+        if error is not None:
+            context.counts[error] += 1
+        if context.log is not None:
+            sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
+            if not head and self.request is not NO_REQUEST:
+                head = self.request.head
+            self._log(head, status, self.content.received, sent)
+        self._drop_all()
+
+    def _cut_short(self, status: int) -> None:
+        """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
+        self.context.counts[_ERRORS[status]] += 1
+        self._record_cut_off(status)
+        self._drop_all()
+
+    def _drop_all(self) -> None:
+        """Nothing is answered any more: after what is on its way goes our FIN, and what still comes is dropped."""
+        self._stop_content()
+        self.lingers = True
+        if self._end():
+            self.pause()
+
+    def _end(self) -> bool:
+        """finish(), and take nothing more."""
+        self._remember(NO_REQUEST)
+        self._head = self._unread = None
+        self.hold(-self.held)
+        if self.state is PARKED:
+            attach(self)
+        if self.state is not LINGERING:
+            self.state = CLOSING
+        return self.finish()
+
+    def send_fin(self) -> None:
+        self.state = LINGERING
+        super().send_fin()
+
+    def _drop(self, data: bytes, _: int = 0) -> None:
+        pass
 
     def _cork(self) -> None:
         """Have the kernel hold back the last answer for the FIN that follows at once: one packet instead of two."""
@@ -155,136 +679,107 @@ class HttpConnection(Connection):
         except OSError:  # a unix socket
             pass
 
-    def _refuse(self, refusal: Refusal, head: bytes = b"", *, error: int | None = None) -> None:
-        """Send an error response and nothing after it; head: as much as there is of the header section in question.
-
-        error: where it is counted, if not by its status.
-        """
-        context, status = self.context, refusal.status
-        silent = head.startswith(b"HEAD ") or self._serving.silent
-        answer = response.refusal(self.site.start(status), refusal, silent=silent)
-        self.send(answer)
-        context.counts[_ANSWERED[status // 100]] += 1
-        if error is None:
-            error = _ERRORS.get(status)
-        if error is not None:
-            context.counts[error] += 1
-        if context.log is not None:
-            if not head and self._serving is not NO_REQUEST:
-                head = self._serving.head
-            sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
-            self._log(head, status, self.content_so_far(), sent)
-        self._drop_all()
-
-    def _cut_short(self, status: int) -> None:
-        """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
-        self.context.counts[_ERRORS[status]] += 1
-        self._log_cut_off(status)
-        self._drop_all()
-
-    def _drop_all(self) -> None:
-        """Nothing is answered any more: after what is on its way goes our FIN, and what still comes is dropped."""
-        self._receive = HttpConnection._drop
-        self.lingers = True
-        self._serving = NO_REQUEST
-        self._remember(NO_REQUEST)
-        self._pending = None
-        self._since = None
-        self.hold(-self.held)
-        if not self.finish():
-            return
-        self.pause()
-
-    def _drop(self, data: bytes, _: int = 0) -> None:
-        pass
-
-    def pause_writing(self) -> None:
-        self._remember(NO_REQUEST)
-        super().pause_writing()
-
     def eof_received(self) -> bool:
-        if self._begun():
-            self._refuse(
-                Refusal(400, "the client closed the connection before the header section was complete"),
-                self._head_so_far(),
-            )
-        elif self._serving is not NO_REQUEST and not self.answering():
+        fin, content = self.state.fin, self.content
+        if fin is Fin.LATER or self._unread is not None:
+            self._fin = True
+            return True
+        if self.state is HEAD:
+            why = "the client closed the connection before the header section was complete"
+            self._refuse(Refusal(400, why), bytes(self._head or b""))
+        elif content is not NO_CONTENT and not content.begun:
             self._refuse(Refusal(400, "the client closed the connection before the content was complete"))
         self.lingers = False  # nothing more comes
+        if fin is Fin.END:
+            return self._end()
+        content.stop()  # its request is logged when the connection is lost
         return self.finish()
 
-    def _begun(self) -> bool:
-        """Whether a header section has begun: empty lines, and the beginning of one, are none."""
-        return self._pending is not None and self._pending not in (bytearray(), bytearray(b"\r"))
-
-    def _head_so_far(self) -> bytes:
-        return bytes(self._pending or b"")
+    def _heed_fin(self) -> None:
+        """Heed the client's FIN, if it has come, now that what came before it has been answered."""
+        if self._fin and self in self.context.connections and not self.transport.is_closing():
+            self.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._log_cut_off(_CUT_OFF)
+        self._record_cut_off(_CUT_OFF)
+        self._remember(NO_REQUEST)
         super().connection_lost(exc)
-        self._pending = None
+        self._stop_content()
+        self._head = self._unread = None
+        self.state = CLOSED
 
     # --- once a sweep, and in a drain ---
 
     def sweep(self, now: float) -> None:
-        config = self.context.config
-        if self._receive is HttpConnection._drop:
-            self._sweep_last(now)
-        elif self.behind is not None:
+        config, deadline = self.context.config, self.state.deadline
+        if self.behind is not None:
             if self.stalled(now, config.idle_timeout):
                 self.context.counts[_IDLE] += 1
                 self.cut()
-        elif self._since is not None and 0 < config.header_timeout <= now - self._since:
-            if self._begun():
-                late = Refusal(
-                    408, f"the header section was not complete within {config.header_timeout:g} s (--header-timeout)"
-                )
-                self._refuse(late, self._head_so_far(), error=_HEADER)
-            else:
-                self.context.counts[_HEADER] += 1
-                self.finish()  # nothing was asked: a connection made in advance
+        elif deadline is Deadline.FIN:
+            if self.has_lingered(now):
+                self.transport.close()
+        elif deadline is Deadline.CONTENT:
+            self._sweep_content(now)
+        elif deadline is Deadline.HEADER and 0 < config.header_timeout <= now - self._since:
+            self._header_overdue()
         elif self.idle():
             quiet = now - self.last_activity
             if 0 < config.keep_alive_timeout <= quiet:
                 self.context.counts[_KEEP_ALIVE] += 1
-                self.finish()
+                self._end()
             elif self.context.closing_idle and quiet >= IDLE_GRACE:
-                self.finish()
-        elif self._serving is not NO_REQUEST and self.stalled(now, config.idle_timeout):
-            self._content_overdue()
+                self._end()
 
-    def _sweep_last(self, now: float) -> None:
-        """After the last answer: while that is on its way --idle-timeout holds, then LINGER_TIMEOUT."""
-        if self.behind is not None:
-            if self.stalled(now, self.context.config.idle_timeout):
-                self.context.counts[_IDLE] += 1
-                self.cut()
-        elif self.has_lingered(now):
-            self.transport.close()
-
-    def _content_overdue(self) -> None:
-        if self.answering():
+    def _sweep_content(self, now: float) -> None:
+        content, timeout = self.content, self.context.config.idle_timeout
+        if content.is_waited_for():
+            self.last_activity = now
+        elif not self.stalled(now, timeout):
+            return
+        elif content.begun:
             self.context.counts[_IDLE] += 1
             self.cut()
         else:
-            attach(self)
-            self._refuse(
-                Refusal(408, f"no content came for {self.context.config.idle_timeout:g} s (--idle-timeout)"),
-                error=_IDLE,
-            )
+            self._refuse(Refusal(408, f"no content came for {timeout:g} s (--idle-timeout)"), error=_IDLE)
+
+    def _header_overdue(self) -> None:
+        if self.state is HEAD:
+            timeout = self.context.config.header_timeout
+            why = f"the header section was not complete within {timeout:g} s (--header-timeout)"
+            self._refuse(Refusal(408, why), bytes(self._head or b""), error=_HEADER)
+        else:
+            self.context.counts[_HEADER] += 1
+            self._end()  # nothing was asked: a connection made in advance
 
     def idle(self) -> bool:
         """Between two requests, or before the first."""
-        over = self._receive is HttpConnection._drop
-        return self._serving is NO_REQUEST and not self._begun() and not over and self.behind is None
+        return self.state.idle and self._unread is None and self.behind is None
 
     def unready(self) -> None:
         self._remember(NO_REQUEST)  # /readyz may fit its template
 
     def drain(self) -> None:
         self._remember(NO_REQUEST)
-        if self._serving is not NO_REQUEST:
-            self._serving = self._serving.as_last()
-        if self._receive is not HttpConnection._drop and not self._begun():
-            self._since = None  # nothing was asked yet: idle
+        if self.request is not NO_REQUEST:
+            self.request = self.request.as_last()
+        if self.state is PARKED:
+            attach(self)
+            self.state = IDLE
+        elif self.state is NEW:
+            self.state = IDLE  # nothing was asked yet, and may be for as long as of any other
+
+
+_TAKES: dict[State, Callable[..., None]] = {
+    NEW: HttpConnection._answer_all,
+    BLANK: HttpConnection._take_head,
+    IDLE: HttpConnection._answer_all,
+    PARKED: HttpConnection._answer_all,
+    HEAD: HttpConnection._take_head,
+    CONTENT: HttpConnection._take_content,
+    ANSWERING: HttpConnection._keep_for_later,
+    CLOSING: HttpConnection._drop,
+    LINGERING: HttpConnection._drop,
+    CLOSED: HttpConnection._drop,
+}
+"""What takes the bytes that come next, in each state."""

@@ -1,11 +1,9 @@
-"""Receives content of a known length whole, into one buffer and without copies, behind the room for its head."""
+"""Content of a known length that is received whole: into one buffer, behind the room for its head, without copies."""
 
-import asyncio
-from typing import Protocol
-
-from echoserver.protocols.http1.site import Site
-from echoserver.transport.context import SMALL_READ, Context
-from echoserver.transport.readers import Lender, StandIn
+from echoserver.protocols.http1.content import Content, Owner
+from echoserver.protocols.http1.states import PARKED
+from echoserver.transport.context import SMALL_READ
+from echoserver.transport.readers import StandIn
 from echoserver.wire.request import Request
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
@@ -15,35 +13,19 @@ _FIRST = 512 << 10  # bytes read at first of what may be another request: not mu
 _NONE = memoryview(b"")
 
 
-class Owner(Lender, Protocol):
-    """What a Gather asks of its connection.
-
-    parked: between two requests. again: the same header section has come again. another: something else has.
-    on_whole: all content has come, or as much as may be kept.
-    """
-
-    parked: bool
-    behind: bytearray | None
-    context: Context
-    received: int
-    site: Site
-    transport: asyncio.Transport
-
-    def hold(self, size: int) -> None: ...
-    def again(self, request: Request) -> None: ...
-    def another(self, data: bytes) -> None: ...
-    def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
-
-
-class Gather(StandIn[Owner]):
+class Gathered(StandIn[Owner], Content):
     """Takes the place of an HTTP connection as its transport's protocol while large content comes.
 
     The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
-    Between two requests it stays, for the next one may be the same: that one is read so that its head ends where the
-    content's place begins, and not even the content that comes with its head is copied.
+    Between two requests it stays (PARKED), for the next one may be the same: that one is read so that its head ends
+    where the content's place begins, and not even the content that comes with its head is copied. The connection is
+    told by on_same() if it is the same, on_another() if something else came, and on_whole() when all content is there
+    or as much as may be kept.
     """
 
     __slots__ = ("_buffer", "_context", "_end", "_filled", "_place", "_request", "_room")
+
+    in_place = True
 
     def __init__(self, connection: Owner, request: Request) -> None:
         super().__init__(connection)
@@ -53,6 +35,18 @@ class Gather(StandIn[Owner]):
         self._end = self._place + request.content_length
         self._filled = 0  # where the next bytes go
         self._buffer = _NONE  # taken when there is something to read
+
+    @property
+    def received(self) -> int:
+        return max(0, min(self._filled, self._end) - self._place)
+
+    @property
+    def answered(self) -> int:
+        return self.received if self._buffer is _NONE else 0
+
+    @property
+    def kept(self) -> int:
+        return 0 if self._buffer is _NONE else self.received
 
     def start(self, first: bytes) -> None:
         """Take over the transport, with the content that has come already. Raises OSError without room for a buffer."""
@@ -67,7 +61,7 @@ class Gather(StandIn[Owner]):
         if self._buffer is _NONE:
             self._buffer = self._context.pool.take(self._end + _SPARE)
             self._filled = self._place - self._request.head_size
-        most = SMALL_READ if self._context.under_pressure else _FIRST if self._connection.parked else _STEP
+        most = SMALL_READ if self._context.under_pressure else _FIRST if self._connection.state is PARKED else _STEP
         buffer = self._buffer[self._filled : self._filled + most]
         self._room = len(buffer)
         return buffer
@@ -78,7 +72,7 @@ class Gather(StandIn[Owner]):
         filled = self._filled = self._filled + nbytes
         if nbytes == self._room or self._full_reads:
             self.take_share(nbytes, self._room)
-        if connection.parked:
+        if connection.state is PARKED:
             nbytes = self._begin(filled)
             if nbytes < 0:
                 return
@@ -94,11 +88,11 @@ class Gather(StandIn[Owner]):
         place, request, connection = self._place, self._request, self._connection
         head = self._buffer[place - request.head_size : min(filled, place)]
         if head == request.head and connection.behind is None:
-            connection.again(request)
+            connection.on_same(self, request)
             return filled - place
         data = bytes(self._buffer[place - request.head_size : filled])
-        self._give_back()
-        connection.another(data)
+        self.stop()
+        connection.on_another(data)
         return -1
 
     def _finish(self, filled: int) -> None:
@@ -107,11 +101,11 @@ class Gather(StandIn[Owner]):
         rest = bytes(buffer[end:filled])
         self._connection.on_whole(buffer, place, min(filled, end), rest)
 
-    def _give_back(self) -> None:
+    def stop(self) -> None:
         if self._buffer is not _NONE:
             self._connection.context.pool.give(self._buffer)
             self._buffer = _NONE
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._give_back()
         super().connection_lost(exc)
+        self.stop()

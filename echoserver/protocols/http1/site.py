@@ -90,6 +90,15 @@ class Site:
             found = self._subject_readers[subject] = self.reader.with_extra(b"X-Client-Subject: %b\r\n" % subject)
         return found
 
+    def answer(self, request: Request, target: bytes) -> tuple[bytes, int, int]:
+        """The whole response to a request for a page, how many bytes of content it has, and its status."""
+        status, content_type, content, extra = self.page(target)
+        start, silent = self.start(status) + extra + request.extra, request.silent
+        if request.extra:  # OPTIONS asks for no more
+            content = b""
+        whole = response.page(start, content, request.connection, silent=silent, content_type=content_type)
+        return whole, 0 if silent else len(content), status
+
     def page(self, target: bytes) -> tuple[int, bytes, bytes, bytes]:
         """A page of the server's own: status, type, content, more field lines. /readyz: 503 once a drain has begun."""
         if target == b"/metrics":

@@ -1,0 +1,237 @@
+"""Content under way: an object of one of these classes, of Gathered (gather.py) or of Demand (demand.py)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from echoserver.protocols.http1.site import Site
+from echoserver.protocols.http1.states import State
+from echoserver.transport.connection import Connection
+from echoserver.transport.context import Context
+from echoserver.transport.origin import Origin
+from echoserver.transport.readers import Lender, RelayContent
+from echoserver.wire import response
+from echoserver.wire.chunked import ChunkedDecoder
+from echoserver.wire.request import Request
+from echoserver.wire.response import Refusal
+
+_MANY_PARTS = 64
+
+
+class Content:
+    """What has come of a request's content, and what becomes of it; by itself NO_CONTENT.
+
+    begun: its answer has begun. complete: all of it has come, and the answer takes longer. kept: bytes of it that wait.
+    received, answered: bytes that have come, and that were sent or wait to be. status: that of the answer. in_place: it
+    has the transport in its connection's place. What the connection does when the answer is complete: switches: it
+    goes on with another protocol; resets; closes: this was its last answer.
+    """
+
+    __slots__ = ()
+
+    begun: bool = False
+    complete: bool = False
+    status: int = 200
+    in_place: bool = False
+    switches: bool = False
+    closes: bool = False
+
+    @property
+    def resets(self) -> bool:
+        return False
+
+    @property
+    def received(self) -> int:
+        return 0
+
+    @property
+    def answered(self) -> int:
+        return 0
+
+    @property
+    def kept(self) -> int:
+        return 0
+
+    def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
+        """Take content from data, from position on.
+
+        Returns where it ends in data, if the answer is complete too; what is still to be sent of that is in out. Else
+        -1: then data was taken, or left with the connection, and nothing is in out. Raises Refusal.
+        """
+        raise AssertionError("the transport does not read for the connection now")
+
+    def regulate(self) -> None:
+        """More has come behind it: read on or not."""
+
+    def resumed(self) -> None:
+        """The kernel has taken all that was sent."""
+
+    def is_waited_for(self) -> bool:
+        """Whether it is not the client whose turn it is."""
+        return False
+
+    def stop(self) -> None:
+        """The connection has no use for it any more, and has the transport again where that was lent."""
+
+
+NO_CONTENT = Content()
+
+
+class Owner(Lender, Protocol):
+    """What content asks of its connection.
+
+    request: the one under way, which a drain may have made the last. account: what is kept has changed. keep_rest,
+    leave: more has come than is taken now; it waits until the answer is complete, or for the next turn. relay: so many
+    bytes are still to come, and are to be moved on as they do. on_answered: the answer is complete, in another turn
+    than that in which the request was. The three of a Gathered: see there.
+    """
+
+    behind: bytearray | None
+    context: Context
+    origin: Origin
+    received: int
+    request: Request
+    site: Site
+    state: State
+    stopped: int
+    transport: asyncio.Transport
+
+    def account(self) -> None: ...
+    def flush(self, out: list[bytes]) -> None: ...
+    def go_on_reading(self, why: int) -> None: ...
+    def hold(self, size: int) -> None: ...
+    def keep_rest(self, data: bytes, position: int) -> None: ...
+    def leave(self, data: bytes, position: int) -> None: ...
+    def on_another(self, data: bytes) -> None: ...
+    def on_answered(self) -> None: ...
+    def on_same(self, content: "Content", request: Request) -> None: ...
+    def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
+    def relay(self, left: int) -> None: ...
+    def rest(self) -> int: ...
+    def send(self, data: bytes | bytearray | memoryview) -> None: ...
+    def send_list(self, parts: list[bytes]) -> None: ...
+    def stop_reading(self, why: int) -> None: ...
+
+
+def echo_fields(request: Request, length: int | None) -> bytes:
+    """The rest of the head of an echo, after Site.prefix; length None for chunked."""
+    return response.fields(request.content_type, length, request.connection, request.extra)
+
+
+class Parts(Content):
+    """Content of a known length, kept as it was read until all of it has come, or it is too much to be kept."""
+
+    __slots__ = ("_connection", "_left", "_parts", "_relays")
+
+    def __init__(self, connection: Owner, *, relays: bool) -> None:
+        """relays: it is too much."""
+        self._connection = connection
+        self._relays = relays
+        self._left = connection.request.content_length
+        self._parts: list[bytes] = []
+
+    @property
+    def received(self) -> int:
+        return self._connection.request.content_length - self._left
+
+    @property
+    def kept(self) -> int:
+        return self.received if self._parts else 0
+
+    @property
+    def answered(self) -> int:
+        return 0 if self._left or self._connection.request.silent else self.received
+
+    def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
+        connection = self._connection
+        silent = connection.request.silent
+        end = min(position + self._left, len(data))
+        self._left -= end - position
+        if not silent:
+            self._parts.append(data[position:end])
+            if len(self._parts) > _MANY_PARTS:
+                self._parts = [b"".join(self._parts)]
+        if not self._left:
+            self._send()
+            return end
+        if (self._relays or connection.context.under_pressure) and not silent:
+            self._send()
+            connection.relay(self._left)
+        else:
+            connection.account()
+        return -1
+
+    def _send(self) -> None:
+        """Send the head, and what there is of the content."""
+        connection, parts = self._connection, self._parts
+        self._parts = []
+        connection.account()
+        connection.send_list([connection.site.prefix + connection.request.answer, *parts])
+
+
+class Chunked(Content):
+    """Chunked content: echoed in chunks as it comes, or with its length where all of it came in one read."""
+
+    __slots__ = ("_connection", "_decoder", "_received", "begun")
+
+    def __init__(self, connection: Owner) -> None:
+        self._connection = connection
+        self._decoder = ChunkedDecoder()
+        self._received = 0
+        self.begun = False
+
+    @property
+    def received(self) -> int:
+        return self._received
+
+    @property
+    def answered(self) -> int:
+        return 0 if self._connection.request.silent else self._received
+
+    def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
+        connection = self._connection
+        request, decoder = connection.request, self._decoder
+        content, position = decoder.feed(data, position)
+        check_length(self._received + len(content), connection.context.config.max_body)
+        self._received += len(content)
+        complete = decoder.complete
+        if not self.begun and (content or complete):
+            self.begun = not complete
+            out += connection.site.prefix, echo_fields(request, len(content) if complete else None)
+        if content and not request.silent:
+            out.append(response.chunk(content) if self.begun else content)
+        if complete:
+            if self.begun and not request.silent:
+                out.append(response.LAST_CHUNK)
+            return position
+        connection.flush(out)
+        if position < len(data):
+            connection.leave(data, position)
+        return -1
+
+
+def check_length(length: int, most: int) -> None:
+    """Raise Refusal where chunked content of so many bytes is longer than --max-body (0: any length will do)."""
+    if 0 < most < length:
+        raise Refusal(413, f"the content has more than {most} bytes (--max-body)")
+
+
+class Relayed(Content):
+    """Content of which so much is still to come as can't be kept: it is moved on as it comes."""
+
+    __slots__ = ("_length", "_relay")
+
+    begun = True
+    in_place = True
+
+    def __init__(self, connection: Connection, length: int, left: int, done: Callable[[], None]) -> None:
+        """length: bytes of all of it. done: called when all has been moved."""
+        self._length = length
+        self._relay = RelayContent(connection, left, done)
+        connection.transport.set_protocol(self._relay)
+
+    @property
+    def received(self) -> int:
+        return self._length - self._relay.left
+
+    answered = received

@@ -25,7 +25,7 @@ from echoserver.wire import frames, response
 from echoserver.wire import request as messages
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.request import Fields
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 from echoserver.worker.process import new_event_loop, tune_malloc
 from echoserver.worker.worker import Worker
 
@@ -207,7 +207,7 @@ def drive(
     measure(exchange, lambda answers: transport.check(expected, answers))
     protocol.connection_lost(None)
     if isinstance(protocol, Connection):
-        assert protocol.context.owed == 0, "something is still held"
+        assert protocol.context.used == 0, "something is still held"
 
 
 def drive_each(measure: Measure, accept: Callable[[], asyncio.Protocol], sent: bytes, expected: bytes) -> None:
@@ -542,7 +542,7 @@ def drive_frames(measure: Measure, worker: Worker, sent: bytes, expected: bytes,
 
     measure(exchange, lambda answers: transport.check(expected, answers))
     transport.get_protocol().connection_lost(None)
-    assert worker.context.owed == 0, "something is still held"
+    assert worker.context.used == 0, "something is still held"
 
 
 MESSAGES = {"binary": 0x82, "text": 0x81}
@@ -644,14 +644,14 @@ def check_request(read: messages.Request) -> None:
 
 @group("messages alone")
 def test_read_refused(measure: Measure) -> None:
-    def refused() -> Refusal:
+    def refused() -> HttpError:
         try:
             messages.read(ERRORS["malformed"][0])
-        except Refusal as refusal:
+        except HttpError as refusal:
             return refusal
         raise AssertionError("malformed, and not refused")
 
-    def check(refusal: Refusal) -> None:
+    def check(refusal: HttpError) -> None:
         assert (refusal.status, refusal.reason.encode()) == (400, ERRORS["malformed"][2])
 
     call(measure, refused, check)

@@ -14,7 +14,7 @@ from echoserver.layers.tls import Tls
 from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.protocols.http1.gather import Gathered
 from echoserver.transport.connection import Connection
-from echoserver.transport.readers import Relay, RelayContent, SmallReads, StandIn
+from echoserver.transport.readers import Delegate, Relay, RelayContent, SmallReads
 from tests import invariants
 
 CALLBACKS: dict[type, tuple[str, ...]] = {
@@ -22,7 +22,7 @@ CALLBACKS: dict[type, tuple[str, ...]] = {
         "data_received", "eof_received", "resume_writing", "connection_lost", "take_turn", "sweep", "drain",
         "on_answered",
     ),
-    StandIn: ("eof_received", "resume_writing", "connection_lost"),
+    Delegate: ("eof_received", "resume_writing", "connection_lost"),
     **dict.fromkeys((Gathered, Relay, RelayContent, SmallReads), ("buffer_updated",)),
 }  # fmt: skip
 
@@ -33,7 +33,7 @@ depth = [0]
 
 def checked(callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
-    def call(protocol: Connection | StandIn[Any], *words: Any) -> Any:
+    def call(protocol: Connection | Delegate[Any], *words: Any) -> Any:
         inner, depth[0] = depth[0], depth[0] + 1
         try:
             result = callback(protocol, *words)

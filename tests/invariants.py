@@ -20,7 +20,7 @@ from echoserver.protocols.http1.states import (
     State,
 )
 from echoserver.transport.connection import Connection
-from echoserver.transport.readers import StandIn
+from echoserver.transport.readers import Delegate
 from echoserver.wire.request import NO_REQUEST
 
 seen: set[tuple[State, State]] = set()
@@ -55,7 +55,7 @@ def check(connection: Connection, attached: asyncio.BaseProtocol | None = None, 
 
     attached: the transport's protocol, if that is known, as reading, whether the transport reads.
     """
-    assert connection.owed >= 0
+    assert connection.unsent >= 0
     if isinstance(connection, HttpConnection):
         _check_http(connection)
         if connection.state is CLOSED:
@@ -63,7 +63,7 @@ def check(connection: Connection, attached: asyncio.BaseProtocol | None = None, 
         if attached is not None:
             _check_attached(connection, attached)
     if reading is not None and not connection.transport.is_closing():
-        ended = connection.ending or (isinstance(connection, HttpConnection) and connection._fin)  # uvloop stops then
+        ended = connection.closing or (isinstance(connection, HttpConnection) and connection._fin)  # uvloop stops then
         assert reading == (connection.stopped == 0) or (ended and not reading), f"{reading=}, {connection.stopped=}"
 
 
@@ -77,18 +77,18 @@ def _check_http(connection: HttpConnection) -> None:
     assert (connection._head is not None) == (state in (HEAD, BLANK)), f"{state} with {connection._head!r}"
     assert connection._unread is None or state in (IDLE, NEW, CONTENT, ANSWERING), f"{state} with something unread"
     kept = len(connection._head or b"") + content.kept + (len(connection._unread[0]) if connection._unread else 0)
-    assert connection.held == kept, f"{state}: {connection.held} are held, and {kept} kept"
+    assert connection.buffered == kept, f"{state}: {connection.buffered} are held, and {kept} kept"
     assert (connection.fin_sent is not None) <= (state in (LINGERING, CLOSED)), f"{state} after our FIN"
-    assert connection.ending or state is not CLOSING or connection.transport.is_closing()
+    assert connection.closing or state is not CLOSING or connection.transport.is_closing()
     if state is NEW:
-        assert connection.owed == 0
+        assert connection.unsent == 0
 
 
 def _check_attached(connection: HttpConnection, attached: asyncio.BaseProtocol) -> None:
     if connection.state is PARKED:
         assert type(attached) is Gathered, f"parked, and read by {attached}"
     elif connection.content.in_place:
-        assert isinstance(attached, StandIn), f"{connection.content} is under way, and read by {attached}"
+        assert isinstance(attached, Delegate), f"{connection.content} is under way, and read by {attached}"
         assert attached._connection is connection
     else:
         assert attached is connection or type(attached).__name__ == "SmallReads", f"{connection.state}: {attached}"

@@ -4,7 +4,7 @@ from echoserver.answers import controls
 from echoserver.answers.controls import Caps, Controls
 from echoserver.answers.cors import preflight
 from echoserver.wire.request import Asks, Fields, Request
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 
 
 def reader(caps: Caps | None, *, cors: bool) -> Asks | None:
@@ -29,5 +29,5 @@ def _controls(request: Request, found: Fields, caps: Caps) -> Controls | None:
         asked = asked or Controls()
         asked.echo = asked.echo or controls.JSON
     if asked is not None and asked.chunked and version == b"HTTP/1.0":
-        raise Refusal(400, "chunked: the response to an HTTP/1.0 request must not be chunked")
+        raise HttpError(400, "chunked: the response to an HTTP/1.0 request must not be chunked")
     return asked

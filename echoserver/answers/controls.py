@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from echoserver.config import values
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 
 BODY, HEAD, JSON, NONE = "body", "head", "json", "none"
 """What is echoed (?echo=): the content, the header section, a description of the request, nothing."""
@@ -44,7 +44,7 @@ class Share(NamedTuple):
     high: float
 
 
-class Plan(NamedTuple):
+class Outcome(NamedTuple):
     """What was chosen for one request. status: None for what there is otherwise; delay: seconds."""
 
     status: int | None
@@ -86,10 +86,11 @@ class Controls:
         self._close = self._abort = 0.0
         self._count = 0
 
-    def choose(self) -> Plan:
+    def choose(self) -> Outcome:
         """What one request gets."""
         status, delay = _chosen(self._statuses), _chosen(self._delays)
-        return Plan(None if status is None else int(status), delay or 0.0, _happens(self._close), _happens(self._abort))
+        code = None if status is None else int(status)
+        return Outcome(code, delay or 0.0, _happens(self._close), _happens(self._abort))
 
     # --- one method for each parameter: text in, ConfigError with what was expected ---
 
@@ -193,7 +194,7 @@ def _decoded(text: bytes) -> bytes:
 def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
     """The controls in a query, None where there are none; and what is named as one and has a value of somebody else's.
 
-    Controls are among the first thousand parameters. Raises Refusal (400) where a value was meant for us and is wrong.
+    Controls are among the first thousand parameters. Raises HttpError (400) where a value meant for us is wrong.
     """
     if query.count(b"&") >= _MOST_PARAMETERS:
         query = b"&".join(query.split(b"&", _MOST_PARAMETERS)[:_MOST_PARAMETERS])
@@ -215,7 +216,7 @@ def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
                 _set(found, name, given_values[place], texts[place], caps)
             except values.ConfigError as error:
                 why = _explain(caps.prefix.decode() + name, texts[place], str(error))
-                raise Refusal(400, why) from None
+                raise HttpError(400, why) from None
     return found, ignored
 
 

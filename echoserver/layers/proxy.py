@@ -30,7 +30,7 @@ class Preamble(Layer):
         except BadPreamble as error:
             context.counts[_BAD] += 1
             context.log_refused(self.transport, None, f"PROXY protocol: {error}")
-            self.cut()
+            self.abort()
             return
         preamble = self._reader.preamble
         if preamble is None:

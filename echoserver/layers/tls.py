@@ -237,8 +237,8 @@ class Tls(Layer):
         """Send what OpenSSL has to say to key updates: a client may ask for many, and never read."""
         size, connection = self._outgoing.pending, self._connection
         self._flush()
-        if size and connection is not None and connection.behind is not None:
-            connection.keep(size)
+        if size and connection is not None and connection.write_queue is not None:
+            connection.account_unsent(size)
 
     def _has_read(self) -> bool:
         """Whether anything of what has been read is left, encrypted or not: SSLWantReadError takes longer to say so."""

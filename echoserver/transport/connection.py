@@ -1,8 +1,8 @@
 """What every stream connection has: a place among the worker's, a deadline, and a bound on what waits for its client.
 
 The transport's high-water mark is 0: it calls pause_writing() as soon as the kernel did not take all of a write, and
-resume_writing() when the kernel has taken the last of it. In between the connection is *behind*: what else is to be
-sent is kept in one buffer here, for a list of small writes in the transport would take many times their size.
+resume_writing() when the kernel has taken the last of it. In between there is a write queue: what else is to be sent is
+kept in one buffer here, for a list of small writes in the transport would take many times their size.
 """
 
 import asyncio
@@ -36,24 +36,27 @@ _RESET = counters.index("errors", "reset")
 class Connection(Stream, asyncio.Protocol):
     """The common part of the stream protocols: not usable by itself."""
 
-    __slots__ = ("_lent", "behind", "ending", "held", "last_activity", "lingers", "owed", "received", "sent", "waiting")
+    __slots__ = (
+        "_in_flight", "buffered", "closing", "last_activity", "lingers", "received", "sent", "unsent", "unsent_before",
+        "write_queue",
+    )  # fmt: skip
 
-    _lent: memoryview | None
+    _in_flight: memoryview | None
     """A buffer of the context's pool that the transport still has to send some of."""
     last_activity: float
     """The worker's time at the last read, or at the last progress of what is being sent."""
-    behind: bytearray | None
-    """None: the kernel has taken all that was sent. Else what is to be sent after what the transport still has."""
-    owed: int
-    """Bytes that wait to be sent, in the transport and behind it; 0 where the kernel has taken everything."""
-    held: int
+    write_queue: bytearray | None
+    """What is to be sent after what the transport still has; None: the kernel has taken all."""
+    unsent: int
+    """Bytes that wait to be sent, in the transport and in the write queue; 0 where the kernel has taken all."""
+    buffered: int
     """Bytes of a request's content that have been received and wait for the rest of it."""
     lingers: bool
     """It ends in stages, for the client may send on after what it is sent last."""
-    ending: bool
+    closing: bool
     """Nothing more is sent after what is on its way."""
-    waiting: int
-    """Bytes that waited at the last sweep: fewer than now is progress."""
+    unsent_before: int
+    """Bytes that were unsent at the last sweep: fewer now is progress."""
     received: int
     """Bytes read that are not among the worker's counters yet."""
     sent: int
@@ -61,9 +64,9 @@ class Connection(Stream, asyncio.Protocol):
 
     def __init__(self, context: Context, origin: Origin) -> None:
         super().__init__(context, origin)
-        self.behind = self._lent = None
-        self.owed = self.held = self.waiting = self.received = self.sent = 0
-        self.ending = self.lingers = False
+        self.write_queue = self._in_flight = None
+        self.unsent = self.buffered = self.unsent_before = self.received = self.sent = 0
+        self.closing = self.lingers = False
         self.last_activity = context.now
 
     # --- called by the transport ---
@@ -78,9 +81,10 @@ class Connection(Stream, asyncio.Protocol):
     def hand_over(self, following: "Connection") -> None:
         """Leave the transport, and what waits to be sent, to another connection; this one has ended."""
         transport = self.transport
-        following.behind, following.owed, following.stopped = self.behind, self.owed, self.stopped & BACKLOG
+        following.write_queue, following.unsent = self.write_queue, self.unsent
+        following.stopped = self.stopped & BACKLOG
         self.go_on_reading(~BACKLOG)
-        self.owed = self.stopped = 0
+        self.unsent = self.stopped = 0
         self.connection_lost(None)
         transport.set_protocol(following)
         following.connection_made(transport)
@@ -95,110 +99,110 @@ class Connection(Stream, asyncio.Protocol):
         self.context.counts[self.origin.kind.closed] += 1
         if isinstance(exc, ConnectionError):  # a broken pipe is a reset that a write met
             self.context.counts[_RESET] += 1
-        self.release()
-        self.context.give_back(self.held)
-        self.held = 0
+        self.account_sent()
+        self.context.give_back(self.buffered)
+        self.buffered = 0
         # the pool does not get what is lent: the transport may read it still
-        self.behind = self._lent = None
+        self.write_queue = self._in_flight = None
 
     def pause_writing(self) -> None:
-        self.behind = bytearray()
-        self.keep(self.transport.get_write_buffer_size())
+        self.write_queue = bytearray()
+        self.account_unsent(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        if self._lent is not None:
-            self.context.pool.give(self._lent)
-            self._lent = None
-        behind, self.behind = self.behind, None
-        self.release()
-        if behind:
-            self.sent -= len(behind)  # they were counted when they came
-            self.send(memoryview(behind))  # of a bytearray asyncio's transport (CPython 3.11) makes two copies
-        if self.behind is None:
-            self.caught_up()
+        if self._in_flight is not None:
+            self.context.pool.give(self._in_flight)
+            self._in_flight = None
+        queue, self.write_queue = self.write_queue, None
+        self.account_sent()
+        if queue:
+            self.sent -= len(queue)  # they were counted when they came
+            self.send(memoryview(queue))  # of a bytearray asyncio's transport (CPython 3.11) makes two copies
+        if self.write_queue is None:
+            self.on_all_sent()
 
     def eof_received(self) -> bool:
         """The client's FIN: what is owed is still sent, then the connection is closed."""
-        return self.finish()
+        return self.close_when_sent()
 
     # --- what is sent, and what is kept ---
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send in order, now or when what is waiting has gone."""
         self.sent += len(data)
-        if self.behind is None:
+        if self.write_queue is None:
             self.transport.write(data)  # may call pause_writing()
-            if self.behind is not None:
-                self.keep(len(data) - self.owed)  # as long as some of it waits, all of it is kept
+            if self.write_queue is not None:
+                self.account_unsent(len(data) - self.unsent)  # as long as some of it waits, all of it is kept
         else:
-            self.behind += data
-            self.keep(len(data))
+            self.write_queue += data
+            self.account_unsent(len(data))
 
     def send_pooled(self, buffer: memoryview, start: int, end: int) -> None:
         """Send from start to end of a buffer of the context's pool, which gets it back when all has been taken."""
-        behind = self.behind is not None
+        queued = self.write_queue is not None
         self.send(buffer[start:end])
-        if behind or self.behind is None:  # copied, or taken by the kernel
+        if queued or self.write_queue is None:  # copied, or taken by the kernel
             self.context.pool.give(buffer)
         else:
-            self._lent = buffer
+            self._in_flight = buffer
 
     def send_list(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """The same for several pieces that are large: not copied where that can be helped."""
-        if self.behind is None and self.context.on_uvloop:
+        if self.write_queue is None and self.context.on_uvloop:
             self.sent += sum(map(len, parts))
             self.transport.writelines(parts)
         else:  # asyncio's writelines() does not call pause_writing() (seen with CPython 3.13.0)
             self.send(b"".join(parts))
 
-    def keep(self, size: int) -> None:
+    def account_unsent(self, size: int) -> None:
         """Account for bytes that wait to be sent, and stop reading where they are too many."""
         context = self.context
-        self.owed += size
-        context.owed += size
-        if self.owed >= context.share or context.owed >= context.config.buffer_total:
+        self.unsent += size
+        context.used += size
+        if self.unsent >= context.share or context.used >= context.config.buffer_total:
             self.pause()
-        if context.owed >= context.pressure_limit and not context.under_pressure:
+        if context.used >= context.pressure_limit and not context.under_pressure:
             context.enter_pressure()
 
-    def hold(self, size: int) -> None:
+    def account_buffered(self, size: int) -> None:
         """Account for bytes of content that wait for the rest of it; negative: they no longer do."""
         context = self.context
         self.last_activity = context.now
-        self.held += size
+        self.buffered += size
         if size < 0:
             context.give_back(-size)
             return
-        context.owed += size
-        if context.owed >= context.pressure_limit and not context.under_pressure:
+        context.used += size
+        if context.used >= context.pressure_limit and not context.under_pressure:
             context.enter_pressure()
 
-    def release(self) -> None:
+    def account_sent(self) -> None:
         """Nothing waits to be sent any more."""
-        self.context.give_back(self.owed)
-        self.owed = 0
+        self.context.give_back(self.unsent)
+        self.unsent = 0
 
     def shed(self) -> None:
         """The worker keeps as much as it may: add little to it."""
-        if self.owed >= FAIR_SHARE:
+        if self.unsent >= FAIR_SHARE:
             self.pause()
 
     def pause(self) -> None:
         """Stop reading until all that is waiting has been sent."""
-        if self.behind is not None and not self.stopped & BACKLOG:
+        if self.write_queue is not None and not self.stopped & BACKLOG:
             self.context.counts[_PAUSES] += 1
             self.stop_reading(BACKLOG)
 
-    def caught_up(self) -> None:
-        """The kernel has taken everything: go on reading, or end what is ending."""
+    def on_all_sent(self) -> None:
+        """The kernel has taken everything: go on reading, or close where that was to come next."""
         self.go_on_reading(BACKLOG)
-        if self.ending:
+        if self.closing:
             # asyncio (CPython 3.11 to 3.13) ends a transport twice that is closed within resume_writing()
             self.context.loop.call_soon(self._end_later)
 
     def _end_later(self) -> None:
-        if self.behind is None and not self.transport.is_closing():
-            self.end()
+        if self.write_queue is None and not self.transport.is_closing():
+            self.close()
 
     # --- turns ---
 
@@ -214,20 +218,20 @@ class Connection(Stream, asyncio.Protocol):
 
     # --- how it ends ---
 
-    def finish(self) -> bool:
+    def close_when_sent(self) -> bool:
         """End the connection after what is on its way; where it lingers, in stages.
 
-        As asyncio has it for eof_received(): True where something is still to be sent. False: end() has been called, so
-        that the transport is closed, or where it lingers our FIN has gone. After the client's FIN there is nothing to
+        As asyncio has it for eof_received(): True where something is still to be sent. False: close() has been called,
+        and has closed the transport, or where it lingers sent our FIN. After the client's FIN there is nothing to
         linger for: lingers has to be False before.
         """
-        self.ending = True
-        if self.behind is None:
-            self.end()
+        self.closing = True
+        if self.write_queue is None:
+            self.close()
             return False
         return True
 
-    def end(self) -> None:
+    def close(self) -> None:
         """All is sent: close, or where it lingers in stages (RFC 9112 section 9.6)."""
         if self.transport.is_closing():
             return
@@ -236,7 +240,7 @@ class Connection(Stream, asyncio.Protocol):
         else:
             self.transport.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close at once, and lose what is on its way."""
         self.transport.abort()
 
@@ -260,13 +264,13 @@ class Connection(Stream, asyncio.Protocol):
         """Close what is overdue at a time of the worker's clock."""
         raise NotImplementedError
 
-    def stalled(self, now: float, timeout: float) -> bool:
+    def is_stalled(self, now: float, timeout: float) -> bool:
         """Whether nothing has been read, nor anything that waits been sent, for timeout seconds (0: never)."""
-        if self.behind is not None:
-            waiting = self.transport.get_write_buffer_size() + len(self.behind)
-            if waiting < self.waiting:
+        if self.write_queue is not None:
+            waiting = self.transport.get_write_buffer_size() + len(self.write_queue)
+            if waiting < self.unsent_before:
                 self.last_activity = now
-            self.waiting = waiting
+            self.unsent_before = waiting
         return 0 < timeout <= now - self.last_activity
 
     def idle(self) -> bool:

@@ -30,7 +30,7 @@ _READ = 256 << 10  # bytes read at a time by a relay
 class Managed(Protocol):
     """What a worker asks of each of its connections, whatever they speak.
 
-    fin_sent: not None where all that was owed has been sent, and our FIN: nothing is lost by closing it now.
+    fin_sent: not None where all has been sent that was to be, and our FIN: nothing is lost by closing it now.
     """
 
     fin_sent: float | None
@@ -53,7 +53,7 @@ class Managed(Protocol):
     def drain(self) -> None:
         """The worker has begun to drain: take nothing new."""
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close at once, and lose what is on its way."""
 
 
@@ -76,15 +76,35 @@ class Context:
     """What the connections of a process share.
 
     now is the loop's time in seconds at the last sweep, time that since the epoch, interval the seconds from one sweep
-    to the next. owed counts the bytes kept for all connections; from pressure_limit on it is under_pressure. counts is
+    to the next. used counts the bytes kept for all connections; from pressure_limit on it is under_pressure. counts is
     what has been counted (counters.index); counting: somebody may ask for it. draining: nothing new is taken;
     rejecting: those that come all the same are told so; closing_idle: connections that are idle are closed.
     """
 
     __slots__ = (
-        "_interval", "_refused_at", "_whole_buffer", "buffer", "closing_idle", "config", "connections", "counting",
-        "counts", "draining", "log", "loop", "max_connections", "now", "number", "on_uvloop", "owed", "pool",
-        "pressure_limit", "refusals", "rejecting", "time", "under_pressure",
+        "_interval",
+        "_refused_at",
+        "_whole_buffer",
+        "buffer",
+        "closing_idle",
+        "config",
+        "connections",
+        "counting",
+        "counts",
+        "draining",
+        "log",
+        "loop",
+        "max_connections",
+        "now",
+        "number",
+        "on_uvloop",
+        "pool",
+        "pressure_limit",
+        "refusals",
+        "rejecting",
+        "time",
+        "under_pressure",
+        "used",
     )  # fmt: skip
 
     def __init__(
@@ -107,9 +127,9 @@ class Context:
         self.max_connections = limits.connection_limit(settings.max_connections)
         self.refusals = REFUSALS
         self._refused_at = -math.inf
-        self.pool = BufferPool(min(KEPT, settings.buffer_total // 8))  # comes on top of what is owed
+        self.pool = BufferPool(min(KEPT, settings.buffer_total // 8))  # comes on top of what is used
         self.buffer = self._whole_buffer = self.pool.take(_READ)
-        self.owed = 0
+        self.used = 0
         # what is under way when it is reached, and malloc's share, come on top
         self.pressure_limit = settings.buffer_total // 2
         self.under_pressure = self.draining = self.rejecting = self.closing_idle = False
@@ -139,8 +159,8 @@ class Context:
 
     def give_back(self, size: int) -> None:
         """So many bytes are not kept any more."""
-        self.owed -= size
-        if self.under_pressure and self.owed < self.pressure_limit:
+        self.used -= size
+        if self.under_pressure and self.used < self.pressure_limit:
             self.under_pressure = False
             self.buffer = self._whole_buffer
 

@@ -40,7 +40,7 @@ class Layer(Stream, asyncio.BufferedProtocol):
         context.connections.add(self)
         if context.at_capacity() and len(context.connections) > context.max_connections + context.refusals:
             context.counts[_FULL] += 1
-            self.cut()
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.connections.discard(self)
@@ -59,7 +59,7 @@ class Layer(Stream, asyncio.BufferedProtocol):
         waited = now - self._since
         if 0 < self.context.config.header_timeout <= waited:
             self.context.counts[self.TIMEOUT] += 1
-            self.cut()
+            self.abort()
         elif self.context.closing_idle and waited >= IDLE_GRACE:
             self.transport.close()
 
@@ -79,7 +79,7 @@ class Layer(Stream, asyncio.BufferedProtocol):
     def drain(self) -> None:
         """It may go on, for its client may be about to be told that it comes too late."""
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close at once."""
         self.transport.abort()
 

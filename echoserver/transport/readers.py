@@ -27,7 +27,7 @@ class Lender(Protocol):
 L = TypeVar("L", bound=Lender)
 
 
-class StandIn(asyncio.BufferedProtocol, Generic[L]):
+class Delegate(asyncio.BufferedProtocol, Generic[L]):
     """Takes the place of a connection as its transport's protocol, to read into a buffer: not usable by itself."""
 
     __slots__ = ("_connection", "_full_reads")
@@ -59,7 +59,7 @@ class StandIn(asyncio.BufferedProtocol, Generic[L]):
         self._connection.connection_lost(exc)
 
 
-class SmallReads(StandIn[Connection]):
+class SmallReads(Delegate[Connection]):
     """Takes the place of a connection until the worker is no longer under memory pressure.
 
     The worker's buffer is small as long as that is so; uvloop (0.23.0) reads up to 250 KiB for a protocol that does not
@@ -86,7 +86,7 @@ def attach(connection: Connection) -> None:
     connection.transport.set_protocol(SmallReads(connection) if connection.context.under_pressure else connection)
 
 
-class Relay(StandIn[Connection]):
+class Relay(Delegate[Connection]):
     """Takes the place of a connection as its transport's protocol, for all that comes until FIN.
 
     The bytes go to the socket and not through the transport: uvloop (0.23.0) keeps a view of what it could not send,
@@ -108,7 +108,7 @@ class Relay(StandIn[Connection]):
         connection.last_activity = context.now
         connection.received += nbytes
         data = context.buffer[:nbytes]
-        if connection.behind is not None or connection.origin.tls is not None:
+        if connection.write_queue is not None or connection.origin.tls is not None:
             connection.send(data)
         else:
             connection.sent += nbytes

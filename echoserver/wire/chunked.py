@@ -6,7 +6,7 @@ next request. Stricter than the RFC asks in one thing: a line ends in CRLF and n
 
 import re
 
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 
 # no group is possessive, only sets are: CPython before 3.11.5 goes on behind what such a group has tried in vain
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -54,7 +54,7 @@ class ChunkedDecoder:
         """The content that data holds from position on, and how far it was read.
 
         That is where the message ends where it is complete; else the end of data, or after a few hundred chunks the
-        beginning of the next one: there is more to do than should be done at a time. Raises Refusal (400) where it is
+        beginning of the next one: there is more to do than should be done at a time. Raises HttpError (400) where it is
         not chunked content; nothing can be read from this connection after that.
         """
         if self._rest:
@@ -77,7 +77,7 @@ class ChunkedDecoder:
                     self._state = _CONTENT_END
                 continue
             if self._state == _CONTENT_END and not b"\r\n".startswith(data[position : position + 2]):
-                raise Refusal(400, "a chunk is longer than its size says")
+                raise HttpError(400, "a chunk is longer than its size says")
             limit = self._line_limit()
             end = data.find(b"\r\n", position, position + limit + 2)
             if end < 0:
@@ -104,22 +104,22 @@ class ChunkedDecoder:
         """Keep the beginning of a line for the next data, refused as soon as it can't become a line."""
         if len(beginning) - beginning.endswith(b"\r") > limit:
             if self._state == _TRAILER:
-                raise Refusal(431, f"the trailer section is longer than {_MAX_LINE} bytes")
-            raise Refusal(400, f"a line of chunked content is longer than {_MAX_LINE} bytes")
+                raise HttpError(431, f"the trailer section is longer than {_MAX_LINE} bytes")
+            raise HttpError(400, f"a line of chunked content is longer than {_MAX_LINE} bytes")
         if b"\n" in beginning:
-            raise Refusal(400, "a line of chunked content does not end in CRLF")
+            raise HttpError(400, "a line of chunked content does not end in CRLF")
         self._rest = beginning
 
     def _begin_chunk(self, line: bytes) -> None:
         found = _SIZE_LINE.fullmatch(line)
         if found is None:
             if _ITS_SIZE.match(line):
-                raise Refusal(400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
-            raise Refusal(400, "a chunk must begin with its size in hexadecimal digits")
+                raise HttpError(400, "a chunk extension is neither ;name nor ;name=value (RFC 9112 section 7.1.1)")
+            raise HttpError(400, "a chunk must begin with its size in hexadecimal digits")
         self._left = int(found[1] or b"0", 16)
         self._state = _CONTENT if self._left else _TRAILER
 
     def _drop_trailer(self, line: bytes) -> None:
         self._trailer_left -= len(line) + 2
         if not _TRAILER_LINE.fullmatch(line):
-            raise Refusal(400, "a line of the trailer section must be a field line, Name: value")
+            raise HttpError(400, "a line of the trailer section must be a field line, Name: value")

@@ -128,7 +128,7 @@ def check_close(payload: bytes) -> None:
         raise CloseError(INVALID_DATA, "the reason in a close frame must be UTF-8") from None
 
 
-class Whole:
+class SingleFrame:
     """A frame that is a whole message, as it comes: unmasked, checked if it is text, made the frame that goes back.
 
     left: bytes of the payload that have not come. size: bytes of it that have. buffer: where the answer is made; None:

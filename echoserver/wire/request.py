@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from echoserver.wire.response import Refusal, fields
+from echoserver.wire.response import HttpError, fields
 
 MAX_FIELDS = 100
 REMEMBERED_SIZE = (
@@ -76,7 +76,7 @@ class Fields:
     )  # fmt: skip
 
     def __init__(self, lines: list[bytes], section: bytes) -> None:
-        """lines: those of the section that matter, each with the CRLF before it. Raises Refusal."""
+        """lines: those of the section that matter, each with the CRLF before it. Raises HttpError."""
         found: dict[bytes, list[bytes]] = {}
         for line in lines:
             name, _, value = line.partition(b":")
@@ -115,14 +115,14 @@ def _how_it_is_coded(found: dict[bytes, list[bytes]]) -> bytes:
 
 
 def _listed(values: list[bytes]) -> list[bytes]:
-    """The members of a list in one or more fields, in lower case (RFC 9110 section 5.6.1). Raises Refusal."""
+    """The members of a list in one or more fields, in lower case (RFC 9110 section 5.6.1). Raises HttpError."""
     if sum(value.count(b",") for value in values) >= MAX_FIELDS:  # 30,000 would take 10 ms
-        raise Refusal(400, f"Connection and Upgrade must not have more than {MAX_FIELDS} members")
+        raise HttpError(400, f"Connection and Upgrade must not have more than {MAX_FIELDS} members")
     return [member.strip(b" \t").lower() for member in b",".join(values).split(b",")]
 
 
 def read_fields(section: bytes, known: Known | None) -> Fields:
-    """Read fields, from the CRLF before the first one to the blank line. Raises Refusal.
+    """Read fields, from the CRLF before the first one to the blank line. Raises HttpError.
 
     Where only fields differ that do not matter, such as X-Request-Id, their syntax is all that has to be read.
     """
@@ -133,7 +133,7 @@ def read_fields(section: bytes, known: Known | None) -> Fields:
         return found
     # the first test, because counting takes longer: there is at least a byte between two line ends
     if len(section) > 3 * MAX_FIELDS and section.count(b"\r\n") > MAX_FIELDS + 2:
-        raise Refusal(431, f"the header section has more than {MAX_FIELDS} field lines")
+        raise HttpError(431, f"the header section has more than {MAX_FIELDS} field lines")
     lines = _LINES_THAT_MATTER.findall(section)
     key = b"".join(lines)
     found = known.get(key)
@@ -173,7 +173,7 @@ def _check_syntax(section: bytes) -> None:
     except httptools.HttpParserUpgrade:
         pass  # it means one to a WebSocket or none: content, if any, is read as if Upgrade were not there
     except httptools.HttpParserError as error:
-        raise Refusal(400, _SYNTAX.get(str(error), f"the header section is malformed: {error}")) from None
+        raise HttpError(400, _SYNTAX.get(str(error), f"the header section is malformed: {error}")) from None
 
 
 def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> bool:
@@ -181,14 +181,14 @@ def _is_chunked(codings: list[bytes] | None, lengths: list[bytes] | None) -> boo
     if codings is None:
         return False
     if lengths is not None:
-        raise Refusal(400, "a request must not have both Content-Length and Transfer-Encoding")
+        raise HttpError(400, "a request must not have both Content-Length and Transfer-Encoding")
     if b",".join(codings).lower() == b"chunked":
         return True
     listed = _listed(codings)
     # an empty member might be ignored (RFC 9110 section 5.6.1.2), but a proxy before us may not see it as we do
     if listed[-1] != b"chunked" or listed.count(b"chunked") > 1 or b"" in listed:
-        raise Refusal(400, "Transfer-Encoding must name chunked once, as the last coding, and have no empty members")
-    raise Refusal(501, "the only transfer coding supported is chunked")
+        raise HttpError(400, "Transfer-Encoding must name chunked once, as the last coding, and have no empty members")
+    raise HttpError(501, "the only transfer coding supported is chunked")
 
 
 def _has_host(hosts: list[bytes] | None) -> bool:
@@ -196,7 +196,7 @@ def _has_host(hosts: list[bytes] | None) -> bool:
     if hosts is None:
         return False
     if len(hosts) > 1:
-        raise Refusal(400, "a request must not have more than one Host field")
+        raise HttpError(400, "a request must not have more than one Host field")
     _check_host(hosts[0], "the Host field")
     return True
 
@@ -206,8 +206,8 @@ def _check_host(host: bytes, where: str) -> None:
     if _HOST.fullmatch(host):
         return
     if _ZONED.fullmatch(host):
-        raise Refusal(400, f"{where} must not have an IPv6 zone (%...): only the client's machine knows it")
-    raise Refusal(400, f"{where} must be HOST or HOST:PORT")
+        raise HttpError(400, f"{where} must not have an IPv6 zone (%...): only the client's machine knows it")
+    raise HttpError(400, f"{where} must be HOST or HOST:PORT")
 
 
 _WEIGHT = re.compile(rb"(?:^|;)[ \t]*q=([01](?:\.[0-9]{0,3})?)[ \t]*(?:$|;)", re.IGNORECASE)
@@ -253,8 +253,24 @@ class Request:
     """
 
     __slots__ = (
-        "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
-        "head", "head_size", "keep_alive", "page", "probe", "silent", "size", "template", "upgrade",
+        "answer",
+        "chunked",
+        "connection",
+        "content_length",
+        "content_type",
+        "controls",
+        "echoed",
+        "expects",
+        "extra",
+        "head",
+        "head_size",
+        "keep_alive",
+        "no_body",
+        "page",
+        "probe",
+        "size",
+        "template",
+        "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -263,7 +279,7 @@ class Request:
         self.size = -1
         self.content_length = self.echoed = 0
         self.content_type = self.connection = self.answer = self.extra = b""
-        self.chunked = self.expects = self.probe = self.silent = self.upgrade = False
+        self.chunked = self.expects = self.probe = self.no_body = self.upgrade = False
         self.keep_alive = True
         self.page: bytes | None = None
         self.controls: Any = None
@@ -273,7 +289,7 @@ class Request:
         """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""
         last = Request(self.head)
         last.content_length, last.content_type = self.content_length, self.content_type
-        last.chunked, last.expects, last.silent = self.chunked, self.expects, self.silent
+        last.chunked, last.expects, last.no_body = self.chunked, self.expects, self.no_body
         last.keep_alive, last.connection, last.extra, last.echoed = False, b"close", self.extra, self.echoed
         last.controls = self.controls
         last.answer = fields(self.content_type, self.content_length, last.connection, self.extra)
@@ -281,7 +297,7 @@ class Request:
 
 
 Asks = Callable[[Request, Fields], Any]
-"""What a request asks for besides an echo, None for nothing: for whoever answers it. Raises Refusal."""
+"""What a request asks for besides an echo, None for nothing: for whoever answers it. Raises HttpError."""
 Preflight = Callable[[bytes], bytes]
 """What a header section is allowed across origins, as field lines; b"" where it is none of a preflight request."""
 
@@ -294,7 +310,7 @@ def read(
     max_body: int = 0, closing: bool = False, pages: AbstractSet[bytes] = PAGES, extra: bytes = b"",
     asks: Asks | None = None, preflight: Preflight | None = None,
 ) -> Request:  # fmt: skip
-    """Read a whole header section, from the request line to the blank line. Raises Refusal.
+    """Read a whole header section, from the request line to the blank line. Raises HttpError.
 
     known: fields that have been read, and will be remembered there: clients repeat themselves. max_body: the longest
     content in bytes, 0 for any. closing: the answer is the connection's last in any case. pages: paths that are the
@@ -307,7 +323,7 @@ def read(
         raise _not_a_request_line(head)
     method, target, version = line.groups()
     if version[0] != _ONE:
-        raise Refusal(505, f"HTTP/{version.decode()} is not supported: expected HTTP/1.1 or HTTP/1.0")
+        raise HttpError(505, f"HTTP/{version.decode()} is not supported: expected HTTP/1.1 or HTTP/1.0")
     found = read_fields(head[line.end() - 2 :], known)
     request = Request(head)
     request.extra = extra
@@ -331,29 +347,29 @@ def read(
     if request.controls is not None or request.probe:
         request.size = -1
     if method == b"HEAD":
-        request.silent = True
+        request.no_body = True
         request.echoed = 0
     return request
 
 
-def _not_a_request_line(head: bytes | bytearray = b"") -> Refusal:
+def _not_a_request_line(head: bytes | bytearray = b"") -> HttpError:
     if _RAW_TARGET.match(head):
-        return Refusal(
+        return HttpError(
             400, "the request target has bytes that are not ASCII: expected them percent-encoded, as in %C3%A9"
         )
-    return Refusal(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
+    return HttpError(400, "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF")
 
 
 def _apply_options(request: Request, found: Fields, version: bytes, closing: bool) -> None:
     """What HTTP/1.0 does otherwise, and what the fields ask for besides: to close, to go on, to wait for a 100."""
     old = version == b"1.0"
     if not found.host and not old:
-        raise Refusal(400, "an HTTP/1.1 request must have a Host field")
+        raise HttpError(400, "an HTTP/1.1 request must have a Host field")
     if found.chunked and old:
-        raise Refusal(400, "an HTTP/1.0 request must not have Transfer-Encoding")
+        raise HttpError(400, "an HTTP/1.0 request must not have Transfer-Encoding")
     if found.expectations and not old:
         if b",".join(found.expectations).lower() != b"100-continue":
-            raise Refusal(417, "the only expectation supported is 100-continue")
+            raise HttpError(417, "the only expectation supported is 100-continue")
         request.expects = found.chunked or found.content_length > 0
     if closing or found.close or (old and not found.keep_alive):
         request.keep_alive = False
@@ -369,7 +385,7 @@ def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, pr
         return False
     request.page = path
     request.upgrade = False
-    request.silent = method == b"HEAD"
+    request.no_body = method == b"HEAD"
     request.extra = b""
     if method == b"OPTIONS":
         request.extra = _ALLOW + (preflight(request.head) if preflight is not None else b"")
@@ -377,28 +393,28 @@ def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, pr
 
 
 def _path(method: bytes, target: bytes) -> bytes:
-    """Of a target, without the query; raises Refusal where there is none.
+    """Of a target, without the query; raises HttpError where there is none.
 
     RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to.
     """
     if method == b"CONNECT":
-        raise Refusal(501, "CONNECT is not supported: an echo server opens no tunnels")
+        raise HttpError(501, "CONNECT is not supported: an echo server opens no tunnels")
     if target[:1] == b"/":
         return target.partition(b"?")[0]
     if target == b"*":
         if method != b"OPTIONS":
-            raise Refusal(400, "the request target * must be used with OPTIONS only (RFC 9112 section 3.2.4)")
+            raise HttpError(400, "the request target * must be used with OPTIONS only (RFC 9112 section 3.2.4)")
         return target
     uri = _ABSOLUTE.match(target)
     if uri is None:
         raise _not_a_request_line()
     scheme, authority = uri.groups()
     if scheme.lower() not in {b"http", b"https"}:
-        raise Refusal(400, "the scheme of the request target must be http or https")
+        raise HttpError(400, "the scheme of the request target must be http or https")
     if b"@" in authority:
-        raise Refusal(400, "the request target must not have a user before its host (RFC 9110 section 4.2.4)")
+        raise HttpError(400, "the request target must not have a user before its host (RFC 9110 section 4.2.4)")
     if not authority or authority[:1] == b":":
-        raise Refusal(400, "the request target must have a host after its scheme (RFC 9110 section 4.2.1)")
+        raise HttpError(400, "the request target must have a host after its scheme (RFC 9110 section 4.2.1)")
     _check_host(authority, "the host in the request target")
     return target[uri.end() :].partition(b"?")[0]
 
@@ -407,11 +423,11 @@ def _answer_content(request: Request, method: bytes, found: Fields, max_body: in
     length = found.content_length
     if method == b"TRACE":
         if found.has_content:
-            raise Refusal(400, "a TRACE request must not have content (RFC 9110 section 9.3.8)")
+            raise HttpError(400, "a TRACE request must not have content (RFC 9110 section 9.3.8)")
         _answer_head(request, method)
         return
     if max_body and length > max_body:
-        raise Refusal(413, f"the content has {length} bytes: expected at most {max_body} (--max-body)")
+        raise HttpError(413, f"the content has {length} bytes: expected at most {max_body} (--max-body)")
     request.content_type = found.content_type
     request.content_length = length
     request.chunked = found.chunked
@@ -451,7 +467,7 @@ def _answer_head(request: Request, method: bytes) -> None:
         request.answer = _echo_fields(request.head_size, request.connection, request.extra) + request.head
 
 
-class Reader:
+class RequestReader:
     """Reads header sections for connections that are answered alike, and remembers those that come again.
 
     closing: every answer is its connection's last. unready: nothing is echoed at /readyz any more. echoes: what is no
@@ -477,9 +493,9 @@ class Reader:
         self.known: Known = {} if known is None else known
         self.remembered: dict[bytes, Request] = {}
 
-    def with_extra(self, extra: bytes) -> "Reader":
+    def with_extra(self, extra: bytes) -> "RequestReader":
         """One that does the same, but for field lines that it adds to every echo."""
-        made = Reader(
+        made = RequestReader(
             self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, asks=self._asks,
             preflight=self._preflight,
         )  # fmt: skip
@@ -487,7 +503,7 @@ class Reader:
         return made
 
     def read(self, head: bytes) -> Request:
-        """Read a header section. Raises Refusal."""
+        """Read a header section. Raises HttpError."""
         found = read(
             head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
             asks=self._asks, preflight=self._preflight,
@@ -499,15 +515,16 @@ class Reader:
     def _check_echo(self, head: bytes, found: Request) -> None:
         """Refuse an echo where there are only pages, and where somebody might take the server for ready that is not."""
         if found.probe and self.unready:
-            raise Refusal(503, "the server is shutting down")
+            raise HttpError(503, "the server is shutting down")
         if self._echoes:
             return
         method, target, _ = head.split(b" ", 2)
         if _path(method, target) not in self._pages:
-            raise Refusal(404, f"this listener serves only {', '.join(sorted(each.decode() for each in self._pages))}")
+            served = ", ".join(sorted(each.decode() for each in self._pages))
+            raise HttpError(404, f"this listener serves only {served}")
         if method in _ASK_FOR_PAGES:
-            raise Refusal(400, "a request for one of the server's own pages must not have content")
-        raise Refusal(405, "the methods for the server's own pages are GET, HEAD and OPTIONS", _ALLOW)
+            raise HttpError(400, "a request for one of the server's own pages must not have content")
+        raise HttpError(405, "the methods for the server's own pages are GET, HEAD and OPTIONS", _ALLOW)
 
     def read_first(self, head: bytes) -> Request:
         """The same for a connection's first request, which is often that of other connections too."""
@@ -540,9 +557,9 @@ def check_partial_head(pending: bytearray, looked_at: int, max_header: int) -> N
     # no part is looked at again with each byte that comes: 64 KiB of them would take half a minute
     method = _METHOD_GOES_ON if looked_at else _METHOD_SO_FAR
     if pending.find(b" ", 0, looked_at) < 0 and not method.match(pending, looked_at):
-        raise Refusal(400, "this is not an HTTP request: expected a method, such as GET, and a space")
+        raise HttpError(400, "this is not an HTTP request: expected a method, such as GET, and a space")
     if _BARE_LF.search(pending, looked_at):
-        raise Refusal(400, "a line of the header section does not end in CRLF")
+        raise HttpError(400, "a line of the header section does not end in CRLF")
     first_line_ends = pending.find(b"\r\n", 0, looked_at) < 0 <= pending.find(b"\r\n", max(0, looked_at - 1))
     if first_line_ends and not _REQUEST_LINE.match(pending):
         raise _not_a_request_line(pending)
@@ -550,8 +567,8 @@ def check_partial_head(pending: bytearray, looked_at: int, max_header: int) -> N
         raise too_long(pending, max_header)
 
 
-def too_long(head: bytes | bytearray, max_header: int) -> Refusal:
+def too_long(head: bytes | bytearray, max_header: int) -> HttpError:
     """For a header section of more than max_header bytes: 414 where its request line alone is as long, else 431."""
     if head.find(b"\r\n", 0, max_header) < 0:
-        return Refusal(414, f"the request line is longer than {max_header} bytes")
-    return Refusal(431, f"the header section is longer than {max_header} bytes")
+        return HttpError(414, f"the request line is longer than {max_header} bytes")
+    return HttpError(431, f"the header section is longer than {max_header} bytes")

@@ -26,7 +26,7 @@ _REASONS = {  # RFC 9110 section 15, and the registry of IANA
 }  # fmt: skip
 
 
-class Refusal(Exception):
+class HttpError(Exception):
     """A request that gets an error response and no echo: its status and, for a person, why; extra: field lines."""
 
     def __init__(self, status: int, reason: str, extra: bytes = b"") -> None:
@@ -79,17 +79,17 @@ def chunk(content: bytes) -> bytes:
 
 def page(
     start: bytes, content: bytes, connection: bytes = b"", *,
-    silent: bool = False, content_type: bytes = b"text/plain; charset=utf-8",
+    no_body: bool = False, content_type: bytes = b"text/plain; charset=utf-8",
 ) -> bytes:  # fmt: skip
-    """A whole response that begins with prefix(); silent: without the content, as HEAD wants it."""
+    """A whole response that begins with prefix(); no_body: without the content, as HEAD wants it."""
     head = start + fields(content_type, len(content), connection)
-    return head if silent else head + content
+    return head if no_body else head + content
 
 
-def refusal(start: bytes, error: Refusal, *, silent: bool = False) -> bytes:
+def error(start: bytes, error: HttpError, *, no_body: bool = False) -> bytes:
     """The error response, with why it is one as a line of text; the connection closes after it."""
     content = f"{error.status} {_REASONS[error.status]}: {error.reason}\n".encode()
-    return page(start + error.extra, content, b"close", silent=silent)
+    return page(start + error.extra, content, b"close", no_body=no_body)
 
 
 def without(head: bytes, names: AbstractSet[bytes]) -> bytes:

@@ -213,7 +213,7 @@ class Worker:
             self.context.counts[_CUT] += number
             log.warning("drain timeout: %d connection%s cut", number, "" if number == 1 else "s")
         for connection in list(self.context.connections):
-            connection.cut()
+            connection.abort()
 
     def end_at_once(self) -> None:
         """The second signal: no more waiting."""

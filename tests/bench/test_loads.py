@@ -36,7 +36,7 @@ def test_what_is_sent_are_requests(load: Load) -> None:
     for read, content in found:
         assert read.page is None
         assert not read.expects
-        assert not read.silent
+        assert not read.no_body
         if load.content is None:
             assert content == b""
             assert read.answer.endswith(read.head), "the header section comes back"

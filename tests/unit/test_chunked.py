@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoserver.wire.chunked import ChunkedDecoder, one_chunk
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 from tests.unit.examples import examples
 
 MAX_LINE = 4096
@@ -192,7 +192,7 @@ BAD = {
 @pytest.mark.parametrize(("data", "expected"), BAD.values(), ids=BAD)
 def test_what_is_no_chunked_content_is_refused_however_it_is_cut(data: bytes, expected: tuple[int, str]) -> None:
     for pieces in cuts(data):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(HttpError) as caught:
             decode(pieces)
         assert caught.value.args in {expected, NO_CRLF}  # a bare LF may be seen before the end of its line
 
@@ -203,7 +203,7 @@ def test_what_is_no_chunked_content_is_refused_however_it_is_cut(data: bytes, ex
 )
 def test_what_cannot_become_a_line_is_refused_at_once(data: bytes, expected: tuple[int, str]) -> None:
     for pieces in ([data], bytewise(data)):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(HttpError) as caught:
             decode(pieces)
         assert caught.value.args == expected
 
@@ -244,7 +244,7 @@ def test_up_to_the_limit_it_is_taken_however_it_is_cut(data: bytes) -> None:
 @pytest.mark.parametrize(("data", "expected"), BEYOND.values(), ids=BEYOND)
 def test_beyond_the_limit_it_is_refused_however_it_is_cut(data: bytes, expected: tuple[int, str]) -> None:
     for pieces in cuts(data):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(HttpError) as caught:
             decode(pieces)
         assert caught.value.args == expected
 
@@ -254,7 +254,7 @@ def test_what_is_kept_of_a_line_without_end_is_bounded(start: bytes) -> None:
     decoder = ChunkedDecoder()
     decoder.feed(start)
     fed = 0
-    with pytest.raises(Refusal):  # noqa: PT012 - in which of the turns is the decoder's to say
+    with pytest.raises(HttpError):  # noqa: PT012 - in which of the turns is the decoder's to say
         while True:
             assert len(decoder._rest) <= MAX_LINE + 2
             assert fed <= MAX_LINE + 2
@@ -362,7 +362,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 def test_what_is_accepted_llhttp_accepts_as_the_same_content(data: bytes) -> None:
     try:
         content, end = decode([data])
-    except Refusal:
+    except HttpError:
         return
     theirs = Theirs(data if end < 0 else data[:end])
     if theirs.error is None:
@@ -412,7 +412,7 @@ def test_arbitrary_bytes_are_content_or_refused(data: bytes, choose: st.DataObje
             assert len(decoder._rest) <= MAX_LINE + 2
             if decoder.complete:
                 return
-    except Refusal as error:
+    except HttpError as error:
         status = error.status
     else:
         return
@@ -425,7 +425,7 @@ def test_how_it_is_cut_makes_no_difference(data: bytes, choose: st.DataObject) -
     def outcome(pieces: list[bytes]) -> tuple[bytes, int] | int:
         try:
             return decode(pieces)
-        except Refusal as error:
+        except HttpError as error:
             return error.status
 
     assert outcome(choose.draw(pieces_of(data))) == outcome([data])

@@ -8,12 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoserver.answers import controls
-from echoserver.answers.controls import Caps, Controls, Plan
-from echoserver.wire.response import Refusal
+from echoserver.answers.controls import Caps, Controls, Outcome
+from echoserver.wire.response import HttpError
 from tests.unit.examples import examples
 
 CAPS = Caps(60.0, 1 << 30)
-USUAL = Plan(None, 0.0, close=False, abort=False)
+USUAL = Outcome(None, 0.0, close=False, abort=False)
 
 
 def read(query: str, caps: Caps = CAPS) -> Controls:
@@ -24,13 +24,13 @@ def read(query: str, caps: Caps = CAPS) -> Controls:
 
 
 def refusal(query: str, caps: Caps = CAPS) -> str:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpError) as caught:
         controls.read(query.encode(), caps)
     assert caught.value.status == 400
     return caught.value.reason
 
 
-def chosen(query: str, times: int = 2000) -> "collections.Counter[Plan]":
+def chosen(query: str, times: int = 2000) -> "collections.Counter[Outcome]":
     found = read(query)
     return collections.Counter(found.choose() for _ in range(times))
 
@@ -43,23 +43,23 @@ def test_what_has_none(query: str) -> None:
 @pytest.mark.parametrize(
     ("query", "plan"),
     [
-        ("status=503", Plan(503, 0.0, close=False, abort=False)),
-        ("status=200:100", Plan(200, 0.0, close=False, abort=False)),
+        ("status=503", Outcome(503, 0.0, close=False, abort=False)),
+        ("status=200:100", Outcome(200, 0.0, close=False, abort=False)),
         ("status=599:0", USUAL),
-        ("delay=150ms", Plan(None, 0.15, close=False, abort=False)),
+        ("delay=150ms", Outcome(None, 0.15, close=False, abort=False)),
         ("delay=0", USUAL),
-        ("delay=60s", Plan(None, 60.0, close=False, abort=False)),
-        ("delay=1s-1s", Plan(None, 1.0, close=False, abort=False)),
-        ("close", Plan(None, 0.0, close=True, abort=False)),
-        ("close=", Plan(None, 0.0, close=True, abort=False)),
-        ("abort=100", Plan(None, 0.0, close=False, abort=True)),
+        ("delay=60s", Outcome(None, 60.0, close=False, abort=False)),
+        ("delay=1s-1s", Outcome(None, 1.0, close=False, abort=False)),
+        ("close", Outcome(None, 0.0, close=True, abort=False)),
+        ("close=", Outcome(None, 0.0, close=True, abort=False)),
+        ("abort=100", Outcome(None, 0.0, close=False, abort=True)),
         ("abort=0&close=0", USUAL),
-        ("status=404&delay=2m&close&abort", Plan(404, 120.0, close=True, abort=True)),
-        ("status=5%303", Plan(503, 0.0, close=False, abort=False)),
-        ("x=1&status=201&y", Plan(201, 0.0, close=False, abort=False)),
+        ("status=404&delay=2m&close&abort", Outcome(404, 120.0, close=True, abort=True)),
+        ("status=5%303", Outcome(503, 0.0, close=False, abort=False)),
+        ("x=1&status=201&y", Outcome(201, 0.0, close=False, abort=False)),
     ],
 )
-def test_what_is_always_so(query: str, plan: Plan) -> None:
+def test_what_is_always_so(query: str, plan: Outcome) -> None:
     found = read(query, Caps(120.0, 0))
     assert {found.choose() for _ in range(50)} == {plan}
 
@@ -199,7 +199,11 @@ def test_a_value_that_cannot_be_a_control_is_an_applications(query: str, ignored
 def test_what_is_a_control_beside_what_is_an_applications() -> None:
     found, ignored = controls.read(b"status=open&delay=1s&header=x&header=A:b&size=1&size=2", CAPS)
     assert found is not None
-    assert (found.choose(), found.fields, found.size) == (Plan(None, 1.0, close=False, abort=False), b"A: b\r\n", None)
+    assert (found.choose(), found.fields, found.size) == (
+        Outcome(None, 1.0, close=False, abort=False),
+        b"A: b\r\n",
+        None,
+    )
     assert ignored == [b"status", b"header", b"size"]
 
 
@@ -237,7 +241,7 @@ def test_any_query_is_read_or_refused_in_one_short_line(pairs: list[tuple[str, s
         found, ignored = controls.read(query.encode("utf-8", "surrogatepass"), CAPS)
         assert len(ignored) == len(set(ignored))
         assert set(ignored) <= {name.encode() for name, _ in pairs} | {b"close", b"abort"} or raw
-    except Refusal as caught:
+    except HttpError as caught:
         refused = caught
     if refused is not None:
         assert refused.status == 400

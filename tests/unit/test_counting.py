@@ -418,9 +418,9 @@ def test_buffer_total__a_header_section_that_is_refused_is_counted(loop: asyncio
     context = worker.context
     with Client(http_echo(worker)) as client:
         client.feed(b"GET / HTTP/1.1\r\nX: ")
-        context.owed += context.config.buffer_total
+        context.used += context.config.buffer_total
         client.feed(b"a" * 5000)
-        context.owed -= context.config.buffer_total
+        context.used -= context.config.buffer_total
         assert client.sent.startswith(b"HTTP/1.1 503 ")
     assert scrape(worker)["errors", "too_much_memory"] == 1
 

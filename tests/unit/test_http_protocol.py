@@ -21,7 +21,7 @@ from echoserver.config import options as config
 from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.stream import LINGER_TIMEOUT
-from echoserver.wire.request import REMEMBERED_SIZE, Reader
+from echoserver.wire.request import REMEMBERED_SIZE, RequestReader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.requests import chunked, content_of, echo, get, head_of, page, post, refused, response
@@ -181,13 +181,13 @@ def worker(loop: asyncio.AbstractEventLoop) -> Iterator[Worker]:
     made.context.now = int(made.context.now * 1024) / 1024  # so that adding seconds to it is exact
     yield made
     assert not made.context.connections
-    assert made.context.owed == 0
+    assert made.context.used == 0
 
 
 def reconfigure(worker: Worker, **changes: Any) -> None:
     """Other settings, for connections from now on."""
     worker.context.config = dataclasses.replace(worker.context.config, **changes)
-    worker.site.reader = Reader(worker.context.config.max_body)
+    worker.site.reader = RequestReader(worker.context.config.max_body)
 
 
 def begin_drain(worker: Worker) -> None:
@@ -644,7 +644,7 @@ def test_buffer_limit__reading_pauses_until_all_is_sent(worker: Worker) -> None:
         while rest and client.reading:
             rest = client.feed(rest[:10_000]) + rest[10_000:]
         assert not client.reading
-        assert 64 << 10 <= worker.context.owed < 96 << 10
+        assert 64 << 10 <= worker.context.used < 96 << 10
         assert size > len(rest) > size // 2
         client.take(64 << 10)
         assert not client.reading
@@ -652,7 +652,7 @@ def test_buffer_limit__reading_pauses_until_all_is_sent(worker: Worker) -> None:
             client.take(1000)
             if client.reading:
                 rest = client.feed(rest[:10_000]) + rest[10_000:]
-        assert worker.context.owed == 0
+        assert worker.context.used == 0
         found = parse(client.sent, *[post(b"")] * 200)
         assert [each.content[:4] for each in found] == [b"%04d" % number for number in range(200)]
 
@@ -665,30 +665,30 @@ def test_buffer_total__nothing_more_is_read_from_those_that_are_behind(loop: asy
         behind = [stack.enter_context(connect(worker, 0)) for _ in range(10)]
         for client in behind:
             assert client.feed(request) == b""
-            assert client.reading == (worker.context.owed < 128 << 10), f"{worker.context.owed} bytes are kept"
+            assert client.reading == (worker.context.used < 128 << 10), f"{worker.context.used} bytes are kept"
         assert not client.reading, "the last one has used the total up"
         for client in behind[:-1]:
             client.feed(BEHIND)
             assert not client.reading, "the others are read from once more at most"
-        kept = worker.context.owed
+        kept = worker.context.used
         with connect(worker) as quick:
             quick.feed(request)
             assert without_dates(quick.sent) == content_of(bytes(14_000))
-        assert worker.context.owed == kept
+        assert worker.context.used == kept
         for client in behind:
             client.take(1 << 20)
             assert client.reading
             client.feed(BEHIND)
             assert client.sent.endswith(BEHIND)
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
 
 
 def test_a_connection_that_is_lost_leaves_nothing(worker: Worker) -> None:
     with connect(worker, 0) as client:
         client.feed(get() * 10)
         client.feed(post(b"hello")[:-1])
-        assert worker.context.owed > 0
-    assert worker.context.owed == 0
+        assert worker.context.used > 0
+    assert worker.context.used == 0
 
 
 def test_an_error_waits_its_turn(worker: Worker) -> None:
@@ -742,7 +742,7 @@ def test_large_content(
         assert without_dates(client.sent) == expected * 3 + echo(BEHIND) + content_of(content)
         client.eof()
         assert client.lost
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
 
 
 def test_large_contents_do_not_mix(worker: Worker) -> None:
@@ -815,8 +815,8 @@ def test_what_has_been_received_of_large_content_is_accounted_for(worker: Worker
     for size in (70_000, 300_000):
         with connect(worker) as client:
             client.feed(post(bytes(size))[:-30_000])
-            assert size - 30_000 <= worker.context.owed <= size
-        assert worker.context.owed == 0
+            assert size - 30_000 <= worker.context.used <= size
+        assert worker.context.used == 0
 
 
 def test_a_worker_under_pressure_relays_what_it_would_have_gathered(worker: Worker) -> None:
@@ -828,7 +828,7 @@ def test_a_worker_under_pressure_relays_what_it_would_have_gathered(worker: Work
         worker.context.under_pressure = True
         client.feed(content[-100_000:-50_000])
         assert client.sent.endswith(content[:-50_000])
-        assert worker.context.owed == 0
+        assert worker.context.used == 0
         worker.context.under_pressure = False
         client.feed(content[-50_000:] + BEHIND)
         assert without_dates(client.sent) == content_of(content) + echo(BEHIND)
@@ -873,7 +873,7 @@ def test_a_conversation_however_it_is_cut_and_read(
             client.take(1 << 20)
         assert parse(client.sent, *requests) == parse(b"".join(expected), *requests)
         assert client.open
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
     assert not worker.context.connections
 
 
@@ -1000,7 +1000,7 @@ def test_arbitrary_bytes_get_responses_or_none(pieces: list[bytes], room: int | 
         assert client.lost
         assert not client.sent or client.sent.startswith(b"HTTP/1.1 ")
         assert client.sent.count(b"Connection: close\r\nContent-Length") <= 1
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
     assert not worker.context.connections
 
 
@@ -1033,7 +1033,7 @@ def test_buffer_limit__what_is_kept_for_one_that_never_reads_stays_within_it(wor
         assert client.reading
         client.feed(request)
         assert not client.reading
-        assert worker.context.owed < 2 * limit
+        assert worker.context.used < 2 * limit
         client.take(10 * limit)
         client.feed(request)
         assert client.sent.count(b"HTTP/1.1 200 OK\r\n") >= 2
@@ -1042,9 +1042,9 @@ def test_buffer_limit__what_is_kept_for_one_that_never_reads_stays_within_it(wor
 def test_the_beginning_of_a_header_section_counts_as_kept(worker: Worker) -> None:
     with connect(worker) as client:
         client.feed(get()[:-1])
-        assert worker.context.owed == len(get()) - 1
+        assert worker.context.used == len(get()) - 1
         client.feed(get()[-1:])
-        assert worker.context.owed == 0
+        assert worker.context.used == 0
 
 
 @pytest.mark.parametrize("last", [b"garbage\r\n\r\n", get(b"/", b"Connection: close")])

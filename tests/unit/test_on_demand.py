@@ -66,7 +66,7 @@ class Client(FakeTransport):
     def finish(self) -> None:
         """Until there is nothing to be answered any more."""
         end = time.monotonic() + PATIENCE
-        while self.connection.request.head != b"\0" or self.connection.behind is not None or not self.reading:
+        while self.connection.request.head != b"\0" or self.connection.write_queue is not None or not self.reading:
             assert time.monotonic() < end, "it never ends"
             self.take_all()
 
@@ -175,7 +175,7 @@ def test_each_is_answered_once_and_nothing_is_left(
             assert answers(bytes(client.sent), [method for _, _, method in conversation]) == [
                 answer for _, answer, _ in conversation
             ]
-            assert (worker.context.owed, client.connection.held, client.reading) == (0, 0, True)
+            assert (worker.context.used, client.connection.buffered, client.reading) == (0, 0, True)
             client.connection.flush_counters()
             assert sum(worker.context.counts[each] for each in STATUSES) == len(conversation)
         loop.run_until_complete(asyncio.sleep(0.002))  # a timer that was left would find the connection gone
@@ -188,8 +188,8 @@ def test_what_is_kept_counts(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
     with Client(worker) as client:
         client.feed(request("POST /?delay=10s HTTP/1.1", "Content-Length: 50000", content=bytes(50_000)) + GET)
-        assert worker.context.owed == 50_000 + len(GET)
-    assert worker.context.owed == 0
+        assert worker.context.used == 50_000 + len(GET)
+    assert worker.context.used == 0
 
 
 def test_content_that_is_not_echoed_is_not_kept(loop: asyncio.AbstractEventLoop) -> None:
@@ -197,10 +197,10 @@ def test_content_that_is_not_echoed_is_not_kept(loop: asyncio.AbstractEventLoop)
     for query in ("abort", "size=1", "echo=head", "echo=none", "status=204"):
         with Client(worker) as client:
             client.feed(request(f"POST /?{query} HTTP/1.1", "Content-Length: 50000", content=bytes(49_999)))
-            assert worker.context.owed == 0
+            assert worker.context.used == 0
     with Client(worker) as client:
         client.feed(request("HEAD /?delay=1s HTTP/1.1", "Content-Length: 50000", content=bytes(49_999)))
-        assert worker.context.owed == 0
+        assert worker.context.used == 0
 
 
 def test_little_is_read_behind_a_request_that_waits(loop: asyncio.AbstractEventLoop) -> None:
@@ -229,8 +229,8 @@ def test_a_worker_under_pressure_keeps_a_share_of_each(loop: asyncio.AbstractEve
         assert worker.context.under_pressure
         data = request("POST /?delay=10s HTTP/1.1", "Content-Length: 900000", content=bytes(600_000))
         assert second.feed(data)
-        assert second.connection.held < 2 * FAIR_SHARE
-        assert worker.context.owed < 800_000
+        assert second.connection.buffered < 2 * FAIR_SHARE
+        assert worker.context.used < 800_000
 
 
 def test_what_is_too_much_for_all_is_refused_or_not_kept(loop: asyncio.AbstractEventLoop) -> None:
@@ -238,7 +238,7 @@ def test_what_is_too_much_for_all_is_refused_or_not_kept(loop: asyncio.AbstractE
     post = "POST /?%s HTTP/1.1"
     with Client(worker) as first:
         first.feed(request(post % "delay=10s", "Content-Length: 70000", content=bytes(70_000)))
-        assert worker.context.owed >= 64 * KIB
+        assert worker.context.used >= 64 * KIB
         with Client(worker) as client:
             client.feed(request(post % "delay=1s", "Content-Length: 3", content=b"abc"))
             assert client.sent.startswith(b"HTTP/1.1 503 ")
@@ -248,7 +248,7 @@ def test_what_is_too_much_for_all_is_refused_or_not_kept(loop: asyncio.AbstractE
             assert b'"length": 3' in client.sent
         with Client(worker) as client:
             client.feed(request(post % "echo=json", "Content-Length: 3", content=b"ab"))
-            assert client.connection.held == 0
+            assert client.connection.buffered == 0
             client.feed(b"c")
             assert b'"text"' not in client.sent
 

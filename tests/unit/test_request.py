@@ -18,7 +18,7 @@ from echoserver.answers.controls import Caps, Controls
 from echoserver.answers.cors import preflight
 from echoserver.wire import request as messages
 from echoserver.wire.request import MAX_FIELDS, NO_REQUEST, Known, Request
-from echoserver.wire.response import Refusal, fields
+from echoserver.wire.response import HttpError, fields
 from tests.unit.examples import examples
 
 LINE_EXPECTED = "the request line is not METHOD SP TARGET SP HTTP/1.1 CRLF"
@@ -38,7 +38,7 @@ def head(line: bytes = b"GET / HTTP/1.1", *more: bytes, host: bytes | None = b"H
 
 
 def refusal_of(read: Callable[[], object]) -> tuple[int, str]:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpError) as caught:
         read()
     return caught.value.status, caught.value.reason
 
@@ -52,7 +52,7 @@ class Means:
     content_length: int = 0
     chunked: bool = False
     expects: bool = False
-    silent: bool = False
+    no_body: bool = False
     page: bytes | None = None
     content_type: bytes = b""  # of the content, if there is any
     known_size: bool = True  # head and content can be taken from the data without looking at them
@@ -96,8 +96,11 @@ GOOD: dict[str, tuple[bytes, Means]] = {
     "close in a field of two": (head(b"GET / HTTP/1.1", b"Connection: close", b"Connection: keep-alive"), CLOSE),
     "keep-alive is 1.1's own": (head(b"GET / HTTP/1.1", b"Connection: keep-alive"), Means()),
     "not closed": (head(b"GET / HTTP/1.1", b"Connection: closed", b"X-Connection: close"), Means()),
-    "HEAD": (head(b"HEAD / HTTP/1.1"), Means(silent=True)),
-    "HEAD with content": (head(b"HEAD / HTTP/1.1", b"Content-Length: 3"), dataclasses.replace(content(3), silent=True)),
+    "HEAD": (head(b"HEAD / HTTP/1.1"), Means(no_body=True)),
+    "HEAD with content": (
+        head(b"HEAD / HTTP/1.1", b"Content-Length: 3"),
+        dataclasses.replace(content(3), no_body=True),
+    ),
     "content": (head(b"POST / HTTP/1.1", b"Content-Length: 3"), content(3)),
     "content of a GET": (head(b"GET / HTTP/1.1", b"content-length:\t3\t"), content(3)),
     "content of no bytes": (head(b"POST / HTTP/1.1", b"Content-Length: 0"), content(0)),
@@ -137,7 +140,7 @@ GOOD: dict[str, tuple[bytes, Means]] = {
     "chunked GET": (head(b"GET / HTTP/1.1", b"Transfer-Encoding: chunked"), CHUNKED),
     "chunked HEAD": (
         head(b"HEAD / HTTP/1.1", b"Transfer-Encoding: chunked"),
-        dataclasses.replace(CHUNKED, silent=True),
+        dataclasses.replace(CHUNKED, no_body=True),
     ),
     "expectation": (
         head(b"POST / HTTP/1.1", b"Expect: 100-Continue", b"Content-Length: 3"),
@@ -169,7 +172,7 @@ GOOD: dict[str, tuple[bytes, Means]] = {
     "healthz": (head(b"GET /healthz HTTP/1.1"), Means(page=b"/healthz", known_size=False)),
     "readyz": (
         head(b"HEAD /readyz HTTP/1.1"),
-        Means(page=b"/readyz", silent=True, known_size=False),
+        Means(page=b"/readyz", no_body=True, known_size=False),
     ),
     **{
         f"readyz: {line.decode()}": (head(line), Means(page=b"/readyz", known_size=False))
@@ -226,8 +229,8 @@ def test_what_it_is_answered(section: bytes, means: Means) -> None:
     elif means.content_type:
         assert answer == fields(means.content_type, means.content_length, means.connection)
     else:
-        echo = b"" if means.silent else section
-        length = len(section) - (1 if means.silent else 0)  # as GET, which is one byte shorter
+        echo = b"" if means.no_body else section
+        length = len(section) - (1 if means.no_body else 0)  # as GET, which is one byte shorter
         kind = b"message/http" if section.startswith(b"TRACE") else b"text/plain"
         assert answer == fields(kind, length, means.connection) + echo
 
@@ -587,7 +590,7 @@ def outcome(section: bytes, known: Known | None) -> object:
     """All that is found in a header section, or the whole refusal."""
     try:
         return everything(messages.read(section, known))
-    except Refusal as refusal:
+    except HttpError as refusal:
         return refusal.args
 
 
@@ -615,10 +618,10 @@ def test_another_field_is_read_as_strictly_where_the_others_are_known(section: b
 
 
 def read_or_refuse(section: bytes, known: Known | None = None) -> Request | None:
-    """read() gives a Request or a Refusal, and nothing else."""
+    """read() gives a Request or a HttpError, and nothing else."""
     try:
         return messages.read(section, known)
-    except Refusal as error:
+    except HttpError as error:
         refusal = error
     assert refusal.status in {400, 413, 417, 431, 501, 505}
     assert re.fullmatch("[^\r\n]+", refusal.reason)
@@ -798,7 +801,7 @@ def test_what_the_query_asks_for_goes_before_accept() -> None:
 
 
 def test_chunked_is_nothing_for_http_1_0() -> None:
-    with pytest.raises(Refusal, match="must not be chunked"):
+    with pytest.raises(HttpError, match="must not be chunked"):
         asked(b"GET /?chunked HTTP/1.0")
 
 
@@ -816,7 +819,7 @@ def test_a_preflight_request(query: bytes) -> None:
         b"Access-Control-Allow-Methods: PUT\r\nAccess-Control-Allow-Headers: X-A, content-type\r\n"
         b"Access-Control-Max-Age: 600\r\n",
     )
-    assert found.choose() == controls.Plan(None, 0.0, close=False, abort=False)
+    assert found.choose() == controls.Outcome(None, 0.0, close=False, abort=False)
 
 
 @pytest.mark.parametrize(
@@ -879,7 +882,7 @@ def test_page__preflight() -> None:
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"FOO", b"GET"])
 def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: bytes, length: bytes) -> None:
     section = head(b"%b %b HTTP/1.1" % (method, target), b"Content-Length: " + length)
-    reader, admin = messages.Reader(asks=ASKS), messages.Reader(echoes=False)
+    reader, admin = messages.RequestReader(asks=ASKS), messages.RequestReader(echoes=False)
     if method != b"GET" or length == b"3":
         assert reader.read_first(section).probe
     reader.unready = admin.unready = True
@@ -892,9 +895,9 @@ def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: byte
 
 
 def test_admin__405_and_400_and_404() -> None:
-    def refused(line: bytes, *fields: bytes) -> Refusal:
-        with pytest.raises(Refusal) as caught:
-            messages.Reader(echoes=False).read(head(line, *fields))
+    def refused(line: bytes, *fields: bytes) -> HttpError:
+        with pytest.raises(HttpError) as caught:
+            messages.RequestReader(echoes=False).read(head(line, *fields))
         return caught.value
 
     for method in (b"POST", b"DELETE", b"TRACE", b"FOO"):

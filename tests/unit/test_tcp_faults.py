@@ -97,14 +97,14 @@ def test_an_echo_is_whole_or_so_long(
         until(worker, client, lambda: len(client.sent) >= len(expected))
         turn(worker)
         assert client.sent == expected
-        assert worker.context.owed == 0
+        assert worker.context.used == 0
         assert client.reading, "nothing waits any more"
         assert client.ended == (close_after != "off" and len(expected) == int(close_after))
         client.eof()
         turn(worker)
         client._settle()
         assert client.lost
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
     assert not worker.context.connections
     assert worker.context.counts[counters.index("sent_bytes", "tcp")] == len(expected)
     assert worker.context.counts[counters.index("received_bytes", "tcp")] == len(read)
@@ -123,7 +123,7 @@ def test_what_is_lost_is_not_kept(
         client.abort()
         client._settle()
         assert not [each for each in worker.loop._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
     assert not worker.context.connections
 
 
@@ -141,7 +141,7 @@ def test_chargen_sends_the_pattern(
         else:
             until(worker, client, lambda: len(client.sent) >= 500_000)
         assert client.sent == pattern(len(client.sent))
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
 
 
 @examples(40)
@@ -163,15 +163,15 @@ def test_what_waits_keeps_the_limit(loop: asyncio.AbstractEventLoop) -> None:
     worker = make_worker(loop, delay="1h")
     with FakeTransport(connection(worker), 0) as client:
         assert client.feed(bytes(1 << 20)), "not all is read"
-        assert 1 << 16 <= worker.context.owed <= (1 << 16) + (256 << 10) + 1000
-    assert worker.context.owed == 0
+        assert 1 << 16 <= worker.context.used <= (1 << 16) + (256 << 10) + 1000
+    assert worker.context.used == 0
     with FakeTransport(connection(worker), 0) as client:
         fed = 0
         while not client.feed(b"x"):
             fed += 1
             assert fed <= (1 << 16) // 128, "a mark for each"
             time.sleep(0.001)
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
 
 
 def test_waiting_for_itself_is_not_idle(loop: asyncio.AbstractEventLoop) -> None:

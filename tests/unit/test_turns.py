@@ -80,7 +80,7 @@ def test_turns_what_was_read_at_once_is_answered_in_many(
         assert turns > 10
         assert client.sent.count(b"HTTP/1.1 ") == answers + 1
         assert client.sent.endswith(LAST)
-        assert current(client).held == 0
+        assert current(client).buffered == 0
 
 
 def test_turns_empty_lines_take_no_time(loop: asyncio.AbstractEventLoop) -> None:
@@ -123,7 +123,7 @@ def test_turns_a_client_that_reads_nothing_is_answered_up_to_the_limit(loop: asy
     with FakeTransport(http_echo(worker), room=0) as client:
         rest = client.feed(request("GET /.echo HTTP/1.1") * 8000)
         assert current(client).stopped == BACKLOG
-        assert worker.context.owed < (1 << 20) + 2 * READ
+        assert worker.context.used < (1 << 20) + 2 * READ
         while rest or not client.reading:
             client.take(4 << 20)
             rest = client.feed(rest)
@@ -150,9 +150,9 @@ def test_turns_what_is_held_is_the_beginning_of_a_head_and_no_empty_lines(loop: 
         client.feed(b"\r")
         for _ in range(5):
             client.feed(b"\n" + b"\r\n" * 50_000 + b"\r")
-        assert current(client).held == worker.context.owed == 1
+        assert current(client).buffered == worker.context.used == 1
         client.feed(b"\nGET / H")
-        assert worker.context.owed == 7
+        assert worker.context.used == 7
 
 
 BUSY = {
@@ -215,7 +215,7 @@ def test_buffer_total__content_for_an_answer_on_demand_is_read_on(loop: asyncio.
             rest = client.feed(rest)
         assert client.sent.partition(b"\r\n\r\n")[2] == content
         assert client.reading
-    assert worker.context.owed == 0
+    assert worker.context.used == 0
 
 
 @pytest.mark.parametrize("target", ["/", "/?delay=10s", "/?echo=json"])
@@ -225,5 +225,5 @@ def test_408_gives_back_what_was_held(loop: asyncio.AbstractEventLoop, target: s
         client.feed(request(f"POST {target} HTTP/1.1", "Content-Length: 1000000", content=bytes(900_000)))
         current(client).sweep(worker.context.now + 2)
         assert client.sent.startswith(b"HTTP/1.1 408 ")
-        assert current(client).held == 0
-        assert worker.context.owed == 0
+        assert current(client).buffered == 0
+        assert worker.context.used == 0

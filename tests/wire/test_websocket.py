@@ -347,7 +347,7 @@ def test_what_is_wrong(server: Server, name: str, piece: int) -> None:
     sent, code = WRONG[name]
     with Raw(server) as client:
         client.send(frame(TEXT, b"before") + sent, piece)
-        client.send(frame(TEXT, b"behind") * 100)
+        client.send(frame(TEXT, b"write_queue") * 100)
         before, last = split(client.rest())
         assert before.payload == b"before"
         assert last.code == code

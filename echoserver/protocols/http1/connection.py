@@ -37,8 +37,8 @@ from echoserver.transport.stream import BACKLOG, TURN
 from echoserver.wire import request as messages
 from echoserver.wire import response
 from echoserver.wire.chunked import one_chunk
-from echoserver.wire.request import NO_REQUEST, Reader, Request
-from echoserver.wire.response import Refusal
+from echoserver.wire.request import NO_REQUEST, Request, RequestReader
+from echoserver.wire.response import HttpError
 from echoserver.wire.template import template_of
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
@@ -77,7 +77,7 @@ class HttpConnection(Connection):
     """What is under way, in CONTENT and ANSWERING; else NO_CONTENT."""
     request: Request
     """That whose content it is; else NO_REQUEST."""
-    reader: Reader
+    reader: RequestReader
     """Reads header sections for connections like this one."""
     _memo: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
@@ -119,11 +119,11 @@ class HttpConnection(Connection):
         if self.site.public and context.at_capacity():
             if len(context.connections) > context.max_connections + context.refusals:
                 context.counts[_FULL] += 1
-                self.cut()
+                self.abort()
             else:
-                self._refuse(Refusal(503, "too many connections"), error=_FULL)
+                self._send_error(HttpError(503, "too many connections"), counter=_FULL)
         elif context.rejecting:
-            self._refuse(Refusal(503, "the server is shutting down"), error=_DRAINING)
+            self._send_error(HttpError(503, "the server is shutting down"), counter=_DRAINING)
 
     # --- the requests ---
 
@@ -189,10 +189,10 @@ class HttpConnection(Connection):
                         if len(head) > context.config.max_header:
                             raise messages.too_long(head, context.config.max_header)
                         request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
-                    except Refusal as refusal:
+                    except HttpError as error:
                         self.flush(out)
                         self._count(answered, served)
-                        self._refuse(refusal, head)
+                        self._send_error(error, head)
                         return
                 content = position + request.head_size
                 if request.size >= 0 and position + request.size <= end:
@@ -202,7 +202,7 @@ class HttpConnection(Connection):
                         served.append(request)
                     out.append(self.site.prefix)
                     out.append(request.answer)
-                    if position > content and not request.silent:
+                    if position > content and not request.no_body:
                         out.append(data[content:position])
                 else:
                     until = position
@@ -254,7 +254,7 @@ class HttpConnection(Connection):
             return position
         end = position + request.content_length
         if not asked and not request.chunked and end <= len(data):
-            out.append(self.site.prefix + request.answer + (b"" if request.silent else data[position:end]))
+            out.append(self.site.prefix + request.answer + (b"" if request.no_body else data[position:end]))
             self._record(request, request.content_length, request.echoed)
             return end
         most = self.context.config.max_body
@@ -266,9 +266,9 @@ class HttpConnection(Connection):
         ):
             content, end = whole
             out += self.site.prefix, echo_fields(request, len(content))
-            if not request.silent:
+            if not request.no_body:
                 out.append(content)
-            self._record(request, len(content), 0 if request.silent else len(content))
+            self._record(request, len(content), 0 if request.no_body else len(content))
             return end
         return self._begin_content(request, data, position, out)
 
@@ -277,10 +277,10 @@ class HttpConnection(Connection):
         begin = self.site.upgrade
         try:
             if begin is None:
-                raise Refusal(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
+                raise HttpError(501, "WebSocket is not installed: expected pip install 'echoserver[websocket]'")
             following = begin(self.site, self.origin, request)
-        except Refusal as refusal:
-            self._refuse(refusal, request.head)
+        except HttpError as error:
+            self._send_error(error, request.head)
             return
         self.received -= len(rest)
         self.hand_over(following)
@@ -304,7 +304,7 @@ class HttpConnection(Connection):
         before = self._memo
         if request is before:
             return
-        if self.behind is not None or request.size >= FULL_READ or not self._may_repeat(request):
+        if self.write_queue is not None or request.size >= FULL_READ or not self._may_repeat(request):
             self._remember(NO_REQUEST)
             return
         self._remember(request)
@@ -316,7 +316,7 @@ class HttpConnection(Connection):
         return (
             request.keep_alive
             and request.head_size <= messages.REMEMBERED_SIZE
-            and not (request.silent and request.content_length)
+            and not (request.no_body and request.content_length)
             and not request.probe
             and not self.context.draining
         )
@@ -343,7 +343,7 @@ class HttpConnection(Connection):
         if head.startswith(b"\r\n"):
             del head[: messages.skip_empty_lines(head, 0)]
             scanned = 0
-        self.hold(len(head) - self.held)
+        self.account_buffered(len(head) - self.buffered)
         if not head or head == b"\r":
             self.state = BLANK
             self._began = 0.0
@@ -352,13 +352,13 @@ class HttpConnection(Connection):
         if head.find(b"\r\n\r\n", max(0, scanned - 3)) < 0:
             try:
                 messages.check_partial_head(head, scanned, context.config.max_header)
-                if len(head) > _SPARED and context.owed >= context.config.buffer_total:
-                    raise Refusal(503, "the server's buffers are full (--buffer-total)")
-            except Refusal as refusal:
-                self._refuse(refusal, bytes(head))
+                if len(head) > _SPARED and context.used >= context.config.buffer_total:
+                    raise HttpError(503, "the server's buffers are full (--buffer-total)")
+            except HttpError as error:
+                self._send_error(error, bytes(head))
             return
         self._head = None
-        self.hold(-self.held)
+        self.account_buffered(-self.buffered)
         self.state = IDLE
         self._answer_all(bytes(head))
 
@@ -374,8 +374,8 @@ class HttpConnection(Connection):
         if request.controls is not None:
             self.flush(out)
             self.content = demand = Demand(self, request, request.controls)
-            if context.owed >= context.config.buffer_total and demand.keeps():
-                self._refuse(Refusal(503, "the server's buffers are full (--buffer-total)"), request.head)
+            if context.used >= context.config.buffer_total and demand.keeps():
+                self._send_error(HttpError(503, "the server's buffers are full (--buffer-total)"), request.head)
                 return -1
             if waits:
                 demand.heed_expectation()
@@ -386,8 +386,8 @@ class HttpConnection(Connection):
             self.content = Chunked(self)
             return self._feed(self.content, data, position, out)
         self.flush(out)
-        relays = self.owed + request.content_length > context.config.buffer_limit
-        if request.content_length > _IN_PARTS and not (relays or context.under_pressure or request.silent):
+        relays = self.unsent + request.content_length > context.config.buffer_limit
+        if request.content_length > _IN_PARTS and not (relays or context.under_pressure or request.no_body):
             self.content = gathered = Gathered(self, request)
             try:
                 gathered.start(data[position:])
@@ -410,12 +410,12 @@ class HttpConnection(Connection):
         """Returns where the next request begins, if this one has been answered and there may be one, else -1."""
         try:
             end = content.feed(data, position, out)
-        except Refusal as refusal:
+        except HttpError as error:
             self.flush(out)
             if content.begun:
-                self._cut_short(refusal.status)
+                self._cut_short(error.status)
             else:
-                self._refuse(refusal, self.request.head)
+                self._send_error(error, self.request.head)
             return -1
         if end < 0:
             if content.complete:
@@ -493,8 +493,8 @@ class HttpConnection(Connection):
         head = self.site.prefix + request.answer
         start = place - len(head)
         buffer[start:place] = head
-        if self.held:
-            self.hold(-self.held)
+        if self.buffered:
+            self.account_buffered(-self.buffered)
         self.send_pooled(buffer, start, end)
         left = request.content_length - (end - place)
         if left:
@@ -545,16 +545,16 @@ class HttpConnection(Connection):
                 _TAKES[self.state](self, data, position)
             self._heed_fin()
 
-    def caught_up(self) -> None:
+    def on_all_sent(self) -> None:
         if self._unread is not None:
             self.yield_turn()
-        super().caught_up()
+        super().on_all_sent()
 
     def account(self) -> None:
         """Account for what has been read and waits."""
         kept = self.content.kept + (0 if self._unread is None else len(self._unread[0]))
-        if kept != self.held:
-            self.hold(kept - self.held)
+        if kept != self.buffered:
+            self.account_buffered(kept - self.buffered)
 
     def shed(self) -> None:
         super().shed()
@@ -567,7 +567,7 @@ class HttpConnection(Connection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.behind is None:
+        if self.write_queue is None:
             self.content.resumed()
 
     # --- what has been done, for metrics and the access log ---
@@ -609,7 +609,7 @@ class HttpConnection(Connection):
         if self.state is HEAD:
             self._log(bytes(self._head or b""), status, 0, 0)
         elif self.content is not NO_CONTENT:
-            sent = max(0, self.content.answered - self.owed)
+            sent = max(0, self.content.answered - self.unsent)
             self._log(self.request.head, status, self.content.received, sent)
 
     def _log(self, head: bytes, status: int, received: int, sent: int) -> None:
@@ -618,22 +618,22 @@ class HttpConnection(Connection):
 
     # --- how it ends ---
 
-    def _refuse(self, refusal: Refusal, head: bytes = b"", *, error: int | None = None) -> None:
+    def _send_error(self, error: HttpError, head: bytes = b"", *, counter: int | None = None) -> None:
         """Send an error response and nothing after it; head: as much as there is of the header section in question.
 
-        error: where it is counted, if not by its status.
+        counter: where it is counted, if not by its status.
         """
-        context, status = self.context, refusal.status
-        silent = head.startswith(b"HEAD ") or self.request.silent
-        answer = response.refusal(self.site.start(status), refusal, silent=silent)
+        context, status = self.context, error.status
+        no_body = head.startswith(b"HEAD ") or self.request.no_body
+        answer = response.error(self.site.start(status), error, no_body=no_body)
         self.send(answer)
         context.counts[_ANSWERED[status // 100]] += 1
-        if error is None:
-            error = _ERRORS.get(status)
-        if error is not None:
-            context.counts[error] += 1
+        if counter is None:
+            counter = _ERRORS.get(status)
+        if counter is not None:
+            context.counts[counter] += 1
         if context.log is not None:
-            sent = 0 if silent else len(answer) - answer.find(b"\r\n\r\n") - 4
+            sent = 0 if no_body else len(answer) - answer.find(b"\r\n\r\n") - 4
             if not head and self.request is not NO_REQUEST:
                 head = self.request.head
             self._log(head, status, self.content.received, sent)
@@ -653,15 +653,15 @@ class HttpConnection(Connection):
             self.pause()
 
     def _end(self) -> bool:
-        """finish(), and take nothing more."""
+        """close_when_sent(), and take nothing more."""
         self._remember(NO_REQUEST)
         self._head = self._unread = None
-        self.hold(-self.held)
+        self.account_buffered(-self.buffered)
         if self.state is PARKED:
             attach(self)
         if self.state is not LINGERING:
             self.state = CLOSING
-        return self.finish()
+        return self.close_when_sent()
 
     def send_fin(self) -> None:
         self.state = LINGERING
@@ -686,14 +686,14 @@ class HttpConnection(Connection):
             return True
         if self.state is HEAD:
             why = "the client closed the connection before the header section was complete"
-            self._refuse(Refusal(400, why), bytes(self._head or b""))
+            self._send_error(HttpError(400, why), bytes(self._head or b""))
         elif content is not NO_CONTENT and not content.begun:
-            self._refuse(Refusal(400, "the client closed the connection before the content was complete"))
+            self._send_error(HttpError(400, "the client closed the connection before the content was complete"))
         self.lingers = False  # nothing more comes
         if fin is Fin.END:
             return self._end()
         content.stop()  # its request is logged when the connection is lost
-        return self.finish()
+        return self.close_when_sent()
 
     def _heed_fin(self) -> None:
         """Heed the client's FIN, if it has come, now that what came before it has been answered."""
@@ -712,10 +712,10 @@ class HttpConnection(Connection):
 
     def sweep(self, now: float) -> None:
         config, deadline = self.context.config, self.state.deadline
-        if self.behind is not None:
-            if self.stalled(now, config.idle_timeout):
+        if self.write_queue is not None:
+            if self.is_stalled(now, config.idle_timeout):
                 self.context.counts[_IDLE] += 1
-                self.cut()
+                self.abort()
         elif deadline is Deadline.FIN:
             if self.has_lingered(now):
                 self.transport.close()
@@ -735,26 +735,26 @@ class HttpConnection(Connection):
         content, timeout = self.content, self.context.config.idle_timeout
         if content.is_waited_for():
             self.last_activity = now
-        elif not self.stalled(now, timeout):
+        elif not self.is_stalled(now, timeout):
             return
         elif content.begun:
             self.context.counts[_IDLE] += 1
-            self.cut()
+            self.abort()
         else:
-            self._refuse(Refusal(408, f"no content came for {timeout:g} s (--idle-timeout)"), error=_IDLE)
+            self._send_error(HttpError(408, f"no content came for {timeout:g} s (--idle-timeout)"), counter=_IDLE)
 
     def _header_overdue(self) -> None:
         if self.state is HEAD:
             timeout = self.context.config.header_timeout
             why = f"the header section was not complete within {timeout:g} s (--header-timeout)"
-            self._refuse(Refusal(408, why), bytes(self._head or b""), error=_HEADER)
+            self._send_error(HttpError(408, why), bytes(self._head or b""), counter=_HEADER)
         else:
             self.context.counts[_HEADER] += 1
             self._end()  # nothing was asked: a connection made in advance
 
     def idle(self) -> bool:
         """Between two requests, or before the first."""
-        return self.state.idle and self._unread is None and self.behind is None
+        return self.state.idle and self._unread is None and self.write_queue is None
 
     def unready(self) -> None:
         self._remember(NO_REQUEST)  # /readyz may fit its template

@@ -13,7 +13,7 @@ from echoserver.transport.readers import Lender, RelayContent
 from echoserver.wire import response
 from echoserver.wire.chunked import ChunkedDecoder
 from echoserver.wire.request import Request
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 
 _MANY_PARTS = 64
 
@@ -56,7 +56,7 @@ class Content:
         """Take content from data, from position on.
 
         Returns where it ends in data, if the answer is complete too; what is still to be sent of that is in out. Else
-        -1: then data was taken, or left with the connection, and nothing is in out. Raises Refusal.
+        -1: then data was taken, or left with the connection, and nothing is in out. Raises HttpError.
         """
         raise AssertionError("the transport does not read for the connection now")
 
@@ -86,7 +86,7 @@ class Owner(Lender, Protocol):
     than that in which the request was. The three of a Gathered: see there.
     """
 
-    behind: bytearray | None
+    write_queue: bytearray | None
     context: Context
     origin: Origin
     received: int
@@ -99,7 +99,7 @@ class Owner(Lender, Protocol):
     def account(self) -> None: ...
     def flush(self, out: list[bytes]) -> None: ...
     def go_on_reading(self, why: int) -> None: ...
-    def hold(self, size: int) -> None: ...
+    def account_buffered(self, size: int) -> None: ...
     def keep_rest(self, data: bytes, position: int) -> None: ...
     def leave(self, data: bytes, position: int) -> None: ...
     def on_another(self, data: bytes) -> None: ...
@@ -140,21 +140,21 @@ class Parts(Content):
 
     @property
     def answered(self) -> int:
-        return 0 if self._left or self._connection.request.silent else self.received
+        return 0 if self._left or self._connection.request.no_body else self.received
 
     def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
         connection = self._connection
-        silent = connection.request.silent
+        no_body = connection.request.no_body
         end = min(position + self._left, len(data))
         self._left -= end - position
-        if not silent:
+        if not no_body:
             self._parts.append(data[position:end])
             if len(self._parts) > _MANY_PARTS:
                 self._parts = [b"".join(self._parts)]
         if not self._left:
             self._send()
             return end
-        if (self._relays or connection.context.under_pressure) and not silent:
+        if (self._relays or connection.context.under_pressure) and not no_body:
             self._send()
             connection.relay(self._left)
         else:
@@ -186,7 +186,7 @@ class Chunked(Content):
 
     @property
     def answered(self) -> int:
-        return 0 if self._connection.request.silent else self._received
+        return 0 if self._connection.request.no_body else self._received
 
     def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
         connection = self._connection
@@ -198,10 +198,10 @@ class Chunked(Content):
         if not self.begun and (content or complete):
             self.begun = not complete
             out += connection.site.prefix, echo_fields(request, len(content) if complete else None)
-        if content and not request.silent:
+        if content and not request.no_body:
             out.append(response.chunk(content) if self.begun else content)
         if complete:
-            if self.begun and not request.silent:
+            if self.begun and not request.no_body:
                 out.append(response.LAST_CHUNK)
             return position
         connection.flush(out)
@@ -211,9 +211,9 @@ class Chunked(Content):
 
 
 def check_length(length: int, most: int) -> None:
-    """Raise Refusal where chunked content of so many bytes is longer than --max-body (0: any length will do)."""
+    """Raise HttpError where chunked content of so many bytes is longer than --max-body (0: any length will do)."""
     if 0 < most < length:
-        raise Refusal(413, f"the content has more than {most} bytes (--max-body)")
+        raise HttpError(413, f"the content has more than {most} bytes (--max-body)")
 
 
 class Relayed(Content):

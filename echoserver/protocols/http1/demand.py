@@ -34,9 +34,30 @@ class Demand(Content):
     """
 
     __slots__ = (
-        "_asked", "_chunked", "_connection", "_content", "_declined", "_decoder", "_done", "_due", "_echo", "_kept",
-        "_left", "_length", "_pace", "_plan", "_received", "_request", "_sent", "_timer", "_when", "begun", "closes",
-        "complete", "status", "switches",
+        "_asked",
+        "_chunked",
+        "_connection",
+        "_content",
+        "_declined",
+        "_decoder",
+        "_done",
+        "_due",
+        "_echo",
+        "_kept",
+        "_left",
+        "_length",
+        "_outcome",
+        "_pace",
+        "_received",
+        "_request",
+        "_sent",
+        "_timer",
+        "_when",
+        "begun",
+        "closes",
+        "complete",
+        "status",
+        "switches",
     )  # fmt: skip
 
     _done: bool
@@ -55,7 +76,7 @@ class Demand(Content):
         self._request = request
         self._asked = asked
         self._when = time.time()
-        self._plan = asked.choose()
+        self._outcome = asked.choose()
         self._echo = asked.echo or (controls.BODY if request.content_type else controls.HEAD)
         self._decoder = ChunkedDecoder() if request.chunked else None
         self._left = request.content_length
@@ -85,7 +106,7 @@ class Demand(Content):
 
     @property
     def resets(self) -> bool:
-        return self._plan.abort
+        return self._outcome.abort
 
     # --- the request's content ---
 
@@ -94,7 +115,7 @@ class Demand(Content):
 
         RFC 9110 section 10.1.1: a final status in place of the 100, after which the connection is closed.
         """
-        if not self._plan.abort and (self._plan.status or 200) < 400:
+        if not self._outcome.abort and (self._outcome.status or 200) < 400:
             self._connection.send(response.CONTINUE)
             return
         self._declined = True
@@ -135,8 +156,8 @@ class Demand(Content):
         return bool(self._left or self._decoder is not None) and self._is_echoed()
 
     def _is_echoed(self) -> bool:
-        unsent = self._plan.abort or self._asked.size is not None or self._request.silent
-        return self._echo == controls.BODY and not unsent and self._plan.status not in _EMPTY
+        unsent = self._outcome.abort or self._asked.size is not None or self._request.no_body
+        return self._echo == controls.BODY and not unsent and self._outcome.status not in _EMPTY
 
     def regulate(self) -> None:
         """Account for what is kept, and read on or not.
@@ -148,7 +169,7 @@ class Demand(Content):
         context, total = connection.context, connection.context.config.buffer_total
         behind = connection.rest() if self.complete else 0
         connection.account()
-        if self._content is not None and context.owed >= total:
+        if self._content is not None and context.used >= total:
             self._content.forget()
             connection.account()
         if not self.complete and self._kept and (len(self._kept) >= context.share or context.under_pressure):
@@ -156,7 +177,7 @@ class Demand(Content):
         too_much = (
             len(self._kept) >= context.share
             or behind > (0 if context.under_pressure else _REST)
-            or (context.owed >= total and (self._kept or behind))
+            or (context.used >= total and (self._kept or behind))
         )
         if too_much:
             connection.stop_reading(DEMAND)
@@ -167,7 +188,7 @@ class Demand(Content):
         """Begin to answer before all has come, if not already."""
         if self.begun or self._timer is not None:
             return
-        if (self._plan.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
+        if (self._outcome.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
             self._echo = controls.NONE
             self._kept.clear()
         else:
@@ -175,15 +196,15 @@ class Demand(Content):
         self._connection.account()
 
     def resumed(self) -> None:
-        if self.begun and self._timer is None:  # not within resume_writing(): the connection may end, see caught_up()
+        if self.begun and self._timer is None:  # not within resume_writing(): the connection may end, see on_all_sent()
             self._timer = self._connection.context.loop.call_soon(self._later)
 
     # --- the answer ---
 
     def _wait(self) -> None:
-        if self._plan.delay:
-            self._due = monotonic() + self._plan.delay
-            self._sleep(self._plan.delay)
+        if self._outcome.delay:
+            self._due = monotonic() + self._outcome.delay
+            self._sleep(self._outcome.delay)
         else:
             self._answer()
 
@@ -211,19 +232,19 @@ class Demand(Content):
         """Begin the answer."""
         self.begun = True
         connection, asked, request = self._connection, self._asked, self._request
-        if self._plan.abort:
+        if self._outcome.abort:
             self._done, self.status = True, NO_ANSWER
             return
-        if request.upgrade and self._plan.status is None:
+        if request.upgrade and self._outcome.status is None:
             self._done = self.switches = True
             return
         nothing = self._echo == controls.NONE and asked.size is None
-        self.status = self._plan.status or (204 if nothing else 200)
+        self.status = self._outcome.status or (204 if nothing else 200)
         content_type = self._make_content()
-        self.closes = self._plan.close or self._declined or not connection.request.keep_alive
+        self.closes = self._outcome.close or self._declined or not connection.request.keep_alive
         self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
         head = self._head(content_type)
-        if request.silent or self.status in _EMPTY:
+        if request.no_body or self.status in _EMPTY:
             self._length = 0
             self._chunked = False
             self._kept.clear()
@@ -253,7 +274,7 @@ class Demand(Content):
             self._length = 0
             return b"text/plain"
         if self._echo == controls.JSON:
-            head = b"GET" + request.head[4:] if request.silent else echo_of_head(request.head)[1]
+            head = b"GET" + request.head[4:] if request.no_body else echo_of_head(request.head)[1]
             content_type = b"application/json"
             made = describe(head, self._content, facts(self._connection, self._when))
             self._content = None
@@ -286,7 +307,7 @@ class Demand(Content):
         connection = self._connection
         turn = _TURN
         while size := self._available():
-            if connection.behind is not None or connection.transport.is_closing():
+            if connection.write_queue is not None or connection.transport.is_closing():
                 return
             if self._pace is not None:
                 now = monotonic()

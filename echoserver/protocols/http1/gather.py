@@ -3,7 +3,7 @@
 from echoserver.protocols.http1.content import Content, Owner
 from echoserver.protocols.http1.states import PARKED
 from echoserver.transport.context import SMALL_READ
-from echoserver.transport.readers import StandIn
+from echoserver.transport.readers import Delegate
 from echoserver.wire.request import Request
 
 _SPARE = 4096  # a read that fills its buffer would make libuv (1.52) try another one at once
@@ -13,7 +13,7 @@ _FIRST = 512 << 10  # bytes read at first of what may be another request: not mu
 _NONE = memoryview(b"")
 
 
-class Gathered(StandIn[Owner], Content):
+class Gathered(Delegate[Owner], Content):
     """Takes the place of an HTTP connection as its transport's protocol while large content comes.
 
     The content's place in the buffer leaves room before it for the head of the request and for that of the answer.
@@ -54,7 +54,7 @@ class Gathered(StandIn[Owner], Content):
         self._buffer = connection.context.pool.take(self._end + _SPARE)
         self._filled = self._place + len(first)
         self._buffer[self._place : self._filled] = first
-        connection.hold(len(first))
+        connection.account_buffered(len(first))
         connection.transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -79,7 +79,7 @@ class Gathered(StandIn[Owner], Content):
         if filled >= self._end:  # all is here: nothing needs to be held
             self._finish(filled)
             return
-        connection.hold(nbytes)
+        connection.account_buffered(nbytes)
         if context.under_pressure:
             self._finish(filled)
 
@@ -87,7 +87,7 @@ class Gathered(StandIn[Owner], Content):
         """The first bytes of another request: how many are content that belongs where it is, or -1."""
         place, request, connection = self._place, self._request, self._connection
         head = self._buffer[place - request.head_size : min(filled, place)]
-        if head == request.head and connection.behind is None:
+        if head == request.head and connection.write_queue is None:
             connection.on_same(self, request)
             return filled - place
         data = bytes(self._buffer[place - request.head_size : filled])

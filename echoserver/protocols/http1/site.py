@@ -16,13 +16,13 @@ from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.wire import response
-from echoserver.wire.request import BROWSER_PAGE, PAGES, Reader, Request
+from echoserver.wire.request import BROWSER_PAGE, PAGES, Request, RequestReader
 
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 _TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 
 Upgrade = Callable[["Site", Origin, Request], Connection]
-"""Begins another protocol on a connection, as a request asks for; raises Refusal."""
+"""Begins another protocol on a connection, as a request asks for; raises HttpError."""
 
 
 class Site:
@@ -43,7 +43,7 @@ class Site:
     def __init__(
         self,
         context: Context,
-        reader: Reader,
+        reader: RequestReader,
         *,
         public: bool = True,
         cors: str | None = None,
@@ -64,7 +64,7 @@ class Site:
         self._served_by = served_by
         self._cors = response.cross_origin(cors) if cors else b""
         self._browser_page = browser.page(context.config.controls_prefix) if public else b""
-        self._subject_readers: weakref.WeakValueDictionary[bytes, Reader] = weakref.WeakValueDictionary()
+        self._subject_readers: weakref.WeakValueDictionary[bytes, RequestReader] = weakref.WeakValueDictionary()
         self.kubernetes = {
             name.removesuffix("_NAME").removeprefix("POD_").lower(): os.environ[name]
             for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME") if name in os.environ
@@ -80,7 +80,7 @@ class Site:
         """The beginning of a response with a status."""
         return response.prefix(self.context.time, status, self._served_by, self._cors)
 
-    def reader_for(self, certificate: dict[str, Any]) -> Reader:
+    def reader_for(self, certificate: dict[str, Any]) -> RequestReader:
         """What reads for a client with a certificate: its subject goes into each echo."""
         from echoserver.layers import tls_context  # noqa: PLC0415 - few want it
 
@@ -93,11 +93,11 @@ class Site:
     def answer(self, request: Request, target: bytes) -> tuple[bytes, int, int]:
         """The whole response to a request for a page, how many bytes of content it has, and its status."""
         status, content_type, content, extra = self.page(target)
-        start, silent = self.start(status) + extra + request.extra, request.silent
+        start, no_body = self.start(status) + extra + request.extra, request.no_body
         if request.extra:  # OPTIONS asks for no more
             content = b""
-        whole = response.page(start, content, request.connection, silent=silent, content_type=content_type)
-        return whole, 0 if silent else len(content), status
+        whole = response.page(start, content, request.connection, no_body=no_body, content_type=content_type)
+        return whole, 0 if no_body else len(content), status
 
     def page(self, target: bytes) -> tuple[int, bytes, bytes, bytes]:
         """A page of the server's own: status, type, content, more field lines. /readyz: 503 once a drain has begun."""
@@ -137,7 +137,7 @@ def public(context: Context, **given: Any) -> Site:
     pages = frozenset() if config.admin else PAGES
     caps = Caps(config.max_delay or math.inf, config.max_size or sys.maxsize, config.controls_prefix.encode())
     cors = config.cors is not None
-    reader = Reader(
+    reader = RequestReader(
         config.max_body, pages=pages | {BROWSER_PAGE} if config.controls else pages,
         asks=asked.reader(caps if config.controls else None, cors=cors), preflight=preflight if cors else None,
     )  # fmt: skip
@@ -146,4 +146,4 @@ def public(context: Context, **given: Any) -> Site:
 
 def admin(context: Context, **given: Any) -> Site:
     """The site of --admin: the server's own pages, and nothing else."""
-    return Site(context, Reader(context.config.max_body, echoes=False), public=False, **given)
+    return Site(context, RequestReader(context.config.max_body, echoes=False), public=False, **given)

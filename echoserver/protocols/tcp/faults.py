@@ -12,7 +12,7 @@ from echoserver.protocols.tcp.raw import RawConnection
 from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.context import FAIR_SHARE, Context
 from echoserver.transport.origin import Origin
-from echoserver.transport.readers import StandIn
+from echoserver.transport.readers import Delegate
 from echoserver.transport.stream import BACKLOG
 from echoserver.wire.fifo import Fifo
 
@@ -104,7 +104,7 @@ class Faulty(RawConnection):
         self._over = True
         self.lingers = not self._fin
         self._stop_timer()
-        self.finish()
+        self.close_when_sent()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -113,18 +113,18 @@ class Faulty(RawConnection):
 
     # --- how it ends ---
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close, at once by a reset, or in stages, so that no reset destroys what was sent before."""
         if self._over and self._resets:
             self._status = NO_ANSWER
             self.reset()
         else:
-            super().end()
+            super().close()
 
     def eof_received(self) -> bool:
         self._fin = True
         self.lingers = False
-        return (not self._over and self.owes()) or self.finish()
+        return (not self._over and self.owes()) or self.close_when_sent()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -135,13 +135,13 @@ class Faulty(RawConnection):
     def pause(self) -> None:
         """Stop reading until what waits, also for its time, has become little."""
         if not (self.stopped & BACKLOG or self._fin or self._over):
-            if self.behind is not None:
+            if self.write_queue is not None:
                 self.context.counts[_PAUSES] += 1
             self.stop_reading(BACKLOG)
 
-    def caught_up(self) -> None:
-        if self.ending:
-            super().caught_up()
+    def on_all_sent(self) -> None:
+        if self.closing:
+            super().on_all_sent()
         else:  # not within resume_writing(), for that may be its end; see there
             self._stop_timer()
             self.later(0.0)
@@ -161,21 +161,21 @@ class Faulty(RawConnection):
             if self.has_lingered(now):
                 self.transport.close()
             return
-        if self.behind is None and self._timer is not None:
+        if self.write_queue is None and self._timer is not None:
             self.last_activity = now
-        if self.stalled(now, context.config.idle_timeout):
+        if self.is_stalled(now, context.config.idle_timeout):
             context.counts[_IDLE] += 1
-            self.cut()
-        elif not context.closing_idle or self.ending:
+            self.abort()
+        elif not context.closing_idle or self.closing:
             return
         elif self.ENDLESS:
             self._resets = False
             self.conclude()
-        elif self.behind is None and now - self.last_activity >= IDLE_GRACE:
-            self.finish()
+        elif self.write_queue is None and now - self.last_activity >= IDLE_GRACE:
+            self.close_when_sent()
 
 
-class _Reader(StandIn[Faulty]):
+class _Reader(Delegate[Faulty]):
     """Takes the place of a connection as its transport's protocol."""
 
     __slots__ = ()
@@ -215,7 +215,7 @@ class FaultyEcho(Faulty):
             return
         size = len(data)
         self._queue.add(data)
-        self.hold(size)
+        self.account_buffered(size)
         delay = self.context.config.tcp_delay
         if delay:
             self._mark(int(monotonic() / TICK + 1) * TICK + delay, size)
@@ -224,7 +224,8 @@ class FaultyEcho(Faulty):
         if self._timer is None:
             self.proceed()
         context = self.context
-        if self.held and (self.held + self.owed >= context.share or context.owed >= context.config.buffer_total):
+        kept = self.buffered + self.unsent
+        if self.buffered and (kept >= context.share or context.used >= context.config.buffer_total):
             self.pause()
 
     def _mark(self, due: float, size: int) -> None:
@@ -233,7 +234,7 @@ class FaultyEcho(Faulty):
             marks[-1] = marks[-1][0], marks[-1][1] + size
         else:
             marks.append((due, size))
-            self.hold(_MARK)
+            self.account_buffered(_MARK)
 
     def _ripen(self, size: int) -> None:
         if self._pace is not None and not self._ripe:
@@ -241,7 +242,7 @@ class FaultyEcho(Faulty):
         self._ripe += size
 
     def proceed(self) -> None:
-        if self._over or self.behind is not None:
+        if self._over or self.write_queue is not None:
             return
         now = monotonic()
         if self._marks:
@@ -252,7 +253,7 @@ class FaultyEcho(Faulty):
         self._send(self._ripe if self._pace is None else min(self._ripe, self._pace.allowed(now)))
         if not self._left:
             self.conclude()
-        elif self.behind is None:
+        elif self.write_queue is None:
             self._wait(now)
         if self.stopped & BACKLOG:
             self._read_on()
@@ -263,17 +264,17 @@ class FaultyEcho(Faulty):
             self._ripen(marks[count][1])
             count += 1
         del marks[:count]
-        self.hold(-_MARK * count)
+        self.account_buffered(-_MARK * count)
 
     def _send(self, size: int) -> None:
-        while size and self.behind is None and not self.transport.is_closing():
+        while size and self.write_queue is None and not self.transport.is_closing():
             piece = self._queue.take(min(size, _PIECE))
             size -= len(piece)
             self._ripe -= len(piece)
             self._left -= len(piece)
             if self._pace is not None:
                 self._pace.spent(len(piece))
-            self.hold(-len(piece))
+            self.account_buffered(-len(piece))
             self.send(piece)
 
     def _wait(self, now: float) -> None:
@@ -285,12 +286,12 @@ class FaultyEcho(Faulty):
             if self._timer is None:
                 self.later(max(self._marks[0][0] - now, TICK))
         elif self._fin:
-            self.finish()
+            self.close_when_sent()
 
     def _read_on(self) -> None:
         """Read again when there is room for half of what may be kept: not a little at a time."""
-        context, kept = self.context, self.held + self.owed
-        if not kept or (kept <= context.share // 2 and context.owed < context.config.buffer_total):
+        context, kept = self.context, self.buffered + self.unsent
+        if not kept or (kept <= context.share // 2 and context.used < context.config.buffer_total):
             self.go_on_reading(BACKLOG)
 
     def owes(self) -> bool:
@@ -300,9 +301,9 @@ class FaultyEcho(Faulty):
         self._queue.clear()
         self._marks.clear()
         self._ripe = 0
-        self.hold(-self.held)
+        self.account_buffered(-self.buffered)
         super().conclude()
 
     def shed(self) -> None:
-        if self.held + self.owed >= FAIR_SHARE:
+        if self.buffered + self.unsent >= FAIR_SHARE:
             self.pause()

@@ -52,9 +52,9 @@ class Discard(Faulty):
     def proceed(self) -> None:
         self.go_on_reading(PACE)
 
-    def caught_up(self) -> None:
+    def on_all_sent(self) -> None:
         """The kernel has taken all of what TLS itself had to say; the pace goes on as before."""
-        Connection.caught_up(self)
+        Connection.on_all_sent(self)
 
 
 class Chargen(Faulty):
@@ -90,7 +90,7 @@ class Chargen(Faulty):
         return True
 
     def proceed(self) -> None:
-        if self._over or self.behind is not None:
+        if self._over or self.write_queue is not None:
             return
         now = monotonic()
         if now < self._start:
@@ -111,7 +111,7 @@ class Chargen(Faulty):
             self.send(_PATTERN[start : start + size])
         if not self._left:
             self.conclude()
-        elif self.behind is None:
+        elif self.write_queue is None:
             self.later(self._pace.next(now, self._left) if self._pace is not None else 0.0)
 
     # --- the pattern that waits is memory only where it is encrypted, or copied: uvloop (0.23.0) keeps a view of it ---
@@ -119,26 +119,26 @@ class Chargen(Faulty):
     def _is_shared(self) -> bool:
         return self.origin.tls is None and self.context.on_uvloop
 
-    def keep(self, size: int) -> None:
+    def account_unsent(self, size: int) -> None:
         if self._is_shared():
-            self.owed += size
+            self.unsent += size
         else:
-            super().keep(size)
+            super().account_unsent(size)
 
-    def release(self) -> None:
+    def account_sent(self) -> None:
         if self._is_shared():
-            self.owed = 0
+            self.unsent = 0
         else:
-            super().release()
+            super().account_sent()
 
     def pause(self) -> None:
         """What the client sends is dropped, whatever waits for it; but TLS may have answers to it, which wait too."""
         if not self._is_shared():
             super().pause()
 
-    def caught_up(self) -> None:
+    def on_all_sent(self) -> None:
         self.go_on_reading(BACKLOG)
-        super().caught_up()
+        super().on_all_sent()
 
     def shed(self) -> None:
         """The next blocks are small."""

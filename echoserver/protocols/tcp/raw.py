@@ -58,14 +58,14 @@ class RawConnection(Connection):
     def _refuse(self, error: int) -> None:
         self.context.counts[error] += 1
         self._status = _UNAVAILABLE
-        self.cut()
+        self.abort()
 
     def sweep(self, now: float) -> None:
-        if self.stalled(now, self.context.config.idle_timeout):
+        if self.is_stalled(now, self.context.config.idle_timeout):
             self.context.counts[_IDLE] += 1
-            self.cut()
-        elif self.context.closing_idle and self.behind is None and now - self.last_activity >= IDLE_GRACE:
-            self.finish()
+            self.abort()
+        elif self.context.closing_idle and self.write_queue is None and now - self.last_activity >= IDLE_GRACE:
+            self.close_when_sent()
 
     def drain(self) -> None:
         self.last_activity = self.context.now
@@ -76,7 +76,7 @@ class RawConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         log = self.context.log
-        owed = self.owed
+        owed = self.unsent
         super().connection_lost(exc)
         if log is not None:
             status = self._status if exc is None else _CUT_OFF

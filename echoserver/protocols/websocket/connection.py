@@ -21,7 +21,7 @@ from echoserver.transport.readers import attach
 from echoserver.transport.stream import BACKLOG, LINGER_TIMEOUT, TURN
 from echoserver.wire import frames
 from echoserver.wire.deflate import Deflater, Inflater
-from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, CloseError, Whole
+from echoserver.wire.frames import BINARY, CLOSE, COMPRESSED, FINAL, TEXT, CloseError, SingleFrame
 
 _unmask = frames.apply_mask
 _COPIED = 64 << 10  # payload up to so many bytes is cheaper copied into one write than written from where it is
@@ -88,7 +88,7 @@ class WebSocketEcho(Connection):
     _deflater: Deflater | None
     _pending: bytes
     """The beginning of a frame: less than its header, or than all of a control frame."""
-    _whole: Whole | None
+    _whole: SingleFrame | None
     """What has come of a frame that is a whole message, and not compressed."""
     _unread: bytes
     """What has been read and, from _unread_at on, not been answered."""
@@ -175,7 +175,7 @@ class WebSocketEcho(Connection):
             self._unread, self._unread_at = (data, position) if position < len(data) else (b"", 0)
             if not self.stopped & BACKLOG:
                 self.yield_turn()
-        if self.held or self._unread or not self._has_nothing():
+        if self.buffered or self._unread or not self._has_nothing():
             self._account()
 
     def _answer_all(self, data: bytes, position: int, out: Out) -> int:
@@ -253,7 +253,7 @@ class WebSocketEcho(Connection):
             return start + length
         if self._simple and first in _WHOLE:
             self._simple = False
-            self._whole = Whole(first, length, mask, self._buffer_for(length))
+            self._whole = SingleFrame(first, length, mask, self._buffer_for(length))
             self._whole.add(memoryview(data)[start:])
             return len(data)
         if not within:
@@ -330,7 +330,7 @@ class WebSocketEcho(Connection):
                 frames.TRY_AGAIN_LATER, f"no memory for a message of {length} bytes now, try again later"
             ) from None
 
-    def _complete_whole(self, whole: Whole, data: bytes, position: int, out: Out) -> int:
+    def _complete_whole(self, whole: SingleFrame, data: bytes, position: int, out: Out) -> int:
         """Take what belongs to a whole message that has begun to come before; returns how far. Raises CloseError."""
         end = min(position + whole.left, len(data))
         whole.add(memoryview(data)[position:end])
@@ -404,10 +404,10 @@ class WebSocketEcho(Connection):
             kept += self._whole.size
         if self._inflater is not None and self._deflater is not None:
             kept += self._inflater.kept + self._deflater.kept
-        if (change := kept + len(self._unread) - self.held) != 0:
-            self.hold(change)
+        if (change := kept + len(self._unread) - self.buffered) != 0:
+            self.account_buffered(change)
         context = self.context
-        if kept > _SPARED and context.owed >= context.config.buffer_total:
+        if kept > _SPARED and context.used >= context.config.buffer_total:
             self._fail(
                 CloseError(frames.TRY_AGAIN_LATER, "the server's buffers are full (--buffer-total), try again later")
             )
@@ -419,10 +419,10 @@ class WebSocketEcho(Connection):
             data, self._unread = self._unread, b""
             self._take(data, self._unread_at)
 
-    def caught_up(self) -> None:
+    def on_all_sent(self) -> None:
         if self._unread or self._is_working():
             self.yield_turn()
-        super().caught_up()
+        super().on_all_sent()
 
     # --- how it ends ---
 
@@ -449,22 +449,22 @@ class WebSocketEcho(Connection):
         self._unread = self._pending = b""
         self._left = 0
         self._since = self.context.now
-        if self.held:
-            self.hold(-self.held)
+        if self.buffered:
+            self.account_buffered(-self.buffered)
 
     def _end_after_that(self) -> None:
         self._drop_all()
         self.lingers = True
-        if self.finish():
+        if self.close_when_sent():
             self.pause()
 
     def eof_received(self) -> bool:
         self._drop_all()
         self.lingers = False
-        return self.finish()
+        return self.close_when_sent()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        owed = self.owed
+        owed = self.unsent
         super().connection_lost(exc)
         self._over, self._simple = True, False
         self._message = self._whole = self._inflater = self._deflater = None
@@ -479,15 +479,15 @@ class WebSocketEcho(Connection):
 
     def sweep(self, now: float) -> None:
         config, counts = self.context.config, self.context.counts
-        overdue = self.stalled(now, config.idle_timeout)
-        if overdue and (self.behind is not None or self._since is None):
+        overdue = self.is_stalled(now, config.idle_timeout)
+        if overdue and (self.write_queue is not None or self._since is None):
             counts[_IDLE] += 1
-            if self.behind is not None:
-                self.cut()
+            if self.write_queue is not None:
+                self.abort()
             else:
                 self._leave("idle timeout")
         elif self._since is not None:
-            if self.behind is not None:
+            if self.write_queue is not None:
                 self._since = now
             elif now - (self.fin_sent or self._since) >= LINGER_TIMEOUT - self.context.interval:
                 self.transport.close()
@@ -496,7 +496,7 @@ class WebSocketEcho(Connection):
                 counts[_PING] += 1
                 self._core.fail(frames.INTERNAL_ERROR, "keepalive ping timeout")
                 self._speak()
-                self.cut()
+                self.abort()
         elif 0 < config.ws_ping <= now - self.last_activity:
             self._pinged = now
             self._core.send_ping(b"")
@@ -510,7 +510,7 @@ class WebSocketEcho(Connection):
 
     def idle(self) -> bool:
         """Between two messages, and all that came is answered."""
-        return self._has_nothing() and not self._unread and self.behind is None
+        return self._has_nothing() and not self._unread and self.write_queue is None
 
     def _has_nothing(self) -> bool:
         """Between two messages."""

@@ -17,7 +17,7 @@ from echoserver.protocols.http1.site import Site
 from echoserver.protocols.websocket.connection import WebSocketEcho
 from echoserver.transport.origin import Origin, ProtocolInfo
 from echoserver.wire.request import Request
-from echoserver.wire.response import Refusal
+from echoserver.wire.response import HttpError
 
 _KIND = ProtocolInfo("websocket")
 _MOST_MEMBERS = 100  # in the lists of a handshake: the library takes 4 us for each
@@ -45,13 +45,13 @@ class _Core(ServerProtocol):
 
 
 def upgrade(site: Site, origin: Origin, request: Request) -> WebSocketEcho:
-    """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises Refusal."""
+    """The WebSocket that follows an HTTP connection: it says so when it gets the transport. Raises HttpError."""
     # open: else it would read the request itself
     core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
     found = _FIELDS.findall(request.head)
     if sum(value.count(b",") + value.count(b";") for _, value in found) > _MOST_MEMBERS:
-        raise Refusal(400, f"the WebSocket fields must not have more than {_MOST_MEMBERS} members and parameters")
+        raise HttpError(400, f"the WebSocket fields must not have more than {_MOST_MEMBERS} members and parameters")
     for name, value in found:
         fields[name.decode("latin-1")] = value.strip(b" \t").decode("latin-1")
     response = core.accept(Handshake("/", fields))
@@ -63,8 +63,8 @@ def upgrade(site: Site, origin: Origin, request: Request) -> WebSocketEcho:
     return WebSocketEcho(site.context, origin, request.head, core, answer)
 
 
-def _refusal(error: Exception | None) -> Refusal:
+def _refusal(error: Exception | None) -> HttpError:
     name = error.name if isinstance(error, InvalidHeader) else ""
     expected = _EXPECTED.get(name, "the fields of RFC 6455 section 4.1")
     version = b"Sec-WebSocket-Version: 13\r\n" if name == "Sec-WebSocket-Version" else b""  # RFC 6455 section 4.4
-    return Refusal(400, f"the WebSocket handshake is not valid: expected {expected}", version)
+    return HttpError(400, f"the WebSocket handshake is not valid: expected {expected}", version)

@@ -63,7 +63,8 @@ def check(connection: Connection, attached: asyncio.BaseProtocol | None = None, 
         if attached is not None:
             _check_attached(connection, attached)
     if reading is not None and not connection.transport.is_closing():
-        ended = connection.closing or (isinstance(connection, HttpConnection) and connection._fin)  # uvloop stops then
+        # uvloop reads no more after the client's FIN
+        ended = connection.closing or (isinstance(connection, HttpConnection) and connection._client_fin)
         assert reading == (connection.stopped == 0) or (ended and not reading), f"{reading=}, {connection.stopped=}"
 
 
@@ -74,9 +75,10 @@ def _check_http(connection: HttpConnection) -> None:
     assert (connection.request is not NO_REQUEST) == under_way, f"{state} with {connection.request.head!r}"
     assert content.complete == (state is ANSWERING), f"{state}, complete: {content.complete}"
     assert connection._memo is NO_REQUEST or state is IDLE, f"{state} with a memo"
-    assert (connection._head is not None) == (state in (HEAD, BLANK)), f"{state} with {connection._head!r}"
-    assert connection._unread is None or state in (IDLE, NEW, CONTENT, ANSWERING), f"{state} with something unread"
-    kept = len(connection._head or b"") + content.kept + (len(connection._unread[0]) if connection._unread else 0)
+    head, pending = connection._partial_head, connection._pending
+    assert (head is not None) == (state in (HEAD, BLANK)), f"{state} with {head!r}"
+    assert pending is None or state in (IDLE, NEW, CONTENT, ANSWERING), f"{state} with something unread"
+    kept = len(head or b"") + content.kept + (len(pending[0]) if pending else 0)
     assert connection.buffered == kept, f"{state}: {connection.buffered} are held, and {kept} kept"
     assert (connection.fin_sent is not None) <= (state in (LINGERING, CLOSED)), f"{state} after our FIN"
     assert connection.closing or state is not CLOSING or connection.transport.is_closing()

@@ -17,6 +17,7 @@ from echoserver.transport.origin import Origin, ProtocolInfo
 if TYPE_CHECKING:
     import ssl
 
+_TCP = frozenset({"tcp", "tls"})
 _KINDS = {name: ProtocolInfo(name) for name in config.PROTOCOLS if name != "udp"}
 
 
@@ -52,6 +53,8 @@ def factory(
 def _opener(protocol: str, context: Context, sites: Mapping[str, Site]) -> Opener:
     if protocol in sites:
         return functools.partial(HttpConnection, site=sites[protocol])
+    if protocol not in _TCP:
+        raise LookupError(protocol)
     if not config.tcp_faults(context.config):
         return TcpEcho
     from echoserver.protocols.tcp.modes import MODES  # noqa: PLC0415 - few want it

@@ -183,6 +183,20 @@ def logging(loop: asyncio.AbstractEventLoop) -> tuple[Worker, Log]:
     return worker, with_log(worker)
 
 
+def test_a_delayed_handshake_whose_client_has_gone_is_in_the_log(logging: tuple[Worker, Log]) -> None:
+    worker, log = logging
+    handshake = get(
+        b"/?delay=1ms", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )  # fmt: skip
+    with Client(http_echo(worker)) as client:
+        client.feed(handshake)
+        client.eof()
+        while client.open:
+            client.pass_turn()
+    assert log.brief == [(handshake, 499, 0, 0)]
+
+
 def check(worker: Worker, *clients: Client, protocol: str = "http") -> None:
     """The counters say what these clients, all that there were, sent and were sent; nothing waits and none was lost."""
     found = scrape(worker)

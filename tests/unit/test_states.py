@@ -8,6 +8,7 @@ Modules: protocols.http1.states, protocols.http1.content.
 
 import asyncio
 import re
+import time
 
 import pytest
 
@@ -27,15 +28,18 @@ LAST = request("GET / HTTP/1.1", "Connection: close")
 
 REACHED: dict[State, list[list[bytes]]] = {
     NEW: [[]],
-    states.BLANK: [[b"\r"], [GET, b"\r\n\r"]],
-    states.IDLE: [[GET], [GET[:9], GET[9:]], [LARGE[:-1], LARGE[-1:] + GET], [CHUNKED, b"1\r\nx\r\n", b"0\r\n\r\n"]],
+    states.BLANK: [[b"\r"], [GET, b"\r\n\r"], [b"\r", b"\n\r"]],
+    states.IDLE: [
+        [GET], [b"\r\n"], [b"\r", b"\n"], [GET, b"\r", b"\n"], [GET[:9], GET[9:]], [LARGE[:-1], LARGE[-1:] + GET],
+        [CHUNKED, b"1\r\nx\r\n", b"0\r\n\r\n"],
+    ],
     states.PARKED: [[LARGE[:-1], LARGE[-1:]]],
     states.HEAD: [[GET[:9]], [GET, GET[:-1]], [b"\r\nG"]],
     states.CONTENT: [[LARGE[:-1]], [LARGE[:-1], LARGE[-1:], LARGE[:200]], [CHUNKED]],
     states.ANSWERING: [[LATE], [LATE, GET]],
     states.CLOSING: [[LAST]],
     LINGERING: [[LAST], [b"?\r\n\r\n"], [LAST, GET]],
-}
+}  # fmt: skip
 """Reads that lead to a state. For CLOSING the client does not read."""
 
 CASES = [
@@ -47,7 +51,9 @@ CASES = [
 
 @pytest.fixture
 def worker(loop: asyncio.AbstractEventLoop) -> Worker:
-    return make(loop, header_timeout="10s", keep_alive_timeout="75s", idle_timeout="60s", max_delay="2h")
+    made = make(loop, header_timeout="10s", keep_alive_timeout="75s", idle_timeout="60s", max_delay="2h")
+    made.context.now = int(made.context.now * 1024) / 1024  # so that adding seconds to it is exact
+    return made
 
 
 class Client(FakeTransport):
@@ -117,6 +123,7 @@ CHANGES: dict[tuple[str, str], list[list[bytes]]] = {
     ("NEW", "CONTENT"): [[CHUNKED]],
     ("NEW", "CLOSING"): [[b"?\r\n\r\n"]],
     ("BLANK", "HEAD"): [[b"\r", b"\nG"]],
+    ("BLANK", "IDLE"): [[b"\r", b"\n"], [GET, b"\r", b"\n"]],
     ("BLANK", "CLOSING"): [[b"\r", b""]],
     ("IDLE", "BLANK"): [[GET, b"\r"]],
     ("IDLE", "HEAD"): [[GET, b"G"]],
@@ -150,6 +157,48 @@ def test_each_change_of_the_table_happens_and_no_other_does(worker: Worker) -> N
                     client.pass_turn()
                 changes = {(str(each), str(other)) for each, other in invariants.seen}
             assert (before, after) in changes, f"{reads} leads through {changes}"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [[request("GET /?delay=1ms HTTP/1.1")], [*REACHED[states.PARKED][0], GET], [*REACHED[states.PARKED][0], LARGE]],
+    ids=["on demand", "another after a large one", "the same large one"],
+)
+def test_keep_alive_timeout__begins_with_the_end_of_the_last_answer(worker: Worker, reads: list[bytes]) -> None:
+    with FakeTransport(http_echo(worker)) as client:
+        connection = client._connection
+        assert isinstance(connection, HttpConnection)
+        for each in reads:
+            connection.last_activity = worker.context.now = worker.context.now + 50
+            client.feed(each)
+            worker.context.now += 50
+        end = time.monotonic() + 10
+        while not connection.idle():
+            client.pass_turn()
+            assert time.monotonic() < end
+        ended = worker.context.now if len(reads) == 1 else worker.context.now - 50
+        connection.sweep(ended + 74)
+        assert client.open
+        connection.sweep(ended + 75)
+        assert not client.open
+
+
+def test_header_timeout__does_not_run_while_the_server_does_not_read(worker: Worker) -> None:
+    """A client that is behind with reading is read again when it has caught up: then its time begins."""
+    with FakeTransport(http_echo(worker), 0) as client:
+        connection = client._connection
+        assert isinstance(connection, HttpConnection)
+        client.feed(GET + GET[:9])
+        connection.pause()
+        assert not client.reading
+        assert connection.state is states.HEAD
+        worker.context.now += 15
+        client.take(10_000)
+        assert client.reading
+        connection.sweep(worker.context.now + 9)
+        assert client.open
+        connection.sweep(worker.context.now + 10)
+        assert client.sent.count(b" 408 ") == 1
 
 
 def test_what_comes_in_any_pieces_ends_in_the_same_state(worker: Worker) -> None:

@@ -51,8 +51,8 @@ _OK = _ANSWERED[2]
 _ERRORS = {
     status: counters.index("errors", reason)
     for status, reason in {
-        400: "bad_request", 404: "not_found", 413: "content_too_long", 414: "header_too_long", 417: "expectation",
-        431: "header_too_long", 501: "not_implemented", 503: "too_much_memory", 505: "version",
+        400: "bad_request", 404: "not_found", 405: "bad_request", 413: "content_too_long", 414: "header_too_long",
+        417: "expectation", 431: "header_too_long", 501: "not_implemented", 503: "too_much_memory", 505: "version",
     }.items()
 }  # fmt: skip
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
@@ -63,42 +63,42 @@ _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose 
 class HttpConnection(Connection):
     """One client's requests, answered in order.
 
-    What of a read is not worked off in this turn of the loop, or has to wait for an answer on demand, stays in
-    _unread: until other connections have had their turn (TURN), or the client has taken what it is owed (BACKLOG).
+    What of a read is not worked off in this turn of the loop stays in _pending: until other connections have had their
+    turn (TURN), the client has taken what it is owed (BACKLOG), or the request before has been answered (DEMAND).
     """
 
     __slots__ = (
-        "_began", "_fin", "_head", "_hits", "_memo", "_since", "_unread", "content", "reader", "request", "site",
-        "state",
+        "_began", "_client_fin", "_hits", "_memo", "_owed_since", "_partial_head", "_pending", "content", "reader",
+        "request", "site", "state",
     )  # fmt: skip
 
     state: State
     content: Content
     """What is under way, in CONTENT and ANSWERING; else NO_CONTENT."""
     request: Request
-    """That whose content it is; else NO_REQUEST."""
+    """The request that the content belongs to; else NO_REQUEST."""
     reader: RequestReader
     """Reads header sections for connections like this one."""
     _memo: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
     _hits: int
     """How often it has come again: counted with all its bytes when it is another request's turn."""
-    _head: bytearray | None
+    _partial_head: bytearray | None
     """The beginning of a header section, in HEAD and BLANK."""
-    _since: float
-    """In NEW, HEAD and BLANK: since when the client has owed a header section, or the rest of it."""
+    _owed_since: float
+    """In NEW, HEAD and BLANK: when the client began to owe a header section, or the rest of it."""
     _began: float
     """The loop's time when the request being received began to come, 0 before; only where there is an access log."""
-    _unread: tuple[bytes, int] | None
-    """What has been read, and from where on it has not been worked off."""
-    _fin: bool
+    _pending: tuple[bytes, int] | None
+    """What has been read, and from which position on it has not been worked off."""
+    _client_fin: bool
     """The client's FIN has been read, and is heeded when all that came before it has been answered."""
 
     def __init__(self, context: Context, origin: Origin, site: Site) -> None:
         super().__init__(context, origin)
         self.state = NEW
         self.content = NO_CONTENT
-        self._head = self._unread = None
+        self._partial_head = self._pending = None
         self.request = self._memo = NO_REQUEST
         self.site = site
         self.reader = site.reader
@@ -106,8 +106,8 @@ class HttpConnection(Connection):
             self.reader = site.reader_for(certificate)
         self._hits = 0
         self._began = 0.0
-        self._fin = False
-        self._since = context.now
+        self._client_fin = False
+        self._owed_since = context.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -228,12 +228,12 @@ class HttpConnection(Connection):
         self.flush(out)
         if answered:
             self._count(answered, served)
+        self.state = IDLE
         if request is not NO_REQUEST:  # not only empty lines
-            self.state = IDLE
             self._expect_again(request)
         self._began = 0.0
         if position < end:
-            self.leave(data, position)
+            self.postpone(data, position)
 
     def _answer_one(self, request: Request, data: bytes, position: int, out: list[bytes]) -> int:
         """Answer a request that needs more than its prebuilt answer, or begin to; its content begins at position.
@@ -286,12 +286,13 @@ class HttpConnection(Connection):
         self.hand_over(following)
         if not self.transport.is_closing():
             following.take(rest)
-        if self._fin and not self.transport.is_closing():
+        if self._client_fin and not self.transport.is_closing():
             following.eof_received()
 
     def _go_on(self, request: Request, data: bytes, position: int) -> None:
-        """A request has been answered that had not come in one piece; data from position on is what came behind it."""
+        """Go on after a request that did not come in one read; data from position on is what came behind it."""
         self._began = 0.0
+        self.last_activity = self.context.now  # an answer on demand may have taken its time
         if not request.keep_alive:
             self._drop_all()
             return
@@ -329,24 +330,25 @@ class HttpConnection(Connection):
 
     # --- a header section that comes in pieces ---
 
-    def _take_head(self, data: bytes, _: int = 0) -> None:
-        context, head = self.context, self._head
+    def _take_head(self, data: bytes, position: int = 0) -> None:
+        context, head = self.context, self._partial_head
         if head is None:
             self._remember(NO_REQUEST)
-            head = self._head = bytearray()
-            self._since = context.now
+            head = self._partial_head = bytearray()
+            self._owed_since = context.now
             self._began = 0.0
         if context.log is not None and not self._began:
             self._began = context.loop.time()
         scanned = len(head)
-        head += data
+        head += data[position:] if position else data
         if head.startswith(b"\r\n"):
             del head[: messages.skip_empty_lines(head, 0)]
             scanned = 0
         self.account_buffered(len(head) - self.buffered)
         if not head or head == b"\r":
-            self.state = BLANK
             self._began = 0.0
+            self.state = BLANK if head else IDLE
+            self._partial_head = head or None
             return
         self.state = HEAD
         if head.find(b"\r\n\r\n", max(0, scanned - 3)) < 0:
@@ -357,7 +359,7 @@ class HttpConnection(Connection):
             except HttpError as error:
                 self._send_error(error, bytes(head))
             return
-        self._head = None
+        self._partial_head = None
         self.account_buffered(-self.buffered)
         self.state = IDLE
         self._answer_all(bytes(head))
@@ -433,7 +435,8 @@ class HttpConnection(Connection):
         self.state = IDLE
         self.account()
         if content.switches:
-            if self._fin:
+            if self._client_fin:
+                self._log(request.head, _CUT_OFF, received, 0)
                 self._end()
             else:
                 self._upgrade(request, data[end:])
@@ -455,21 +458,21 @@ class HttpConnection(Connection):
         if content.in_place and not self.transport.is_closing():
             attach(self)
 
-    def _keep_for_later(self, data: bytes, _: int = 0) -> None:
+    def _keep_for_later(self, data: bytes, position: int = 0) -> None:
         """What comes while a request is answered on demand."""
-        before, position = self._unread or (b"", 0)
-        self._unread = before[position:] + data, 0
+        before, start = self._pending or (b"", 0)
+        self._pending = before[start:] + data[position:], 0
         self.content.regulate()
 
-    def rest(self) -> int:
+    def pending_bytes(self) -> int:
         """Bytes that have been read and not been worked off."""
-        return len(self._unread[0]) - self._unread[1] if self._unread is not None else 0
+        return len(self._pending[0]) - self._pending[1] if self._pending is not None else 0
 
     def on_answered(self) -> None:
         """A Demand is complete, in another turn than that in which the request was."""
         request, content = self.request, self.content
-        data, position = self._unread or (b"", 0)
-        self._unread = None
+        data, position = self._pending or (b"", 0)
+        self._pending = None
         if self._complete(content, data, position):
             self._go_on(request, data, position)
         self._heed_fin()
@@ -479,9 +482,9 @@ class HttpConnection(Connection):
         self.content = Relayed(self, self.request.content_length, left, self._on_relayed)
 
     def _on_relayed(self) -> None:
-        request, content = self.request, self.content
-        if self._complete(content, b"", 0):
-            self._go_on(request, b"", 0)
+        request = self.request
+        self._complete(self.content, b"", 0)
+        self._go_on(request, b"", 0)
 
     def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None:
         """A Gathered has all of the content, or as much as may be kept, from place to end in a buffer.
@@ -505,40 +508,42 @@ class HttpConnection(Connection):
             self.request = NO_REQUEST
             self._began = 0.0
             self.state = PARKED
-        elif self._complete(content, rest, 0):
+        else:
+            self._complete(content, rest, 0)
             self._go_on(request, rest, 0)
 
     def on_same(self, content: Content, request: Request) -> None:
-        """A Gathered that stayed has got the same header section again."""
+        """The parked Gathered has read the same header section again."""
         self.content, self.request, self.state = content, request, CONTENT
         if self.context.log is not None:
             self._began = self.context.loop.time()
 
     def on_another(self, data: bytes) -> None:
-        """A Gathered that stayed has got something else."""
+        """The parked Gathered has read something else."""
+        self.last_activity = self.context.now
         self.state = IDLE
         attach(self)
         self._answer_all(data)
 
     # --- turns, and what is kept ---
 
-    def leave(self, data: bytes, position: int) -> None:
+    def postpone(self, data: bytes, position: int) -> None:
         """Keep what has been read and not been worked off for the connection's next turn."""
-        self.keep_rest(data, position)
+        self.keep_until_answered(data, position)
         self.account()
         if not self.stopped & BACKLOG:  # else it goes on when the client has taken what it is owed
             self.yield_turn()
 
-    def keep_rest(self, data: bytes, position: int) -> None:
-        """The same until the answer is complete."""
+    def keep_until_answered(self, data: bytes, position: int) -> None:
+        """Keep what has been read behind a request until that has been answered."""
         if position > len(data) // 2:  # else a copy would take longer than what it frees is worth
             data, position = data[position:], 0
-        self._unread = data, position
+        self._pending = data, position
 
     def take_turn(self) -> None:
         self.go_on_reading(TURN)
-        if self._unread is not None and not self.stopped & BACKLOG and self.state is not ANSWERING:
-            (data, position), self._unread = self._unread, None
+        if self._pending is not None and not self.stopped & BACKLOG and self.state is not ANSWERING:
+            (data, position), self._pending = self._pending, None
             self.last_activity = self.context.now
             self.account()
             if not self.transport.is_closing():
@@ -546,13 +551,13 @@ class HttpConnection(Connection):
             self._heed_fin()
 
     def on_all_sent(self) -> None:
-        if self._unread is not None:
+        if self._pending is not None:
             self.yield_turn()
         super().on_all_sent()
 
     def account(self) -> None:
         """Account for what has been read and waits."""
-        kept = self.content.kept + (0 if self._unread is None else len(self._unread[0]))
+        kept = self.content.kept + (0 if self._pending is None else len(self._pending[0]))
         if kept != self.buffered:
             self.account_buffered(kept - self.buffered)
 
@@ -566,6 +571,8 @@ class HttpConnection(Connection):
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        if self.stopped & BACKLOG:
+            self._owed_since = self.context.now  # the rest of a header section may have waited for us
         super().resume_writing()
         if self.write_queue is None:
             self.content.resumed()
@@ -607,7 +614,7 @@ class HttpConnection(Connection):
         if self.context.log is None:
             return
         if self.state is HEAD:
-            self._log(bytes(self._head or b""), status, 0, 0)
+            self._log(bytes(self._partial_head or b""), status, 0, 0)
         elif self.content is not NO_CONTENT:
             sent = max(0, self.content.answered - self.unsent)
             self._log(self.request.head, status, self.content.received, sent)
@@ -655,7 +662,7 @@ class HttpConnection(Connection):
     def _end(self) -> bool:
         """close_when_sent(), and take nothing more."""
         self._remember(NO_REQUEST)
-        self._head = self._unread = None
+        self._partial_head = self._pending = None
         self.account_buffered(-self.buffered)
         if self.state is PARKED:
             attach(self)
@@ -681,12 +688,12 @@ class HttpConnection(Connection):
 
     def eof_received(self) -> bool:
         fin, content = self.state.fin, self.content
-        if fin is Fin.LATER or self._unread is not None:
-            self._fin = True
+        if fin is Fin.LATER or self._pending is not None:
+            self._client_fin = True
             return True
         if self.state is HEAD:
             why = "the client closed the connection before the header section was complete"
-            self._send_error(HttpError(400, why), bytes(self._head or b""))
+            self._send_error(HttpError(400, why), bytes(self._partial_head or b""))
         elif content is not NO_CONTENT and not content.begun:
             self._send_error(HttpError(400, "the client closed the connection before the content was complete"))
         self.lingers = False  # nothing more comes
@@ -697,7 +704,7 @@ class HttpConnection(Connection):
 
     def _heed_fin(self) -> None:
         """Heed the client's FIN, if it has come, now that what came before it has been answered."""
-        if self._fin and self in self.context.connections and not self.transport.is_closing():
+        if self._client_fin and self in self.context.connections and not self.transport.is_closing():
             self.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -705,7 +712,7 @@ class HttpConnection(Connection):
         self._remember(NO_REQUEST)
         super().connection_lost(exc)
         self._stop_content()
-        self._head = self._unread = None
+        self._partial_head = self._pending = None
         self.state = CLOSED
 
     # --- once a sweep, and in a drain ---
@@ -721,7 +728,7 @@ class HttpConnection(Connection):
                 self.transport.close()
         elif deadline is Deadline.CONTENT:
             self._sweep_content(now)
-        elif deadline is Deadline.HEADER and 0 < config.header_timeout <= now - self._since:
+        elif deadline is Deadline.HEADER and 0 < config.header_timeout <= now - self._owed_since:
             self._header_overdue()
         elif self.idle():
             quiet = now - self.last_activity
@@ -747,14 +754,14 @@ class HttpConnection(Connection):
         if self.state is HEAD:
             timeout = self.context.config.header_timeout
             why = f"the header section was not complete within {timeout:g} s (--header-timeout)"
-            self._send_error(HttpError(408, why), bytes(self._head or b""), counter=_HEADER)
+            self._send_error(HttpError(408, why), bytes(self._partial_head or b""), counter=_HEADER)
         else:
             self.context.counts[_HEADER] += 1
             self._end()  # nothing was asked: a connection made in advance
 
     def idle(self) -> bool:
         """Between two requests, or before the first."""
-        return self.state.idle and self._unread is None and self.write_queue is None
+        return self.state.idle and self._pending is None and self.write_queue is None
 
     def unready(self) -> None:
         self._remember(NO_REQUEST)  # /readyz may fit its template
@@ -767,7 +774,7 @@ class HttpConnection(Connection):
             attach(self)
             self.state = IDLE
         elif self.state is NEW:
-            self.state = IDLE  # nothing was asked yet, and may be for as long as of any other
+            self.state = IDLE  # from now on it is an idle connection like any other
 
 
 _TAKES: dict[State, Callable[..., None]] = {

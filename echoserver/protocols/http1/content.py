@@ -19,12 +19,12 @@ _MANY_PARTS = 64
 
 
 class Content:
-    """What has come of a request's content, and what becomes of it; by itself NO_CONTENT.
+    """The base class. Its only instance, NO_CONTENT, means that there is none.
 
-    begun: its answer has begun. complete: all of it has come, and the answer takes longer. kept: bytes of it that wait.
-    received, answered: bytes that have come, and that were sent or wait to be. status: that of the answer. in_place: it
-    has the transport in its connection's place. What the connection does when the answer is complete: switches: it
-    goes on with another protocol; resets; closes: this was its last answer.
+    begun: the answer has begun. complete: all of the content has come, and the answer has not ended (Demand only).
+    kept: bytes of content that wait. received: bytes of content read. answered: bytes of content sent or queued.
+    status: that of the answer. in_place: it reads from the transport in its connection's place. After the answer the
+    connection switches (goes on with another protocol), resets, or closes; else it goes on with the next request.
     """
 
     __slots__ = ()
@@ -55,23 +55,23 @@ class Content:
     def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
         """Take content from data, from position on.
 
-        Returns where it ends in data, if the answer is complete too; what is still to be sent of that is in out. Else
-        -1: then data was taken, or left with the connection, and nothing is in out. Raises HttpError.
+        Returns the end of the content in data if the answer is complete; what is unsent of that is then in out.
+        Otherwise returns -1: data was taken or left with the connection, and out is empty. Raises HttpError.
         """
         raise AssertionError("the transport does not read for the connection now")
 
     def regulate(self) -> None:
-        """More has come behind it: read on or not."""
+        """Bytes of the next request have come: decide whether to read on."""
 
     def resumed(self) -> None:
         """The kernel has taken all that was sent."""
 
     def is_waited_for(self) -> bool:
-        """Whether it is not the client whose turn it is."""
+        """Whether the server, not the client, has to act next."""
         return False
 
     def stop(self) -> None:
-        """The connection has no use for it any more, and has the transport again where that was lent."""
+        """The connection has no use for it any more, and takes the transport back where it was lent."""
 
 
 NO_CONTENT = Content()
@@ -80,10 +80,11 @@ NO_CONTENT = Content()
 class Owner(Lender, Protocol):
     """What content asks of its connection.
 
-    request: the one under way, which a drain may have made the last. account: what is kept has changed. keep_rest,
-    leave: more has come than is taken now; it waits until the answer is complete, or for the next turn. relay: so many
-    bytes are still to come, and are to be moved on as they do. on_answered: the answer is complete, in another turn
-    than that in which the request was. The three of a Gathered: see there.
+    request: the one under way, which a drain may have made the last. account: what is kept has changed. postpone: the
+    rest of data has to wait for the connection's next turn. keep_until_answered: it belongs to the next request.
+    pending_bytes: how much waits in these two ways. relay: so many bytes are still to come, and are to be moved on as
+    they do. on_answered: the answer is complete, in another turn than that in which the request came. on_whole, on_same
+    and on_another are for Gathered, which says when it calls them.
     """
 
     write_queue: bytearray | None
@@ -100,14 +101,14 @@ class Owner(Lender, Protocol):
     def flush(self, out: list[bytes]) -> None: ...
     def go_on_reading(self, why: int) -> None: ...
     def account_buffered(self, size: int) -> None: ...
-    def keep_rest(self, data: bytes, position: int) -> None: ...
-    def leave(self, data: bytes, position: int) -> None: ...
+    def keep_until_answered(self, data: bytes, position: int) -> None: ...
+    def postpone(self, data: bytes, position: int) -> None: ...
     def on_another(self, data: bytes) -> None: ...
     def on_answered(self) -> None: ...
     def on_same(self, content: "Content", request: Request) -> None: ...
     def on_whole(self, buffer: memoryview, place: int, end: int, rest: bytes) -> None: ...
     def relay(self, left: int) -> None: ...
-    def rest(self) -> int: ...
+    def pending_bytes(self) -> int: ...
     def send(self, data: bytes | bytearray | memoryview) -> None: ...
     def send_list(self, parts: list[bytes]) -> None: ...
     def stop_reading(self, why: int) -> None: ...
@@ -124,7 +125,7 @@ class Parts(Content):
     __slots__ = ("_connection", "_left", "_parts", "_relays")
 
     def __init__(self, connection: Owner, *, relays: bool) -> None:
-        """relays: it is too much."""
+        """relays: it is too long to be kept."""
         self._connection = connection
         self._relays = relays
         self._left = connection.request.content_length
@@ -170,7 +171,7 @@ class Parts(Content):
 
 
 class Chunked(Content):
-    """Chunked content: echoed in chunks as it comes, or with its length where all of it came in one read."""
+    """Chunked content: echoed in chunks as it comes, or with its length where the decoder has all of it at once."""
 
     __slots__ = ("_connection", "_decoder", "_received", "begun")
 
@@ -206,7 +207,7 @@ class Chunked(Content):
             return position
         connection.flush(out)
         if position < len(data):
-            connection.leave(data, position)
+            connection.postpone(data, position)
         return -1
 
 
@@ -217,7 +218,7 @@ def check_length(length: int, most: int) -> None:
 
 
 class Relayed(Content):
-    """Content of which so much is still to come as can't be kept: it is moved on as it comes."""
+    """Content of which more is still to come than can be kept: it is moved on as it comes."""
 
     __slots__ = ("_length", "_relay")
 

@@ -147,7 +147,7 @@ class Demand(Content):
         if self._done:
             return position
         if position < len(data):
-            (connection.keep_rest if self.complete else connection.leave)(data, position)
+            (connection.keep_until_answered if self.complete else connection.postpone)(data, position)
         self.regulate()
         return -1
 
@@ -167,7 +167,7 @@ class Demand(Content):
         """
         connection = self._connection
         context, total = connection.context, connection.context.config.buffer_total
-        behind = connection.rest() if self.complete else 0
+        behind = connection.pending_bytes() if self.complete else 0
         connection.account()
         if self._content is not None and context.used >= total:
             self._content.forget()

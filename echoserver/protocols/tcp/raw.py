@@ -61,7 +61,9 @@ class RawConnection(Connection):
         self.abort()
 
     def sweep(self, now: float) -> None:
-        if self.is_stalled(now, self.context.config.idle_timeout):
+        if self.has_lingered(now):
+            self.transport.close()
+        elif self.is_stalled(now, self.context.config.idle_timeout):
             self.context.counts[_IDLE] += 1
             self.abort()
         elif self.context.closing_idle and self.write_queue is None and now - self.last_activity >= IDLE_GRACE:

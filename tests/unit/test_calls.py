@@ -25,6 +25,7 @@ from echoserver.observe.counters import SharedCounters
 from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 from tests.certificates import Certificates
+from tests.unit.transport import over_loopback
 from tests.websockets import BINARY, echo, frame, upgrade
 
 PACKAGE = str(Path(echoserver.__file__).parent)
@@ -55,14 +56,9 @@ class Client:
     def __init__(self, worker: Worker, protocol: str) -> None:
         self.loop = worker.loop
         self._context = worker.context
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            self.socket = socket.create_connection(listening.getsockname())
-            accepted = listening.accept()[0]
-        self.socket.setblocking(False)
-        accepted.setblocking(False)
-        for each in (self.socket, accepted):
+        self.socket, transport = over_loopback(worker, protocol)
+        for each in (self.socket, transport.get_extra_info("socket")):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        self.run(self.loop.connect_accepted_socket(worker.factory(protocol), accepted))
 
     def run(self, what: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(what, 10))

@@ -36,13 +36,11 @@ from tests.unit.test_http_protocol import (
     STAYS_OPEN,
     TORN,
     VARIANTS,
-    begin_drain,
     bytewise,
     cases,
     conversations,
-    sweep,
 )
-from tests.unit.transport import FakeTransport, http_echo, tcp_echo
+from tests.unit.transport import FakeTransport, begin_drain, http_echo, sweep, tcp_echo
 
 FINAL = re.compile(rb"HTTP/1\.1 ([2-5])\d\d [^\r]*\r\nServer: echoserver\r\nDate: ")
 """The beginning of a final response: no content here looks like one."""
@@ -51,29 +49,19 @@ PEER = ("192.0.2.1", 4321)
 
 
 class Client(FakeTransport):
-    """Adds what was read of what was fed, a reset, and an address."""
+    """Adds what was read of what was fed, and an address."""
 
     def __init__(self, protocol: Connection, room: int | None = None) -> None:
-        self.read = 0
         self.connection = protocol
         super().__init__(protocol, room)
 
-    def feed(self, data: bytes, *, turns: bool = True) -> bytes:
-        rest = super().feed(data, turns=turns)
-        self.read += len(data) - len(rest)
-        return rest
+    @property
+    def read(self) -> int:
+        return sum(self.reads)
 
     def take_all(self) -> None:
         while self.get_write_buffer_size():
             self.take(1 << 20)
-
-    def reset(self) -> None:
-        self.abort()
-        self.lost = True
-        protocol: Any = self._protocol
-        protocol.connection_lost(ConnectionResetError())
-        self._kernel.close()
-        self._client.close()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peername":

@@ -25,7 +25,7 @@ from echoserver.wire.request import REMEMBERED_SIZE, RequestReader
 from echoserver.worker.worker import Worker
 from tests.unit.examples import examples
 from tests.unit.requests import chunked, content_of, echo, get, head_of, page, post, refused, response
-from tests.unit.transport import FakeTransport, http_echo
+from tests.unit.transport import FakeTransport, begin_drain, http_echo, sweep
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 DATE = re.compile(
@@ -188,14 +188,6 @@ def reconfigure(worker: Worker, **changes: Any) -> None:
     """Other settings, for connections from now on."""
     worker.context.config = dataclasses.replace(worker.context.config, **changes)
     worker.site.reader = RequestReader(worker.context.config.max_body)
-
-
-def begin_drain(worker: Worker) -> None:
-    """What stop() does, without the listeners."""
-    worker.stopping = worker.context.draining = worker.context.rejecting = worker.context.closing_idle = True
-    worker.site.reader.closing = True
-    for connection in list(worker.context.connections):
-        connection.drain()
 
 
 def connect(worker: Worker, room: int | None = None) -> FakeTransport:
@@ -523,13 +515,6 @@ def test_a_drain_lets_requests_end_and_takes_no_more(worker: Worker) -> None:
 
 
 # --- deadlines, on the worker's clock ---
-
-
-def sweep(worker: Worker, seconds: float) -> None:
-    """Let so much time go by, and sweep."""
-    worker.context.now += seconds
-    for connection in list(worker.context.connections):
-        connection.sweep(worker.context.now)
 
 
 def test_header_timeout__a_header_section_must_come_in_time(worker: Worker) -> None:

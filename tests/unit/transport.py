@@ -35,17 +35,45 @@ def tcp_echo(worker: Worker) -> TcpEcho:
     return cast(TcpEcho, worker.factory("tcp")())
 
 
+def over_loopback(worker: Worker, protocol: str) -> tuple[socket.socket, asyncio.Transport]:
+    """A client's socket, and the real transport of its connection to the worker, whose loop drives both."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted = listening.accept()[0]
+    client.setblocking(False)
+    accepted.setblocking(False)
+    made = worker.loop.connect_accepted_socket(worker.factory(protocol), accepted)
+    transport, _ = worker.loop.run_until_complete(made)
+    return client, transport
+
+
+def begin_drain(worker: Worker) -> None:
+    """What stop() does, without the listeners."""
+    worker.stopping = worker.context.draining = worker.context.rejecting = worker.context.closing_idle = True
+    worker.site.reader.closing = True
+    for connection in list(worker.context.connections):
+        connection.drain()
+
+
+def sweep(worker: Worker, seconds: float) -> None:
+    """Let so much time go by, and sweep."""
+    worker.context.now += seconds
+    for connection in list(worker.context.connections):
+        connection.sweep(worker.context.now)
+
+
 class FakeTransport(asyncio.Transport):
     """room: bytes that the kernel takes; what is more is queued as uvloop queues it: not copied. None: all are taken.
 
     sent: what the client has been sent, also by protocols that write to the socket itself. writes: calls of write() and
-    writelines(). To write after the end is an error here.
+    writelines(). reads: bytes of each read. To write after the end is an error here.
     """
 
     def __init__(self, protocol: Connection, room: int | None = None) -> None:
         super().__init__()
         self.sent = bytearray()
         self.writes = 0
+        self.reads: list[int] = []
         self.room = room
         self.ended = self.closing = self.lost = False
         self.reading = True
@@ -84,6 +112,7 @@ class FakeTransport(asyncio.Transport):
             else:
                 size = min(_READ, len(data))
                 protocol.data_received(data[:size])
+            self.reads.append(size)
             data = data[size:]
             self._settle()
             if turns:
@@ -118,6 +147,11 @@ class FakeTransport(asyncio.Transport):
             self.close()
         self._settle()
 
+    def reset(self) -> None:
+        """The client's reset."""
+        self.abort()
+        self._lose(ConnectionResetError())
+
     def take(self, size: int) -> None:
         """The kernel has room for so many more bytes."""
         assert self.room is not None
@@ -139,11 +173,14 @@ class FakeTransport(asyncio.Transport):
         invariants.check(self._current, self._protocol, reading=self.reading)
         self._read_socket()
         if self.closing and not self._queue and not self.lost:
-            self.lost = True
-            protocol: Any = self._protocol
-            protocol.connection_lost(None)
-            self._kernel.close()
-            self._client.close()
+            self._lose(None)
+
+    def _lose(self, error: Exception | None) -> None:
+        self.lost = True
+        protocol: Any = self._protocol
+        protocol.connection_lost(error)
+        self._kernel.close()
+        self._client.close()
 
     def _read_socket(self) -> None:
         """What protocols have written to the socket itself comes between what they wrote here."""
@@ -185,6 +222,7 @@ class FakeTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         assert not self._queue
+        assert not self.lost, "uvloop's transport raises then"
         self.ended = True
 
     def can_write_eof(self) -> bool:

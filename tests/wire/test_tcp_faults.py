@@ -222,6 +222,15 @@ def test_tcp_rate__discard_reads_no_faster(start: Start) -> None:
         assert elapsed(begun) >= 0.4
 
 
+def test_tcp_rate__discard_begins_no_faster(start: Start) -> None:
+    server = start("--tcp-mode", "discard", "--tcp-rate", "1000", "--tcp-close-after", "200")
+    begun = time.monotonic()
+    with server.connect("tcp") as client:
+        client.sendall(bytes(10_000))
+        assert read_all(client) == b""
+        assert elapsed(begun) >= 0.199
+
+
 def test_idle_timeout__does_not_count_the_pace(start: Start) -> None:
     with start("--tcp-rate", "1", "--idle-timeout", "700ms").connect("tcp") as client:
         client.sendall(b"ab")

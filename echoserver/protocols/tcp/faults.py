@@ -100,11 +100,14 @@ class Faulty(RawConnection):
             self.proceed()
 
     def conclude(self) -> None:
-        """That was all: end after what is on its way."""
+        """That was all: end after what is on its way, and read nothing until that is sent."""
         self._over = True
         self.lingers = not self._fin
         self._stop_timer()
-        self.close_when_sent()
+        if self.close_when_sent():
+            self.pause()
+        else:
+            self.go_on_reading(BACKLOG)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -134,7 +137,7 @@ class Faulty(RawConnection):
 
     def pause(self) -> None:
         """Stop reading until what waits, also for its time, has become little."""
-        if not (self.stopped & BACKLOG or self._fin or self._over):
+        if not (self.stopped & BACKLOG or self._fin):
             if self.write_queue is not None:
                 self.context.counts[_PAUSES] += 1
             self.stop_reading(BACKLOG)
@@ -253,7 +256,8 @@ class FaultyEcho(Faulty):
         self._send(self._ripe if self._pace is None else min(self._ripe, self._pace.allowed(now)))
         if not self._left:
             self.conclude()
-        elif self.write_queue is None:
+            return
+        if self.write_queue is None:
             self._wait(now)
         if self.stopped & BACKLOG:
             self._read_on()

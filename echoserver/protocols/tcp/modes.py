@@ -83,7 +83,7 @@ class Chargen(Faulty):
         self.proceed()
 
     def arrived(self, data: memoryview | bytes) -> None:
-        """Nothing is made of it."""
+        """Nothing is made of it: a client that only sends is idle."""
 
     def owes(self) -> bool:
         return True
@@ -131,8 +131,11 @@ class Chargen(Faulty):
             super().account_sent()
 
     def pause(self) -> None:
-        """What the client sends is dropped, whatever waits for it; but TLS may have answers to it, which wait too."""
-        if not self._is_shared():
+        """What the client sends is dropped, whatever waits for it; but TLS may have answers to it, which wait too.
+
+        At the end nothing is read, as with others.
+        """
+        if self._over or not self._is_shared():
             super().pause()
 
     def on_all_sent(self) -> None:

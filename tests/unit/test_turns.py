@@ -12,12 +12,12 @@ import pytest
 
 from echoserver.config import options as config
 from echoserver.observe import counters, metrics
-from echoserver.transport.connection import FULL_READ, Connection
+from echoserver.transport.connection import Connection
 from echoserver.transport.stream import BACKLOG, DEMAND, PACE, TURN
 from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
 from tests.servers import request
-from tests.unit.transport import FakeTransport, http_echo, tcp_echo
+from tests.unit.transport import FakeTransport, http_echo
 from tests.websockets import BINARY, echo, frame, upgrade
 
 GET = request("GET / HTTP/1.1")
@@ -89,32 +89,6 @@ def test_turns_empty_lines_take_no_time(loop: asyncio.AbstractEventLoop) -> None
         for lines in (b"\r\n" * (READ // 2), b"\r", b"\n" + b"\r\n" * (READ // 2 - 1) + b"\r", b"\n" + LAST):
             assert client.feed(lines) == b""
         assert client.sent.endswith(LAST)
-
-
-@pytest.mark.parametrize("sent", [GET * 5000, paths(5000)], ids=["the same request", "other paths"])
-def test_turns_a_full_read_ends_one(
-    loop: asyncio.AbstractEventLoop, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However fast it was answered: libuv would read again at once, up to 32 times."""
-    monkeypatch.setattr("echoserver.protocols.http1.connection.TURN_SECONDS", 60.0)
-    sent *= 1 + FULL_READ // len(sent)
-    with FakeTransport(http_echo(make(loop))) as client:
-        rest = client.feed(sent * 2, turns=False)
-        assert rest
-        assert current(client).stopped == TURN
-        client.pass_turn()
-        assert client.reading
-
-
-def test_turns_a_relay_gives_way_after_a_mebibyte(loop: asyncio.AbstractEventLoop) -> None:
-    with FakeTransport(tcp_echo(make(loop))) as client:
-        client.feed(bytes(64 << 10))
-        rest = client.feed(bytes(5 << 20), turns=False)
-        assert len(rest) == 4 << 20
-        assert current(client).stopped == TURN
-        client.pass_turn()
-        assert client.feed(rest) == b""
-        assert len(client.sent) == (5 << 20) + (64 << 10)
 
 
 def test_turns_a_client_that_reads_nothing_is_answered_up_to_the_limit(loop: asyncio.AbstractEventLoop) -> None:

@@ -449,26 +449,6 @@ def test_a_close_within_what_is_left_for_later(loop: asyncio.AbstractEventLoop) 
 # --- memory ---
 
 
-def test_a_client_that_does_not_read_is_not_read(loop: asyncio.AbstractEventLoop) -> None:
-    worker = make(loop, buffer_limit="64KiB")
-    with Client(worker, room=0) as client:
-        message = large(BINARY, bytes(1000))
-        rest = client.feed(message * 1000)
-        assert rest
-        assert not client.reading
-        assert worker.context.used <= 2 * (64 << 10) + 2 * (256 << 10), (
-            "what was read, and what of it was answered in a turn"
-        )
-        while rest or client.get_write_buffer_size():
-            client.take(10_000)
-            client.pass_turn()
-            rest = client.feed(rest)
-        client.pass_turn()
-        assert client.sent == echo(BINARY, bytes(1000)) * 1000
-        assert worker.context.used == 0
-        assert client.reading
-
-
 def test_what_is_kept_is_what_has_come(loop: asyncio.AbstractEventLoop) -> None:
     worker = make(loop)
     with Client(worker) as client:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from echoserver.wire.chunked import ChunkedDecoder, one_chunk
 from echoserver.wire.response import HttpError
+from tests.unit.cutting import bytewise, cuts, in_pieces, pieces_of
 from tests.unit.examples import examples
 
 MAX_LINE = 4096
@@ -47,18 +48,6 @@ def feed(decoder: ChunkedDecoder, data: bytes, position: int = 0) -> tuple[bytes
         if decoder.complete or position == len(data):
             return content, position
         assert part, "a step without progress"
-
-
-def bytewise(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
-
-
-def cuts(data: bytes) -> Iterable[list[bytes]]:
-    """Whole, byte by byte, and every split in two."""
-    yield [data]
-    yield bytewise(data)
-    for cut in range(1, len(data)):
-        yield [data[:cut], data[cut:]]
 
 
 GOOD = {
@@ -289,12 +278,6 @@ def messages(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return data, b"".join(chunks)
 
 
-@st.composite
-def pieces_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    places = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
-    return [data[start:stop] for start, stop in zip([0, *places], [*places, len(data)], strict=True)]
-
-
 class Theirs:
     """The same message read by llhttp: its content, and whether it ended; error: what llhttp refused it for."""
 
@@ -441,5 +424,4 @@ def test_large_content_in_small_chunks() -> None:
         data += b"%x\r\n%b\r\n" % (len(chunk), chunk)
         position += size
     data += b"0\r\n\r\n"
-    pieces = [bytes(data[i : i + 1460]) for i in range(0, len(data), 1460)]
-    assert decode(pieces) == (content, len(data))
+    assert decode(in_pieces(bytes(data), 1460)) == (content, len(data))

@@ -25,6 +25,7 @@ from echoserver.transport.context import SMALL_READ
 from echoserver.transport.stream import BACKLOG, LINGER_TIMEOUT, TURN
 from echoserver.worker.worker import Worker
 from tests.servers import PATIENCE
+from tests.unit.cutting import in_pieces
 from tests.unit.requests import chunked, get, post
 from tests.unit.test_http_protocol import parse
 from tests.unit.transport import FakeTransport, begin_drain, http_echo, over_loopback, sweep
@@ -39,10 +40,6 @@ DATA = random.Random(7).randbytes(6 * MIB)
 
 
 # --- the ways through the protocols ---
-
-
-def pieces(content: bytes, size: int) -> list[bytes]:
-    return [content[start : start + size] for start in range(0, len(content), size)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,19 +93,19 @@ def http(say: Callable[..., bytes]) -> Kind:
 
 
 def posts(content: bytes, *fields: bytes) -> bytes:
-    *first, last = pieces(content, 1000)
+    *first, last = in_pieces(content, 1000)
     return b"".join(map(post, first)) + post(last, *fields)
 
 
 def in_chunks(content: bytes, *fields: bytes) -> bytes:
-    return chunked(*pieces(content, 1000), fields=fields)
+    return chunked(*in_pieces(content, 1000), fields=fields)
 
 
 def on_demand(content: bytes, *fields: bytes) -> bytes:
     def late(content: bytes, *fields: bytes) -> bytes:
         return get(b"/?delay=1ms", b"Content-Length: %d" % len(content), *fields, method=b"POST") + content
 
-    *first, last = pieces(content, 60 * KIB)
+    *first, last = in_pieces(content, 60 * KIB)
     return b"".join(map(late, first)) + late(last, *fields)
 
 
@@ -124,7 +121,7 @@ def websocket(say: Callable[[bytes], bytes]) -> Kind:
 
 def deflated(content: bytes) -> bytes:
     deflate = Deflate(takeover=False)
-    return b"".join(large(BINARY, deflate.deflate(each), rsv=4) for each in pieces(content, 60 * KIB))
+    return b"".join(large(BINARY, deflate.deflate(each), rsv=4) for each in in_pieces(content, 60 * KIB))
 
 
 def inflated(sent: bytes) -> bytes:
@@ -146,7 +143,7 @@ KINDS = {
     "http, large content": http(post),
     "http, chunked": http(in_chunks),
     "http, on demand": http(on_demand),
-    "websocket": websocket(lambda content: b"".join(large(BINARY, each) for each in pieces(content, 1000))),
+    "websocket": websocket(lambda content: b"".join(large(BINARY, each) for each in in_pieces(content, 1000))),
     "websocket, large message": websocket(lambda content: large(BINARY, content)),
     "websocket, compressed": dataclasses.replace(websocket(deflated), before=upgrade(DEFLATE), hear=inflated),
 }
@@ -261,7 +258,7 @@ def test_buffer_limit__a_client_that_does_not_read_is_not_read(loop: asyncio.Abs
     worker = kind.worker(loop, buffer_limit="64KiB")
     content = DATA[: 2 * MIB]
     with Client(kind, worker, 0) as client:
-        rest = b"".join(map(kind.say, pieces(content, 200_000)))
+        rest = b"".join(map(kind.say, in_pieces(content, 200_000)))
 
         def is_stopped() -> bool:
             nonlocal rest

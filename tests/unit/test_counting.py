@@ -21,6 +21,7 @@ from echoserver.transport.connection import Connection
 from echoserver.wire.request import NO_REQUEST
 from echoserver.worker.shared import Shared
 from echoserver.worker.worker import Worker
+from tests.unit.cutting import bytewise
 from tests.unit.examples import examples
 from tests.unit.requests import chunked, get, post, refused
 from tests.unit.test_http_protocol import (
@@ -34,9 +35,8 @@ from tests.unit.test_http_protocol import (
     LIMITS,
     REFUSED,
     STAYS_OPEN,
-    TORN,
     VARIANTS,
-    bytewise,
+    anything,
     cases,
     conversations,
 )
@@ -856,14 +856,7 @@ def test_any_conversation_is_logged(
 
 
 @examples(300)
-@given(
-    pieces=st.lists(
-        st.binary(max_size=20) | st.sampled_from(TORN) | st.sampled_from([each for each, _ in ANSWERED.values()]),
-        max_size=8,
-    ),
-    room=st.none() | st.integers(0, 1000),
-    reset=st.booleans(),
-)
+@given(pieces=anything, room=st.none() | st.integers(0, 1000), reset=st.booleans())
 def test_arbitrary_bytes_are_counted_and_logged(pieces: list[bytes], room: int | None, reset: bool) -> None:
     worker = _shared[1]
     log = with_log(worker)

@@ -23,6 +23,7 @@ from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.stream import LINGER_TIMEOUT
 from echoserver.wire.request import REMEMBERED_SIZE, RequestReader
 from echoserver.worker.worker import Worker
+from tests.unit.cutting import bytewise
 from tests.unit.examples import examples
 from tests.unit.requests import chunked, content_of, echo, get, head_of, page, post, refused, response
 from tests.unit.transport import FakeTransport, begin_drain, http_echo, sweep
@@ -207,10 +208,6 @@ def answers(worker: Worker, *pieces: bytes) -> bytes:
     with connect(worker) as client:
         client.feed_each(pieces)
         return without_dates(client.sent)
-
-
-def bytewise(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -749,28 +746,19 @@ def test_a_connection_between_two_large_requests_is_idle(worker: Worker) -> None
 
 
 @pytest.mark.parametrize("size", [5, 70_000, 300_000])
-def test_the_request_under_way_when_a_drain_begins_is_the_last(worker: Worker, size: int) -> None:
+@pytest.mark.parametrize("under_way", [True, False])
+def test_the_request_under_way_when_a_drain_begins_is_the_last_or_the_next_one(
+    worker: Worker, size: int, under_way: bool
+) -> None:
     reconfigure(worker, max_body=0, buffer_limit=1 << 20)
     request = post(bytes(size))
+    begun = len(request) - 1 if under_way else 0
     with connect(worker) as client:
         client.feed(request)
-        client.feed(request[:-1])
+        client.feed(request[:begun])
         begin_drain(worker)
         client.sent.clear()
-        client.feed(request[-1:])
-        assert without_dates(client.sent) == content_of(bytes(size), connection=b"close")
-        assert client.ended
-
-
-@pytest.mark.parametrize("size", [5, 70_000, 300_000])
-def test_the_next_request_after_a_drain_began_is_the_last(worker: Worker, size: int) -> None:
-    reconfigure(worker, max_body=0, buffer_limit=1 << 20)
-    request = post(bytes(size))
-    with connect(worker) as client:
-        client.feed(request)
-        begin_drain(worker)
-        client.sent.clear()
-        client.feed(request)
+        client.feed(request[begun:])
         assert without_dates(client.sent) == content_of(bytes(size), connection=b"close")
         assert client.ended
 
@@ -957,16 +945,15 @@ TORN = [
     b"\r\n\r\n",
     b"0\r\n\r\n",
 ]
+anything = st.lists(
+    st.binary(max_size=20) | st.sampled_from(TORN) | st.sampled_from([each for each, _ in ANSWERED.values()]),
+    max_size=8,
+)
+"""Reads of which some, or what some make together, may be requests."""
 
 
 @examples(300)
-@given(
-    pieces=st.lists(
-        st.binary(max_size=20) | st.sampled_from(TORN) | st.sampled_from([each for each, _ in ANSWERED.values()]),
-        max_size=8,
-    ),
-    room=st.none() | st.integers(0, 1000),
-)
+@given(pieces=anything, room=st.none() | st.integers(0, 1000))
 def test_arbitrary_bytes_get_responses_or_none(pieces: list[bytes], room: int | None) -> None:
     worker = shared_worker()
     with connect(worker, room) as client:

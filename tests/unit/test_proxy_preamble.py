@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoserver.wire.proxy_preamble import MAX_LINE, MAX_SIZE, BadPreamble, Preamble, PreambleReader, crc32c
+from tests.unit.cutting import bytewise, cuts, in_pieces, pieces_of
 from tests.unit.examples import examples
 
 SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"
@@ -38,19 +39,6 @@ def outcome(pieces: Iterable[bytes]) -> tuple[Preamble | None, int] | str:
         return read(pieces)
     except BadPreamble as error:
         return str(error)
-
-
-def bytewise(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
-
-
-def cuts(data: bytes) -> Iterable[list[bytes]]:
-    """Whole, in pieces of one, two, three and seven bytes, and every split in two."""
-    yield [data]
-    for size in (1, 2, 3, 7):
-        yield [data[i : i + size] for i in range(0, len(data), size)]
-    for cut in range(1, len(data)):
-        yield [data[:cut], data[cut:]]
 
 
 # --- examples, byte by byte as the specification has them ---
@@ -157,8 +145,7 @@ def test_what_is_behind_it_is_left(data: bytes, preamble: Preamble, behind: byte
         for more in (behind[:1], behind):
             assert read([data[:cut], data[cut:] + more]) == (preamble, len(data))
     for size in range(1, min(len(data), 24)):
-        whole = data + behind[:100]
-        assert read(whole[i : i + size] for i in range(0, len(whole), size)) == (preamble, len(data))
+        assert read(in_pieces(data + behind[:100], size)) == (preamble, len(data))
 
 
 @good
@@ -316,8 +303,7 @@ def test_a_checksum_finds_any_bit_that_changed(position: int) -> None:
 def test_the_longest_is_taken(size: int, kind: bytes) -> None:
     data = SIGNATURE + kind + b"\x40\x00" + V4[16:] + b"\x04\x3f\xf1" + bytes(16384 - 12 - 3)
     assert len(data) == MAX_SIZE
-    whole = data + b"behind" * MAX_SIZE
-    preamble, end = read(whole[i : i + size] for i in range(0, len(whole), size))
+    preamble, end = read(in_pieces(data + b"behind" * MAX_SIZE, size))
     assert (preamble, end) == (Preamble(2, *(V4_ADDRESSES if kind == b"\x21\x11" else (None, None))), MAX_SIZE)
 
 
@@ -446,12 +432,6 @@ def mutated(draw: st.DrawFn) -> bytes:
         stop = start + draw(st.sampled_from([0, 1, 1, 1, 2]))
         data = data[:start] + draw(st.sampled_from(BITS) | st.binary(max_size=2)) + data[stop:]
     return data
-
-
-@st.composite
-def pieces_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    places = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
-    return [data[start:stop] for start, stop in zip([0, *places], [*places, len(data)], strict=True)]
 
 
 BITS = [

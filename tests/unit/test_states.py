@@ -18,6 +18,7 @@ from echoserver.protocols.http1.states import ALL, CLOSED, LINGERING, NEW, State
 from echoserver.worker.worker import Worker
 from tests import invariants
 from tests.servers import request
+from tests.unit.cutting import in_pieces
 from tests.unit.transport import FakeTransport, http_echo, make
 
 GET = request("GET / HTTP/1.1")
@@ -205,7 +206,7 @@ def test_what_comes_in_any_pieces_ends_in_the_same_state(worker: Worker) -> None
     data = GET + CHUNKED + b"1\r\nx\r\n0\r\n\r\n" + LATE
     for size in (1, 7, len(data)):
         with FakeTransport(http_echo(worker)) as client:
-            client.feed_each(data[start : start + size] for start in range(0, len(data), size))
+            client.feed_each(in_pieces(data, size))
             connection = client._connection
             assert isinstance(connection, HttpConnection)
             assert connection.state is states.ANSWERING

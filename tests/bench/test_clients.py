@@ -413,30 +413,22 @@ FRAME_LIES: dict[str, tuple[str, Reply]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("lie", FRAME_LIES)
-def test_a_lie_over_websocket_ends_the_client(native_client: str, lie: str, tmp_path: Path) -> None:
-    why, reply = FRAME_LIES[lie]
-    with Scripted(tmp_path / "s", len(FRAME), reply, hello=len(HANDSHAKE)) as server:
-        done = run(native_client, "-w", where=server.where, sent=FRAME, folder=tmp_path)
+LIES: dict[str, tuple[dict[str, tuple[str, Reply]], tuple[str, ...], bytes, int]] = {
+    "websocket": (FRAME_LIES, ("-w",), FRAME, len(HANDSHAKE)),
+    "http": (HTTP_LIES, ("-h",), POST, 0),
+    "tcp": (RAW_LIES, (), CONTENT, 0),
+}
+"""By protocol, with the client's options, what it sends, and how long what it sends before that is."""
+
+
+@pytest.mark.parametrize(("protocol", "lie"), [(protocol, lie) for protocol in LIES for lie in LIES[protocol][0]])
+def test_a_lie_ends_the_client(native_client: str, protocol: str, lie: str, tmp_path: Path) -> None:
+    lies, options, sent, hello = LIES[protocol]
+    why, reply = lies[lie]
+    with Scripted(tmp_path / "s", len(sent), reply, hello=hello) as server:
+        done = run(native_client, *options, where=server.where, sent=sent, folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, f"client: {why} echoes\n")
     assert done.stdout == ("ready\n" if lie.endswith("later") else "")
-
-
-@pytest.mark.parametrize("lie", HTTP_LIES)
-def test_a_lie_over_http_ends_the_client(native_client: str, lie: str, tmp_path: Path) -> None:
-    why, reply = HTTP_LIES[lie]
-    with Scripted(tmp_path / "s", len(POST), reply) as server:
-        done = run(native_client, "-h", where=server.where, sent=POST, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"client: {why} echoes\n")
-    assert done.stdout == ("ready\n" if lie.endswith("later") else "")
-
-
-@pytest.mark.parametrize("lie", RAW_LIES)
-def test_a_lie_over_tcp_ends_the_client(native_client: str, lie: str, tmp_path: Path) -> None:
-    why, reply = RAW_LIES[lie]
-    with Scripted(tmp_path / "s", 64, reply) as server:
-        done = run(native_client, where=server.where, sent=CONTENT, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"client: {why} echoes\n")
 
 
 def test_what_is_under_way_at_the_end_is_awaited_on_all_connections(native_client: str, tmp_path: Path) -> None:

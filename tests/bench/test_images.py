@@ -11,13 +11,12 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 
 from bench import figures, image_report, images, report, results_data
 from bench.images import OUTSIDE
-from tests.bench.test_report import SVG, row, section
+from tests.bench.test_report import check_texts, row, section
 
 ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]
@@ -228,25 +227,7 @@ def drawing() -> Any:
 def test_no_text_lies_on_another_or_is_cut(drawing: Any, targets: tuple[str, ...], seed: int) -> None:
     result = sample(seed)
     result["images"] = {target: result["images"][target] for target in targets}
-    root = ET.fromstring(drawing.draw(result)[0].svg)
-    rules = dict(re.findall(r"#images \.(k\d+)\{([^}]*)\}", root.findtext(f"{SVG}style") or ""))
-    boxes = []
-    for text in root.iter(f"{SVG}text"):
-        style = dict(rules[each].split(":") for each in text.get("class", "").split() if each in rules)
-        height = float(style["font-size"].removesuffix("px"))
-        width = len(text.text or "") * height * 0.54
-        left = float(text.get("x", "")) - width * {"middle": 0.5, "end": 1.0}.get(style.get("text-anchor", ""), 0.0)
-        baseline = float(text.get("y", ""))
-        boxes.append((left, left + width, baseline - 0.75 * height, baseline + 0.1 * height, text.text))
-    for left, right, top, bottom, said in boxes:
-        assert left >= 0, said
-        assert right <= float(root.get("width", "")), said
-        assert top >= 0, said
-        assert bottom <= float(root.get("height", "")), said
-    for index, one in enumerate(boxes):
-        for other in boxes[index + 1 :]:
-            beside = one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
-            assert beside, (one[4], other[4])
+    check_texts(drawing.draw(result)[0].svg, "images")
 
 
 def test_the_files_are_written_and_the_same_each_time(drawing: Any, tmp_path: Path) -> None:

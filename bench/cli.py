@@ -3,7 +3,7 @@
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,21 +33,25 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
 
-def _load(name: str) -> str:
-    if name not in loads.LOADS:
-        raise argparse.ArgumentTypeError(f"{name!r} is not a load: expected one of {', '.join(loads.LOADS)}")
-    return name
+def _one_of(what: str, names: Collection[str]) -> Callable[[str], str]:
+    """Takes an argument that is one of these names."""
+
+    def parse(name: str) -> str:
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"{name!r} is not {what}: expected one of {', '.join(names)}")
+        return name
+
+    return parse
+
+
+_load = _one_of("a load", loads.LOADS)
+_attack = _one_of("a load", attacks.ATTACKS)
+_target = _one_of("an image", engines.TARGETS)
 
 
 def _gate_load(name: str) -> str:
     if loads.LOADS[_load(name)].group not in ("tcp", "http", "ws", "rate"):
         raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
-    return name
-
-
-def _attack(name: str) -> str:
-    if name not in attacks.ATTACKS:
-        raise argparse.ArgumentTypeError(f"{name!r} is not a load: expected one of {', '.join(attacks.ATTACKS)}")
     return name
 
 
@@ -58,12 +62,6 @@ def _http_peers(text: str) -> list[str]:
         if name not in expected:
             raise argparse.ArgumentTypeError(f"{name!r} is no other HTTP server: expected some of {','.join(expected)}")
     return names
-
-
-def _target(name: str) -> str:
-    if name not in engines.TARGETS:
-        raise argparse.ArgumentTypeError(f"{name!r} is not an image: expected one of {', '.join(engines.TARGETS)}")
-    return name
 
 
 def _peers(text: str) -> list[str]:

@@ -20,11 +20,11 @@ import pytest
 from bench import arms, cli, clients, compare, figures, running
 from bench.figures import Result, Round
 from bench.loads import LOADS, Load
-from tests.process.processes import alive, children
+from tests.bench.commands import bench, interrupt
+from tests.process.processes import alive
 from tests.programs import missing, needs
-from tests.servers import PATIENCE, wait_for
+from tests.servers import wait_for
 
-ROOT = Path(__file__).parents[2]
 CPUS = os.sched_getaffinity(0)
 
 needs_rich = pytest.mark.skipif(
@@ -336,16 +336,6 @@ ABSENT = [name for name in ("node", "socat") if shutil.which(name, path="/usr/sb
 """Peers that the bench looks for on the PATH, and would not find elsewhere."""
 
 
-def bench(*words: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``python -m bench WORDS``; path: the only folder that programs are looked for in."""
-    if path:
-        environment["PATH"] = str(path)
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *words], cwd=ROOT, env={**os.environ, **environment},
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def only_what_is_needed(native_client: str, limit_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the compiler, which has done its work, and wrk where it is installed."""
@@ -524,24 +514,11 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
     ],
 )
 def test_interrupted(native_client: str, limit_server: str, load: str, number: signal.Signals, tmp_path: Path) -> None:
-    """By a signal to the bench alone: neither servers nor clients are left."""
+    """Neither the two servers nor the client are left."""
     if not LOADS[load].native and not shutil.which("wrk"):
         pytest.skip(missing("wrk"))
     words = ["compare", load, "--seconds", "100", "--peers", "limit", "--output", str(tmp_path / "result.json")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        wait_for(lambda: len(children(process.pid)) == 3, "two servers and a client")
-        started = children(process.pid)
-        wait_for(lambda: ticks(started[2]) >= 5, "the client to be at work")
-        process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, said) == (1, "bench: interrupted\n")
-    wait_for(lambda: not any(map(alive, started)), "the end of all")
+    interrupt(number, *words, at_work=lambda started: ticks(started[2]) >= 5)
 
 
 USAGE = {

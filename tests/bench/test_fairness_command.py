@@ -1,33 +1,22 @@
 """``python -m bench fairness`` as people run it: what is written and said, and that nothing runs on."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import cli, fairness, figures
 from bench.attacks import ATTACKS, QUICK
-from tests.process.processes import alive, children
-from tests.servers import PATIENCE, wait_for
-
-ROOT = Path(__file__).parents[2]
-
-
-def bench(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "fairness", *words], cwd=ROOT, env={**os.environ, **environment},
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
+from tests.bench.commands import bench, interrupt
 
 
 @pytest.mark.usefixtures("native_client")
 def test_when_it_is_quick(tmp_path: Path) -> None:
     output, table = tmp_path / "new" / "fairness.json", tmp_path / "fairness.md"
-    done = bench("--quick", "--attackers", "2", "--peers", "", "--output", str(output), "--markdown", str(table))
+    done = bench(
+        "fairness", "--quick", "--attackers", "2", "--peers", "", "--output", str(output), "--markdown", str(table)
+    )
     assert (done.returncode, done.stderr) == (0, "")
     *lines, written, also = done.stdout.splitlines()
     assert (written, also) == (f"written: {output}", f"written: {table}")
@@ -55,7 +44,7 @@ def test_over_tls(tmp_path: Path) -> None:
     output = tmp_path / "fairness.json"
     for name in ("tls-records", "tls-keys", "tls-handshakes"):
         for _ in range(10):  # attackers give way: on a busy machine they may get no answer in a round this short
-            done = bench(name, "--quick", "--peers", "", "--output", str(output))
+            done = bench("fairness", name, "--quick", "--peers", "", "--output", str(output))
             if f"thrown away: {name}: echoserver: the attackers are answered with b''" not in done.stdout:
                 break
         assert (done.returncode, done.stderr) == (0, "")
@@ -78,24 +67,12 @@ def test_what_is_thrown_away_is_said(
 def test_without_a_compiler(tmp_path: Path) -> None:
     if shutil.which("cc", path="/usr/sbin:/sbin"):
         pytest.skip("the compiler is in /usr/sbin here: it can't be made missing")
-    done = bench("quiet", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = bench("fairness", "quiet", path=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert (done.returncode, done.stderr) == (3, "bench: cc is not installed: apt-get install gcc libc6-dev\n")
 
 
 @pytest.mark.usefixtures("native_client")
 def test_interrupted(tmp_path: Path) -> None:
-    """By a signal to the bench alone: neither server nor clients are left."""
+    """Neither the server nor the honest client nor the attackers are left."""
     words = ["fairness", "get", "--seconds", "100", "--peers", "", "--output", str(tmp_path / "result.json")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        wait_for(lambda: len(children(process.pid)) == 3, "a server, the honest client and the attackers")
-        started = children(process.pid)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, said) == (1, "bench: interrupted\n")
-    wait_for(lambda: not any(map(alive, started)), "the end of all")
+    interrupt(signal.SIGINT, *words)

@@ -5,7 +5,6 @@ Modules: protocols.websocket.connection, wire.frames, wire.deflate.
 
 import asyncio
 import itertools
-import zlib
 
 import pytest
 from hypothesis import given
@@ -18,6 +17,7 @@ from echoserver.wire import frames
 from echoserver.wire import request as messages
 from echoserver.worker.worker import Worker
 from tests.servers import request
+from tests.unit.conversations import conversations, masks, pieces
 from tests.unit.examples import examples
 from tests.unit.transport import FakeTransport, http_echo, make
 from tests.websockets import (
@@ -67,39 +67,7 @@ class Client(FakeTransport):
         assert not self.feed(data) or not self.open
 
 
-def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in itertools.pairwise(places)]
-
-
 # --- any split of any frames gives the same bytes ---
-
-masks = st.binary(min_size=4, max_size=4)
-small = st.sampled_from([0, 1, 2, 3, 5, 124, 125, 126, 127, 300, 65535, 65536])
-texts = st.text(max_size=20).map(lambda text: text.encode("utf-8", "ignore"))
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """What a client sends, and what it is answered."""
-    sent, answered = b"", b""
-    for _ in range(draw(st.integers(0, 5))):
-        opcode = draw(st.sampled_from([TEXT, BINARY, PING, PONG]))
-        if opcode in (PING, PONG):
-            payload = draw(st.binary(max_size=125))
-            sent += frame(opcode, payload, mask=draw(masks))
-            answered += echo(PONG, payload) if opcode == PING else b""
-            continue
-        payload = draw(texts) * draw(st.sampled_from([1, 1, 1, 40])) if opcode == TEXT else bytes(draw(small))
-        parts = pieces(payload, draw(st.lists(st.integers(0, 1000), max_size=3))) or [b""]
-        for number, part in enumerate(parts):
-            if number and draw(st.booleans()):
-                sent += frame(PING, b"between", mask=draw(masks))
-                answered += echo(PONG, b"between")
-            fin, form = number == len(parts) - 1, draw(st.sampled_from([0, 0, 2, 8]))
-            sent += frame(CONTINUATION if number else opcode, part, fin, mask=draw(masks), form=form)
-        answered += echo(opcode, payload)
-    return sent, answered
 
 
 @examples(300)
@@ -240,13 +208,6 @@ def test_a_close_says_what_was_wrong_and_what_is_expected(
     assert client.worker.context.counts[counters.index("errors", name)] == 1
 
 
-def test_without_deflate_no_message_may_be_compressed(loop: asyncio.AbstractEventLoop) -> None:
-    with Client(make(loop)) as client:
-        client.feed_all(frame(TEXT, b"x", rsv=4))
-        (said,) = split(bytes(client.sent))
-    assert said.payload[2:] == b"the reserved bit RSV1 must be 0 where permessage-deflate was not negotiated"
-
-
 @pytest.mark.parametrize("payload", [b"", *(code.to_bytes(2, "big") for code in (1000, 1003, 1007, 1014, 3000, 4999))])
 def test_a_close_that_may_be_is_answered_with_itself(loop: asyncio.AbstractEventLoop, payload: bytes) -> None:
     with Client(make(loop)) as client:
@@ -360,32 +321,6 @@ def test_bombs_are_inflated_a_step_a_turn(loop: asyncio.AbstractEventLoop, monke
         assert split(bytes(client.sent)) == [Frame(BINARY, bytes(4 * MIB))] * 5, "over a MiB nothing is compressed"
 
 
-def final(data: bytes) -> bytes:
-    """A deflate stream that ends with a block with BFINAL set."""
-    made = zlib.compressobj(wbits=-12)
-    return made.compress(data) + made.flush(zlib.Z_FINISH)
-
-
-@pytest.mark.parametrize("padding", [b"", b"\0"])
-def test_rfc_7692_section_7_2_3_4_blocks_with_bfinal_set(loop: asyncio.AbstractEventLoop, padding: bytes) -> None:
-    parts = [final(b"hello "), final(b"world") + padding]
-    with Client(make(loop), DEFLATE) as client:
-        for _ in range(2):
-            client.feed_all(frame(BINARY, parts[0], fin=False, rsv=4) + frame(CONTINUATION, parts[1]))
-            client.feed_all(frame(BINARY, b"".join(parts), rsv=4))
-        inflate = zlib.decompressobj(wbits=-15)
-        said = [inflate.decompress(each.payload + b"\0\0\xff\xff") for each in split(bytes(client.sent))]
-        assert said == [b"hello world"] * 4
-
-
-def test_what_follows_a_block_with_bfinal_set_is_not_kept(loop: asyncio.AbstractEventLoop) -> None:
-    with Client(make(loop), DEFLATE) as client:
-        client.feed_all(frame(BINARY, final(b"hello"), fin=False, rsv=4))
-        client.feed_all(frame(CONTINUATION, b"\xff" * 60_000, fin=False))
-        assert client.sent.startswith(b"\x88")
-        assert client.sent[2:4] == (1002).to_bytes(2, "big")
-
-
 @pytest.mark.parametrize("room", [1000, 10 * MIB])
 def test_a_large_answers_buffer_is_used_again(loop: asyncio.AbstractEventLoop, room: int) -> None:
     """Also where it was still being sent when the message was complete, and another one came meanwhile."""
@@ -399,15 +334,6 @@ def test_a_large_answers_buffer_is_used_again(loop: asyncio.AbstractEventLoop, r
         assert client.sent == echo(BINARY, bytes(MIB)) * 2
         kept = worker.context.pool.take(MIB + 10)
         assert bytes(kept[:10]) == echo(BINARY, bytes(MIB))[:10]
-
-
-@pytest.mark.parametrize(("size", "rsv"), [(MIB, 4), (MIB + 1, 0)])
-def test_how_much_is_compressed(loop: asyncio.AbstractEventLoop, size: int, rsv: int) -> None:
-    with Client(make(loop), DEFLATE) as client:
-        client.feed_all(frame(BINARY, Deflate().deflate(bytes(size)), rsv=4, mask=bytes(4)))
-        (answer,) = split(bytes(client.sent))
-        assert answer.rsv == rsv
-        assert (Deflate().inflate(answer.payload) if rsv else answer.payload) == bytes(size)
 
 
 def test_a_worker_is_under_pressure_no_longer_than_much_is_kept(loop: asyncio.AbstractEventLoop) -> None:
@@ -431,6 +357,7 @@ def test_what_there_is_no_time_for_has_its_turn_later(
         answered = len(client.sent) // 2
         assert answered < 1000
         assert not client.reading
+        assert client.protocol.buffered == 5000 * 6, "the read is kept, all of it"
         client.pass_turn()
         assert answered < len(client.sent) // 2 < 2000
         while not client.reading:
@@ -443,6 +370,52 @@ def test_a_close_within_what_is_left_for_later(loop: asyncio.AbstractEventLoop) 
     with Client(make(loop)) as client:
         client.feed_all(frame(PING, mask=bytes(4)) * 3000 + close(1001) + frame(TEXT, b"write_queue"))
         assert client.sent == echo(PONG, b"") * 3000 + close(1001, mask=None)
+        assert client.ended
+
+
+INNER = frame(BINARY, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("outer", "answer"),
+    [
+        (large(PING, INNER), echo(PONG, INNER)),
+        (large(BINARY, INNER + b"!"), echo(BINARY, INNER + b"!")),
+        (large(BINARY, INNER, fin=False) + frame(CONTINUATION), echo(BINARY, INNER)),
+        (large(BINARY, INNER * 2, fin=False) + frame(CONTINUATION), echo(BINARY, INNER * 2)),
+    ],
+    ids=["a control frame", "a frame", "a fragment", "some of a fragment"],
+)
+def test_a_read_that_looks_like_a_short_message_and_is_within_another(
+    loop: asyncio.AbstractEventLoop, outer: bytes, answer: bytes
+) -> None:
+    with Client(make(loop)) as client:
+        for part in (outer[:6], outer[6 : 6 + len(INNER)], outer[6 + len(INNER) :]):
+            client.feed_all(part)
+        assert client.sent == answer
+
+
+def test_large_messages_are_written_one_by_one(loop: asyncio.AbstractEventLoop) -> None:
+    """Together they would be copied; all of a read that takes no long time is answered in one turn."""
+    with Client(make(loop)) as client:
+        before = client.writes
+        client.feed(large(BINARY, bytes(100_000)) * 2, turns=False)
+        assert client.writes == before + 2
+        assert client.reading
+        assert client.sent == echo(BINARY, bytes(100_000)) * 2
+
+
+def test_idle_timeout__no_message_is_answered_after_that_close(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop, idle_timeout="1s")
+    with Client(worker) as client:
+        client.feed_all(frame(TEXT, b"hello"))
+        client.protocol.sweep(worker.context.now + 2)
+        said = echo(TEXT, b"hello") + close(1001, b"idle timeout", mask=None)
+        for part in (frame(TEXT, b"hello"), frame(TEXT, b"hello") * 2, frame(TEXT, b"hello"), frame(PONG)):
+            client.feed_all(part)
+            assert client.sent == said
+        client.feed_all(close(1001))
+        assert client.sent == said
         assert client.ended
 
 

@@ -433,7 +433,7 @@ def test_control_1_mib(measure: Measure) -> None:
 
 @group("HTTP, large")
 def test_post_1_mib(measure: Measure, worker: Worker) -> None:
-    """Received to its place in one buffer by a Gather."""
+    """Received to its place in one buffer by a Gathered."""
     drive(measure, opened(worker), [torn(request(content=HUGE))], answer(HUGE))
 
 

@@ -37,8 +37,8 @@ class _Recorded:
         return self if connection is None else self._slot.__get__(connection, kind)
 
     def __set__(self, connection: HttpConnection, state: State) -> None:
-        if state is not NEW:
-            before: State = self._slot.__get__(connection, HttpConnection)
+        before: State | None = getattr(connection, "state", None)
+        if before is not None:
             assert state in (before, CLOSED) or state.name in before.then, f"{before} -> {state}"
             seen.add((before, state))
         self._slot.__set__(connection, state)

@@ -14,6 +14,7 @@ import pytest
 
 from echoserver.protocols.http1 import states
 from echoserver.protocols.http1.connection import HttpConnection
+from echoserver.protocols.http1.gather import Gathered
 from echoserver.protocols.http1.states import ALL, CLOSED, LINGERING, NEW, State
 from echoserver.worker.worker import Worker
 from tests import invariants
@@ -28,10 +29,10 @@ LATE = request("GET /?delay=1h HTTP/1.1")
 LAST = request("GET / HTTP/1.1", "Connection: close")
 
 REACHED: dict[State, list[list[bytes]]] = {
-    NEW: [[]],
+    NEW: [[], [b"\r\n"], [b"\r", b"\n"]],
     states.BLANK: [[b"\r"], [GET, b"\r\n\r"], [b"\r", b"\n\r"]],
     states.IDLE: [
-        [GET], [b"\r\n"], [b"\r", b"\n"], [GET, b"\r", b"\n"], [GET[:9], GET[9:]], [LARGE[:-1], LARGE[-1:] + GET],
+        [GET], [GET, b"\r\n"], [GET[:9], GET[9:]], [LARGE[:-1], LARGE[-1:] + GET],
         [CHUNKED, b"1\r\nx\r\n", b"0\r\n\r\n"],
     ],
     states.PARKED: [[LARGE[:-1], LARGE[-1:]]],
@@ -124,7 +125,7 @@ CHANGES: dict[tuple[str, str], list[list[bytes]]] = {
     ("NEW", "CONTENT"): [[CHUNKED]],
     ("NEW", "CLOSING"): [[b"?\r\n\r\n"]],
     ("BLANK", "HEAD"): [[b"\r", b"\nG"]],
-    ("BLANK", "IDLE"): [[b"\r", b"\n"], [GET, b"\r", b"\n"]],
+    ("BLANK", "NEW"): [[b"\r", b"\n"], [GET, b"\r", b"\n"]],
     ("BLANK", "CLOSING"): [[b"\r", b""]],
     ("IDLE", "BLANK"): [[GET, b"\r"]],
     ("IDLE", "HEAD"): [[GET, b"G"]],
@@ -182,6 +183,33 @@ def test_keep_alive_timeout__begins_with_the_end_of_the_last_answer(worker: Work
         assert client.open
         connection.sweep(ended + 75)
         assert not client.open
+
+
+def test_idle_timeout__of_an_answer_on_demand_begins_when_the_client_does_not_read(worker: Worker) -> None:
+    with FakeTransport(http_echo(worker), 100_000) as client:
+        connection = client._connection
+        client.feed(request("GET /?delay=1ms&size=1000000 HTTP/1.1"))
+        for _ in range(3):  # all the time the answer is ours to give
+            worker.context.now += 50
+            connection.sweep(worker.context.now)
+        while connection.write_queue is None:
+            client.pass_turn()
+        connection.sweep(worker.context.now + 59)
+        assert client.open
+        connection.sweep(worker.context.now + 60)
+        assert client.closing
+
+
+def test_a_large_contents_buffer_is_used_again_by_the_next_connection(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    for _ in range(3):
+        with FakeTransport(http_echo(worker)) as client:
+            client.feed_each([LARGE[:-1], LARGE[-1:]])
+            gathered = client.get_protocol()
+            assert isinstance(gathered, Gathered)
+            gathered.get_buffer(-1)  # as libuv does before it finds the FIN
+            client.eof()
+    assert sum(map(len, worker.context.pool._free.values())) == 1
 
 
 def test_header_timeout__does_not_run_while_the_server_does_not_read(worker: Worker) -> None:

@@ -4,6 +4,8 @@ Modules: protocols.websocket.connection, wire.frames, wire.deflate.
 """
 
 import asyncio
+import gc
+import inspect
 import itertools
 
 import pytest
@@ -477,6 +479,18 @@ def test_rfc_6455_section_5_5_1_what_comes_after_a_close_is_dropped(
         assert counts == counted
         assert client.protocol.idle(), "nothing of it is kept"
         assert worker.context.used == 0
+
+
+def test_a_refused_handshake_leaves_no_reference_to_its_connection(loop: asyncio.AbstractEventLoop) -> None:
+    """Else what it has stays in memory until the garbage collector runs."""
+    connection = http_echo(make(loop))
+    with FakeTransport(connection) as client:
+        client.feed(upgrade().replace(b"Version: 13", b"Version: 7"))
+        assert b" 400 Bad Request" in client.sent
+    del client
+    assert [
+        each for each in gc.get_referrers(connection) if inspect.isframe(each) and each.f_code.co_name == "_upgrade"
+    ] == []
 
 
 # --- counters ---

@@ -5,6 +5,7 @@ demand.py, which this module gives what comes.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -228,8 +229,8 @@ class HttpConnection(Connection):
         self.flush(out)
         if answered:
             self._count(answered, served)
-        self.state = IDLE
         if request is not NO_REQUEST:  # not only empty lines
+            self.state = IDLE
             self._expect_again(request)
         self._began = 0.0
         if position < end:
@@ -347,7 +348,7 @@ class HttpConnection(Connection):
         self.account_buffered(len(head) - self.buffered)
         if not head or head == b"\r":
             self._began = 0.0
-            self.state = BLANK if head else IDLE
+            self.state = BLANK if head else NEW
             self._partial_head = head or None
             return
         self.state = HEAD
@@ -728,6 +729,8 @@ class HttpConnection(Connection):
                 self.transport.close()
         elif deadline is Deadline.CONTENT:
             self._sweep_content(now)
+        elif deadline is Deadline.NONE:
+            self.last_activity = now  # from when the client does not read, its time begins
         elif deadline is Deadline.HEADER and 0 < config.header_timeout <= now - self._owed_since:
             self._header_overdue()
         elif self.idle():
@@ -773,8 +776,8 @@ class HttpConnection(Connection):
         if self.state is PARKED:
             attach(self)
             self.state = IDLE
-        elif self.state is NEW:
-            self.state = IDLE  # from now on it is an idle connection like any other
+        if self.state.idle:
+            self._owed_since = math.inf  # from now on it is an idle connection like any other
 
 
 _TAKES: dict[State, Callable[..., None]] = {

@@ -106,6 +106,11 @@ class Gathered(Delegate[Owner], Content):
             self._connection.context.pool.give(self._buffer)
             self._buffer = _NONE
 
+    def eof_received(self) -> bool:
+        if self._connection.state is PARKED:  # libuv asked for a buffer before it found the FIN
+            self.stop()
+        return super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.stop()

@@ -43,11 +43,11 @@ class State:
 
 
 NEW = State("NEW", Deadline.HEADER, Fin.END, "BLANK HEAD IDLE CONTENT CLOSING", idle=True)
-"""Nothing has come yet."""
-BLANK = State("BLANK", Deadline.HEADER, Fin.END, "HEAD IDLE CLOSING", idle=True)
+"""Nothing was asked yet; or an empty line has come in two reads, after which the client owes as much."""
+BLANK = State("BLANK", Deadline.HEADER, Fin.END, "HEAD NEW CLOSING", idle=True)
 """The CR of an empty line before a request has come (RFC 9112 section 2.2)."""
 IDLE = State("IDLE", Deadline.KEEP_ALIVE, Fin.END, "BLANK HEAD CONTENT CLOSING", idle=True)
-"""Between two requests, or before the first in a drain. One that comes whole is answered without another state."""
+"""Between two requests. One that comes whole is answered without another state."""
 PARKED = State("PARKED", Deadline.KEEP_ALIVE, Fin.END, "IDLE CONTENT CLOSING", idle=True)
 """As IDLE, but a Gathered still reads for the connection: the next request is often the same as the last."""
 HEAD = State("HEAD", Deadline.HEADER, Fin.INCOMPLETE, "IDLE CLOSING")

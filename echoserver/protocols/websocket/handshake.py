@@ -65,6 +65,8 @@ def upgrade(site: Site, origin: Origin, request: Request) -> WebSocketEcho:
 
 def _refusal(error: Exception | None) -> HttpError:
     name = error.name if isinstance(error, InvalidHeader) else ""
+    if error is not None:
+        error.__traceback__ = None  # its frames know the connection, which knows the core, which keeps the error
     expected = _EXPECTED.get(name, "the fields of RFC 6455 section 4.1")
     version = b"Sec-WebSocket-Version: 13\r\n" if name == "Sec-WebSocket-Version" else b""  # RFC 6455 section 4.4
     return HttpError(400, f"the WebSocket handshake is not valid: expected {expected}", version)

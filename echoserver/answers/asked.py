@@ -3,21 +3,24 @@
 from echoserver.answers import controls
 from echoserver.answers.controls import Caps, Controls
 from echoserver.answers.cors import preflight
-from echoserver.wire.request import Asks, Fields, Request
+from echoserver.wire.request import Fields, Request
 from echoserver.wire.response import HttpError
 
 
-def reader(caps: Caps | None, *, cors: bool) -> Asks | None:
-    """What reads it. caps: how far controls may go, None: there are none. cors: preflight requests are answered."""
-    if caps is None and not cors:
-        return None
+class Asked:
+    """Reads it. caps: how far controls may go, None: there are none. cors: preflight requests are answered."""
 
-    def asked(request: Request, found: Fields) -> Controls | None:
-        if cors and not found.has_content and (allowed := preflight(request.head)):
+    def __init__(self, caps: Caps | None, *, cors: bool) -> None:
+        self._caps = caps
+        self._cors = cors
+
+    def __call__(self, request: Request, found: Fields) -> Controls | None:
+        if self._cors and not found.has_content and (allowed := preflight(request.head)):
             return Controls(controls.NONE, allowed)
-        return None if caps is None else _controls(request, found, caps)
+        return None if self._caps is None else _controls(request, found, self._caps)
 
-    return asked
+    def names(self, query: bytes) -> bool:
+        return self._caps is not None and controls.names_any(query, self._caps)
 
 
 def _controls(request: Request, found: Fields, caps: Caps) -> Controls | None:

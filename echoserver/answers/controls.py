@@ -191,6 +191,11 @@ def _decoded(text: bytes) -> bytes:
     return unquote_to_bytes(text.replace(b"+", b" "))
 
 
+def names_any(query: bytes, caps: Caps) -> bool:
+    """Whether a query names a control."""
+    return _known(caps.prefix).search(query) is not None
+
+
 def read(query: bytes, caps: Caps) -> tuple[Controls | None, list[bytes]]:
     """The controls in a query, None where there are none; and what is named as one and has a value of somebody else's.
 

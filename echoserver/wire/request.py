@@ -16,10 +16,10 @@ import httptools
 from echoserver.wire.response import HttpError, fields
 
 MAX_FIELDS = 100
-REMEMBERED_SIZE = (
-    1024  # bytes of a header section at most, that a request which has been read is kept for the next time
-)
-_REMEMBERED = 256  # header sections, and sections of fields, whose reading is remembered
+REMEMBERED = 256
+"""Sets of lines whose meaning is remembered."""
+REMEMBERED_SIZE = 1 << 10
+"""Bytes of such a set at most."""
 
 _SLASH, _ONE = b"/1"
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -42,8 +42,8 @@ PAGES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 READY = b"/readyz"
 BROWSER_PAGE = b"/.echo"
 """Likewise, where requests may ask for other answers than an echo."""
-_ASK_FOR_PAGES = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
+ASK_FOR_PAGES = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 
 
 class _NoCallbacks:
@@ -57,7 +57,7 @@ _NO_CALLBACKS = _NoCallbacks()
 
 
 Known = dict[bytes, "Fields"]
-"""Fields that have been read, under the lines that matter, and under whole sections: those end in a blank line."""
+"""Fields that have been read, under the lines that matter."""
 
 
 class Fields:
@@ -121,29 +121,23 @@ def _listed(values: list[bytes]) -> list[bytes]:
     return [member.strip(b" \t").lower() for member in b",".join(values).split(b",")]
 
 
-def read_fields(section: bytes, known: Known | None) -> Fields:
+def read_fields(section: bytes, known: Known) -> Fields:
     """Read fields, from the CRLF before the first one to the blank line. Raises HttpError.
 
     Where only fields differ that do not matter, such as X-Request-Id, their syntax is all that has to be read.
     """
-    if known is None:
-        known = {}
-    found = known.get(section)
-    if found is not None:
-        return found
     # the first test, because counting takes longer: there is at least a byte between two line ends
     if len(section) > 3 * MAX_FIELDS and section.count(b"\r\n") > MAX_FIELDS + 2:
         raise HttpError(431, f"the header section has more than {MAX_FIELDS} field lines")
     lines = _LINES_THAT_MATTER.findall(section)
     key = b"".join(lines)
     found = known.get(key)
-    if found is None:
-        found = Fields(lines, section)
-    else:
+    if found is not None:
         _check_syntax(section)
-        key = section  # the next time, all of it may come again
+        return found
+    found = Fields(lines, section)
     if len(key) <= REMEMBERED_SIZE:
-        if len(known) >= _REMEMBERED:
+        if len(known) >= REMEMBERED:
             known.clear()
         known[key] = found
     return found
@@ -248,29 +242,13 @@ class Request:
     content_length: bytes; 0 also for chunked and for none. content_type: as in Fields, b"" for no content. answer: the
     rest of the response head after prefix(), and to a request without content the echo of its head. echoed: bytes of
     content in the answer, where that is known. extra: field lines that go into the answer. probe: it is to be echoed
-    only as long as the server is ready. controls: what is asked for
-    besides an echo. template: what the next one on the connection may share with this one, set by the connection.
+    only as long as the server is ready. controls: what is asked for besides an echo. template:
+    what the next one on the connection may share with this one, set by the connection.
     """
 
     __slots__ = (
-        "answer",
-        "chunked",
-        "connection",
-        "content_length",
-        "content_type",
-        "controls",
-        "echoed",
-        "expects",
-        "extra",
-        "head",
-        "head_size",
-        "keep_alive",
-        "no_body",
-        "page",
-        "probe",
-        "size",
-        "template",
-        "upgrade",
+        "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
+        "head", "head_size", "keep_alive", "no_body", "page", "probe", "size", "template", "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -296,8 +274,16 @@ class Request:
         return last
 
 
-Asks = Callable[[Request, Fields], Any]
-"""What a request asks for besides an echo, None for nothing: for whoever answers it. Raises HttpError."""
+class Asks(Protocol):
+    """What requests ask for besides an echo, for whoever answers it."""
+
+    def __call__(self, request: Request, found: Fields) -> Any:
+        """What one asks for, None for nothing. Raises HttpError."""
+
+    def names(self, query: bytes) -> bool:
+        """Whether a query may ask for anything."""
+
+
 Preflight = Callable[[bytes], bytes]
 """What a header section is allowed across origins, as field lines; b"" where it is none of a preflight request."""
 
@@ -324,7 +310,7 @@ def read(
     method, target, version = line.groups()
     if version[0] != _ONE:
         raise HttpError(505, f"HTTP/{version.decode()} is not supported: expected HTTP/1.1 or HTTP/1.0")
-    found = read_fields(head[line.end() - 2 :], known)
+    found = read_fields(head[line.end() - 2 :], {} if known is None else known)
     request = Request(head)
     request.extra = extra
     if closing or not found.plain or version == b"1.0":
@@ -333,7 +319,7 @@ def read(
     query = b"?" in target
     path = target
     if query or target[0] != _SLASH or method == b"CONNECT":
-        path = _path(method, target)
+        path = path_of(method, target)
     if path in pages and _is_for_page(request, method, path, found, preflight):
         return request
     if asks is not None and (query or found.json or method == b"OPTIONS"):
@@ -380,7 +366,7 @@ def _apply_options(request: Request, found: Fields, version: bytes, closing: boo
 
 def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, preflight: Preflight | None) -> bool:
     """Whether a page of the server's own answers a request to its path: to OPTIONS, what may be asked of it."""
-    if method not in _ASK_FOR_PAGES or found.has_content:
+    if method not in ASK_FOR_PAGES or found.has_content:
         request.probe = path == READY
         return False
     request.page = path
@@ -388,11 +374,11 @@ def _is_for_page(request: Request, method: bytes, path: bytes, found: Fields, pr
     request.no_body = method == b"HEAD"
     request.extra = b""
     if method == b"OPTIONS":
-        request.extra = _ALLOW + (preflight(request.head) if preflight is not None else b"")
+        request.extra = ALLOW + (preflight(request.head) if preflight is not None else b"")
     return True
 
 
-def _path(method: bytes, target: bytes) -> bytes:
+def path_of(method: bytes, target: bytes) -> bytes:
     """Of a target, without the query; raises HttpError where there is none.
 
     RFC 9112 section 3.2: what does not begin with a slash is a URI, an asterisk, or what CONNECT connects to.
@@ -465,79 +451,6 @@ def _answer_head(request: Request, method: bytes) -> None:
     else:
         request.echoed = request.head_size
         request.answer = _echo_fields(request.head_size, request.connection, request.extra) + request.head
-
-
-class RequestReader:
-    """Reads header sections for connections that are answered alike, and remembers those that come again.
-
-    closing: every answer is its connection's last. unready: nothing is echoed at /readyz any more. echoes: what is no
-    page of the server's own is echoed, else refused.
-    """
-
-    __slots__ = (
-        "__weakref__", "_asks", "_echoes", "_extra", "_max_body", "_pages", "_preflight", "closing", "known",
-        "remembered", "unready",
-    )  # fmt: skip
-
-    def __init__(
-        self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",
-        known: Known | None = None, asks: Asks | None = None, preflight: Preflight | None = None,
-    ) -> None:  # fmt: skip
-        self._max_body = max_body
-        self._asks = asks
-        self._preflight = preflight
-        self._pages = pages
-        self._echoes = echoes
-        self._extra = extra
-        self.closing = self.unready = False
-        self.known: Known = {} if known is None else known
-        self.remembered: dict[bytes, Request] = {}
-
-    def with_extra(self, extra: bytes) -> "RequestReader":
-        """One that does the same, but for field lines that it adds to every echo."""
-        made = RequestReader(
-            self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, asks=self._asks,
-            preflight=self._preflight,
-        )  # fmt: skip
-        made.closing, made.unready = self.closing, self.unready
-        return made
-
-    def read(self, head: bytes) -> Request:
-        """Read a header section. Raises HttpError."""
-        found = read(
-            head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
-            asks=self._asks, preflight=self._preflight,
-        )  # fmt: skip
-        if (found.probe or not self._echoes) and found.page is None:
-            self._check_echo(head, found)
-        return found
-
-    def _check_echo(self, head: bytes, found: Request) -> None:
-        """Refuse an echo where there are only pages, and where somebody might take the server for ready that is not."""
-        if found.probe and self.unready:
-            raise HttpError(503, "the server is shutting down")
-        if self._echoes:
-            return
-        method, target, _ = head.split(b" ", 2)
-        if _path(method, target) not in self._pages:
-            served = ", ".join(sorted(each.decode() for each in self._pages))
-            raise HttpError(404, f"this listener serves only {served}")
-        if method in _ASK_FOR_PAGES:
-            raise HttpError(400, "a request for one of the server's own pages must not have content")
-        raise HttpError(405, "the methods for the server's own pages are GET, HEAD and OPTIONS", _ALLOW)
-
-    def read_first(self, head: bytes) -> Request:
-        """The same for a connection's first request, which is often that of other connections too."""
-        if self.closing or self.unready:
-            return self.read(head)
-        found = self.remembered.get(head)
-        if found is None:
-            found = self.read(head)
-            if len(head) <= REMEMBERED_SIZE:
-                if len(self.remembered) >= _REMEMBERED:
-                    self.remembered.clear()
-                self.remembered[head] = found
-        return found
 
 
 _EMPTY_LINES = b"\r\n" * 512

@@ -65,6 +65,12 @@ def fields(content_type: bytes, length: int | None, connection: bytes, extra: by
     return b"Content-Type: %b\r\n%b%b%b%b\r\n" % (content_type, NO_SNIFF, framing, said, extra)
 
 
+def around_length(content_type: bytes, extra: bytes) -> tuple[bytes, bytes]:
+    """fields() before and behind the length, where nothing need be said of the connection."""
+    before, behind = fields(content_type, 0, b"", extra).split(b": 0\r\n", 1)
+    return before + b": ", b"\r\n" + behind
+
+
 def no_content(status: int, connection: bytes, extra: bytes = b"") -> bytes:
     """The same for a status that has no content (RFC 9110 section 8.6: 205 says so, 204 and 304 do not)."""
     framing = b"Content-Length: 0\r\n" if status == 205 else b""

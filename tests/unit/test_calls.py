@@ -158,6 +158,16 @@ def test_frames_of_a_request_with_another_path(connected: Connect) -> None:
     assert client.calls(OTHERS[-1], ends_with(b"hello")) == ["HttpConnection.data_received", "HeadTemplate.fits"]
 
 
+def test_frames_of_an_ordinary_request(worker: Worker, connected: Connect) -> None:
+    client = connected("http")
+    client.calls(POST, ends_with(b"hello"))
+    worker.site.template_budget = 0
+    other = POST.replace(b"5\r\n\r\nhello", b"6\r\n\r\n!hello")
+    assert client.calls(other, ends_with(b"!hello")) == [
+        "HttpConnection.data_received", "HttpConnection._answer_ordinary", "RequestReader.answer", "Connection.send",
+    ]  # fmt: skip
+
+
 def test_frames_of_large_content(connected: Connect) -> None:
     """In so many reads as the kernel has it ready; each is two functions, and one that holds it."""
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + bytes(299_999) + b"!"

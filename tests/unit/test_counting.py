@@ -291,7 +291,7 @@ def test_the_last_of_the_like_goes_to_a_kernel_that_does_not_take_it(worker: Wor
 
 
 @pytest.mark.parametrize("content", [b"hello", bytes(5000)], ids=["copied", "as it was read"])
-def test_requests_of_one_shape(worker: Worker, content: bytes) -> None:
+def test_requests_that_are_alike(worker: Worker, content: bytes) -> None:
     requests = [post(content, b"X-Request-Id: %s" % (b"1" * (number % 7))) for number in range(40)]
     exchange(worker, *requests)
     exchange(worker, *requests, room=10_000, step=3000)
@@ -501,10 +501,11 @@ def test_any_conversation(
     requests=st.lists(st.sampled_from(VARIANTS), min_size=3, max_size=12),
     room=st.none() | st.integers(0, 3000),
     scrapes=st.sets(st.integers(0, 12)),
+    budget=st.sampled_from((0, 3, 100)),
 )
-def test_any_requests_of_like_shapes(requests: list[bytes], room: int | None, scrapes: set[int]) -> None:
+def test_any_requests_that_are_alike(requests: list[bytes], room: int | None, scrapes: set[int], budget: int) -> None:
     worker = shared_worker()
-    worker.site.template_budget = 100
+    worker.site.template_budget = budget
     before = scrape(worker)
     with Client(http_echo(worker), room) as client:
         for number, request in enumerate(requests):

@@ -21,7 +21,8 @@ from echoserver.config import options as config
 from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.stream import LINGER_TIMEOUT
-from echoserver.wire.request import REMEMBERED_SIZE, RequestReader
+from echoserver.wire.reader import RequestReader
+from echoserver.wire.request import REMEMBERED_SIZE
 from echoserver.worker.worker import Worker
 from tests.unit.cutting import bytewise
 from tests.unit.examples import examples
@@ -859,12 +860,13 @@ VARIANTS = [
     requests=st.lists(st.sampled_from(VARIANTS), min_size=3, max_size=9),
     room=st.none() | st.integers(0, 3000),
     cuts=st.lists(st.integers(0, 4), min_size=9, max_size=9),
+    budget=st.sampled_from((0, 3, 100)),
 )
-def test_requests_of_one_shape_are_answered_as_if_each_were_the_first(
-    requests: list[bytes], room: int | None, cuts: list[int]
+def test_requests_that_are_alike_are_answered_as_if_each_were_the_first(
+    requests: list[bytes], room: int | None, cuts: list[int], budget: int
 ) -> None:
     worker = shared_worker()
-    worker.site.template_budget = 100
+    worker.site.template_budget = budget
     with connect(worker, room) as client:
         for request, cut in zip(requests, cuts, strict=False):
             for piece in (request,) if cut else (request[:-1], request[-1:]):
@@ -932,6 +934,43 @@ def test_comparing_requests_takes_a_bounded_time(worker: Worker) -> None:
         worker.tick()
         assert worker.site.template_budget > 0
         assert client.open
+
+
+def test_a_request_is_remembered_when_it_comes_again_and_as_long_as_it_does(worker: Worker) -> None:
+    """To remember each of many that differ would cost more than it brings."""
+    others = [post(b"hello", b"X-Request-Id: %d" % number) for number in range(3)]
+    again = post(b"hello", b"X-Request-Id: again")
+    worker.site.reader.read(again[: -len(b"hello")])
+    worker.site.template_budget = 0
+    with connect(worker) as client:
+        connection = client.get_protocol()
+        assert isinstance(connection, HttpConnection)
+        for request in others:
+            client.feed(request)
+        first = connection._memo
+        client.feed(again)
+        assert connection._memo is first
+        client.feed(again)
+        assert connection._memo.head == again[: again.index(b"\r\n\r\n") + 4]
+        client.feed(post(b"hello", b"X-Request-Id: 7\r\n fold"))
+        assert client.sent.endswith(b"400 Bad Request: a field value must not be folded onto another line\n")
+    assert without_dates(client.sent).count(content_of(b"hello")) == 5
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+def test_of_a_long_header_section_nothing_is_kept_while_the_connection_is_idle(worker: Worker, size: int) -> None:
+    reconfigure(worker, max_header=1 << 16)
+    request = get(b"/", b"A: " + b"b" * size)
+    with connect(worker) as client:
+        connection = client.get_protocol()
+        assert isinstance(connection, HttpConnection)
+        for _ in range(3):
+            client.feed(request)
+        assert len(connection._memo.head) > size
+        connection.sweep(worker.context.now + 2)
+        assert (len(connection._memo.head) > size) == (size < 1000)
+        client.feed(request)
+        assert without_dates(client.sent) == echo(request) * 4
 
 
 TORN = [

@@ -17,6 +17,7 @@ from echoserver.answers import controls
 from echoserver.answers.controls import Caps, Controls
 from echoserver.answers.cors import preflight
 from echoserver.wire import request as messages
+from echoserver.wire.reader import RequestReader
 from echoserver.wire.request import MAX_FIELDS, NO_REQUEST, Known, Request
 from echoserver.wire.response import HttpError, fields
 from tests.unit.examples import examples
@@ -741,8 +742,8 @@ def test_the_answer_to_get_ends_with_its_head(extra: list[tuple[bytes, bytes]]) 
 # --- controls, Accept, preflight requests ---
 
 CAPS = Caps(60.0, 1 << 30)
-ASKS = answers.reader(CAPS, cors=False)
-ACROSS = answers.reader(CAPS, cors=True)
+ASKS = answers.Asked(CAPS, cors=False)
+ACROSS = answers.Asked(CAPS, cors=True)
 
 
 def asked(*lines: bytes, cors: bool = False) -> Controls | None:
@@ -882,22 +883,21 @@ def test_page__preflight() -> None:
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"FOO", b"GET"])
 def test_readyz__unready_refuses_whatever_is_no_page(method: bytes, target: bytes, length: bytes) -> None:
     section = head(b"%b %b HTTP/1.1" % (method, target), b"Content-Length: " + length)
-    reader, admin = messages.RequestReader(asks=ASKS), messages.RequestReader(echoes=False)
+    reader, admin = RequestReader(asks=ASKS), RequestReader(echoes=False)
     if method != b"GET" or length == b"3":
-        assert reader.read_first(section).probe
+        assert reader.read(section).probe
     reader.unready = admin.unready = True
     if method == b"GET" and length == b"00":
         assert reader.read(section).page == b"/readyz"
     else:
         assert refusal_of(lambda: reader.read(section)) == (503, "the server is shutting down")
-        assert refusal_of(lambda: reader.read_first(section)) == (503, "the server is shutting down")
         assert refusal_of(lambda: admin.read(section)) == (503, "the server is shutting down")
 
 
 def test_admin__405_and_400_and_404() -> None:
     def refused(line: bytes, *fields: bytes) -> HttpError:
         with pytest.raises(HttpError) as caught:
-            messages.RequestReader(echoes=False).read(head(line, *fields))
+            RequestReader(echoes=False).read(head(line, *fields))
         return caught.value
 
     for method in (b"POST", b"DELETE", b"TRACE", b"FOO"):

@@ -16,7 +16,7 @@ from echoserver.wire.template import MOST_PARTS, template_of
 from tests.unit.examples import examples
 
 VARIED = {"head", "head_size", "size", "template"}
-ASKS = asked.reader(Caps(60.0, 1 << 30), cors=False)
+ASKS = asked.Asked(Caps(60.0, 1 << 30), cors=False)
 
 
 def post(path: bytes = b"/", *fields: bytes, line: bytes = b"POST %b HTTP/1.1", length: bytes = b"3") -> bytes:

@@ -36,15 +36,18 @@ from echoserver.transport.origin import Origin
 from echoserver.transport.readers import attach
 from echoserver.transport.stream import BACKLOG, TURN
 from echoserver.wire import request as messages
-from echoserver.wire import response
+from echoserver.wire import response as responses
 from echoserver.wire.chunked import one_chunk
-from echoserver.wire.request import NO_REQUEST, Request, RequestReader
+from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
+from echoserver.wire.request import NO_REQUEST, Request
 from echoserver.wire.response import HttpError
 from echoserver.wire.template import template_of
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
 _WINDOW = 16 << 10  # bytes of pipelined requests that are answered without a look at the clock where they repeat
+_MEMO_SIZE = ORDINARY_SIZE  # bytes of a header section at most that is kept for the next time
+_IDLE_MEMO_SIZE = 1 << 10  # likewise, while the connection is idle
 _SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 
 _ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
@@ -69,8 +72,8 @@ class HttpConnection(Connection):
     """
 
     __slots__ = (
-        "_began", "_client_fin", "_hits", "_memo", "_owed_since", "_partial_head", "_pending", "content", "reader",
-        "request", "site", "state",
+        "_began", "_client_fin", "_hits", "_last", "_memo", "_owed_since", "_partial_head", "_pending", "content",
+        "reader", "request", "site", "state",
     )  # fmt: skip
 
     state: State
@@ -82,6 +85,8 @@ class HttpConnection(Connection):
     """Reads header sections for connections like this one."""
     _memo: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
+    _last: bytes
+    """The header section of the last ordinary request; NO_REQUEST's before the first."""
     _hits: int
     """How often it has come again: counted with all its bytes when it is another request's turn."""
     _partial_head: bytearray | None
@@ -106,6 +111,7 @@ class HttpConnection(Connection):
         if origin.tls is not None and (certificate := origin.tls.getpeercert()):
             self.reader = site.reader_for(certificate)
         self._hits = 0
+        self._last = NO_REQUEST.head
         self._began = 0.0
         self._client_fin = False
         self._owed_since = context.now
@@ -142,9 +148,14 @@ class HttpConnection(Connection):
             or len(data) - content != request.content_length
         ):
             self.received += len(data)
-            _TAKES[self.state](self, data)
-            if len(data) >= FULL_READ:
-                self.yield_turn()
+            if (
+                len(data) > self.site.ordinary_size
+                or (self.state is not IDLE and self.state is not NEW)
+                or not self._answer_ordinary(data)
+            ):
+                _TAKES[self.state](self, data)
+                if len(data) >= FULL_READ:
+                    self.yield_turn()
             return
         else:
             self._hits += 1
@@ -157,6 +168,31 @@ class HttpConnection(Connection):
         if context.log is not None:
             head = request.head if data.startswith(request.head) else data[:content]
             self._log(head, 200, request.content_length, request.echoed)
+
+    def _answer_ordinary(self, data: bytes) -> bool:
+        """Answer data if it is an ordinary request, and not to be compared with the one before.
+
+        To read each of many that differ as if it came again costs more than it brings: a request is compared with the
+        one before while there is a budget for that, and remembered where the one before was the same.
+        """
+        site, context = self.site, self.context
+        if site.template_budget > 0:
+            site.template_budget -= 1
+            return False
+        if data.startswith(self._last):
+            return False
+        answer = self.reader.answer(data, site.prefix)
+        if answer is None:
+            return False
+        response, head_size = answer
+        self.state = IDLE
+        self._last = data[:head_size]
+        self.send(response)
+        context.counts[_OK] += 1
+        if context.log is not None:
+            content = len(data) - head_size
+            self._log(self._last, 200, content, content or head_size)
+        return True
 
     def _answer_all(self, data: bytes, position: int = 0) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of
         # what a request does
@@ -317,7 +353,7 @@ class HttpConnection(Connection):
     def _may_repeat(self, request: Request) -> bool:
         return (
             request.keep_alive
-            and request.head_size <= messages.REMEMBERED_SIZE
+            and request.head_size <= _MEMO_SIZE
             and not (request.no_body and request.content_length)
             and not request.probe
             and not self.context.draining
@@ -384,7 +420,7 @@ class HttpConnection(Connection):
                 demand.heed_expectation()
             return self._feed(demand, data, position, out)
         if waits:
-            out.append(response.CONTINUE)
+            out.append(responses.CONTINUE)
         if request.chunked:
             self.content = Chunked(self)
             return self._feed(self.content, data, position, out)
@@ -633,7 +669,7 @@ class HttpConnection(Connection):
         """
         context, status = self.context, error.status
         no_body = head.startswith(b"HEAD ") or self.request.no_body
-        answer = response.error(self.site.start(status), error, no_body=no_body)
+        answer = responses.error(self.site.start(status), error, no_body=no_body)
         self.send(answer)
         context.counts[_ANSWERED[status // 100]] += 1
         if counter is None:
@@ -735,6 +771,9 @@ class HttpConnection(Connection):
             self._header_overdue()
         elif self.idle():
             quiet = now - self.last_activity
+            if quiet >= IDLE_GRACE and max(len(self._memo.head), len(self._last)) > _IDLE_MEMO_SIZE:
+                self._remember(NO_REQUEST)
+                self._last = NO_REQUEST.head
             if 0 < config.keep_alive_timeout <= quiet:
                 self.context.counts[_KEEP_ALIVE] += 1
                 self._end()
@@ -767,7 +806,7 @@ class HttpConnection(Connection):
         return self.state.idle and self._pending is None and self.write_queue is None
 
     def unready(self) -> None:
-        self._remember(NO_REQUEST)  # /readyz may fit its template
+        self._remember(NO_REQUEST)
 
     def drain(self) -> None:
         self._remember(NO_REQUEST)

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from echoserver.answers import asked
 from echoserver.answers import page as browser
+from echoserver.answers.asked import Asked
 from echoserver.answers.controls import Caps
 from echoserver.answers.cors import preflight
 from echoserver.observe import metrics
@@ -16,7 +16,8 @@ from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
 from echoserver.wire import response
-from echoserver.wire.request import BROWSER_PAGE, PAGES, Request, RequestReader
+from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
+from echoserver.wire.request import BROWSER_PAGE, PAGES, Request
 
 _COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 _TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
@@ -28,16 +29,17 @@ Upgrade = Callable[["Site", Origin, Request], Connection]
 class Site:
     """Of one kind of listener: those for everybody, or that of --admin.
 
-    prefix is the beginning of a 200 response as of the last tick. template_budget: how many requests may still be
-    compared with the one before until the next, for what they have in common. upgrade: what makes a WebSocket's
-    connection of an HTTP one. ready: what /readyz says. public: its connections count for --max-connections, and are
-    in the access log; those of --admin do neither, for a worker that is full is alive, and its metrics say that it is.
-    reader: for connections whose client has no certificate. kubernetes: where this runs, as far as it was told.
+    prefix is the beginning of a 200 response as of the last tick. ordinary_size: bytes at most of a request that its
+    reader may answer in one go. template_budget: how many requests may still be compared with the one before until the
+    next tick, for what they have in common. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what
+    /readyz says. public: its connections count for --max-connections, and are in the access log; those of --admin do
+    neither, for a worker that is full is alive, and its metrics say that it is. reader: for connections whose client
+    has no certificate. kubernetes: where this runs, as far as it was told.
     """
 
     __slots__ = (
-        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "context", "kubernetes", "prefix",
-        "public", "reader", "ready", "template_budget", "upgrade",
+        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "context", "kubernetes",
+        "ordinary_size", "prefix", "public", "reader", "ready", "template_budget", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +60,7 @@ class Site:
         self.context = context
         self.reader = reader
         self.ready = True
+        self.ordinary_size = min(ORDINARY_SIZE, context.config.max_header) if public else 0
         self.public = public
         self.upgrade = upgrade
         self._metrics = metrics_page
@@ -137,9 +140,10 @@ def public(context: Context, **given: Any) -> Site:
     pages = frozenset() if config.admin else PAGES
     caps = Caps(config.max_delay or math.inf, config.max_size or sys.maxsize, config.controls_prefix.encode())
     cors = config.cors is not None
+    asks = Asked(caps if config.controls else None, cors=cors) if config.controls or cors else None
     reader = RequestReader(
-        config.max_body, pages=pages | {BROWSER_PAGE} if config.controls else pages,
-        asks=asked.reader(caps if config.controls else None, cors=cors), preflight=preflight if cors else None,
+        config.max_body, pages=pages | {BROWSER_PAGE} if config.controls else pages, asks=asks,
+        preflight=preflight if cors else None,
     )  # fmt: skip
     return Site(context, reader, cors=config.cors, **given)
 

@@ -1,40 +1,96 @@
 """What puts a load on a server and counts: wrk, or the native client; and a look at each echo before it counts."""
 
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
 import math
 import os
 import socket
+import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from bench import arms, running
+from bench import arms, pools, running
 from bench.figures import Round
 from bench.loads import ACCEPT, COUNTED, HANDSHAKE, Load, pattern
 from bench.running import Running
 
 _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
 _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
+_LOOKS = 400  # requests of a pool whose answers are looked at
 
 
 class ThrownAway(Exception):
     """A round that does not count; the message says why."""
 
 
+class Answers(Protocol):
+    """What a look at a server's answers says of those that are counted later."""
+
+    def bounds(self, answered: int, connections: int) -> tuple[float, float]:
+        """Least and most bytes that so many answers have, each connection still waiting for those to what it sent."""
+
+    def __str__(self) -> str:
+        """Bytes of one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Same:
+    """All are as long as the one that was looked at. size: bytes of the answers to what a connection sends at a time,
+    which are so many."""
+
+    size: int
+    answers: int = 1
+
+    def bounds(self, answered: int, connections: int) -> tuple[float, float]:
+        size = answered * self.size / self.answers
+        return 0.999 * size, 1.001 * (size + connections * self.size)
+
+    def __str__(self) -> str:
+        return f"{self.size / self.answers:.0f}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mixed:
+    """Those to a pool. wrk sends it from its beginning, again and again: so it is known what has been sent, but for
+    which of it is under way. echoes: bytes of what has to come back, by request. around: what each answer that was
+    looked at has around that (or, of a header section in other words, less).
+
+    Where what is around is not always as long, its mean in the round may differ from that of the answers looked at:
+    both are means of draws from the same requests, and four standard errors of their difference are allowed.
+    """
+
+    echoes: Sequence[int]
+    around: Sequence[int]
+
+    def bounds(self, answered: int, connections: int) -> tuple[float, float]:
+        sent = answered + connections
+        times, rest = divmod(sent, len(self.echoes))
+        drawn = min(max(answered, 1), len(self.echoes))
+        error = statistics.pstdev(self.around) * (1 / len(self.around) + 1 / drawn) ** 0.5
+        most = times * sum(self.echoes) + sum(self.echoes[:rest]) + sent * (statistics.fmean(self.around) + 4 * error)
+        least = most - sent * 8 * error - connections * (max(self.echoes) + max(self.around))
+        return 0.999 * least, 1.001 * most
+
+    def __str__(self) -> str:
+        return f"{statistics.fmean(self.echoes) + statistics.fmean(self.around):.0f} on average"
+
+
 Client = Callable[[float], Round]
 """Puts its load on its server for so many seconds, and returns the round's figures. Raises ThrownAway."""
 
 
-def client(load: Load, server: Running, answer_size: int, cpus: set[int], folder: Path) -> Client:
-    """The client that a load asks for. Raises Missing."""
-    file = folder / f"{load.name}.request"
-    file.write_bytes(load.sent)
+def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder: Path) -> Client:
+    """The client that a load asks for; answers: those to what it sends. Raises Missing."""
+    file = folder / _file_name(load)
+    if not file.exists():
+        file.write_bytes(pools.packed(pools.pool(load.name)) if load.pool else load.sent)
     if load.native:
         words = native_words(load, server.where, file)
         return lambda seconds: _run_native(words, load, server, seconds, cpus)
@@ -43,9 +99,14 @@ def client(load: Load, server: Running, answer_size: int, cpus: set[int], folder
 
     def run(seconds: float) -> Round:
         words = [program, *wrk_words(load), f"-d{math.ceil(seconds)}s", "-s", str(_WRK_SCRIPT), *target]
-        return _run_wrk(words, load, server, answer_size, cpus)
+        return _run_wrk(words, load, server, answers, cpus)
 
     return run
+
+
+def _file_name(load: Load) -> str:
+    """Of what is sent; wrk's script knows a pool by it."""
+    return f"{load.name}.{'pool' if load.pool else 'request'}"
 
 
 def wrk_words(load: Load) -> list[str]:
@@ -69,13 +130,13 @@ def described(load: Load) -> str:
         options += [f"{load.active} of them active"] * bool(load.active)
         options += [f"{load.rate} requests a second at equal distances"] * bool(load.rate)
         return f"bench/native/client.c, {', '.join(options)}"
-    return " ".join(["wrk", *wrk_words(load), "-s", "bench/load/request.lua"])
+    return " ".join(["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", _file_name(load)] * load.pool])
 
 
 # --- the two clients ----------------------------------------------------------------------------------------------
 
 
-def _run_wrk(words: list[str], load: Load, server: Running, answer_size: int, cpus: set[int]) -> Round:
+def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cpus: set[int]) -> Round:
     before = server.cpu_seconds()
     with running.pinned(words, cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -97,11 +158,11 @@ def _run_wrk(words: list[str], load: Load, server: Running, answer_size: int, cp
     ]
     if bad:
         raise ThrownAway(f"wrk: {', '.join(bad)}")
-    requests, size = counts["requests"], answer_size / load.answers
-    under_way = load.connections * answer_size
-    if not 0.999 * requests * size <= counts["bytes"] <= 1.001 * (requests * size + under_way):
-        raise ThrownAway(f"wrk: {counts['bytes']} bytes for {requests} answers of {size:.0f}: echoes of another length")
-    client_cpu = usage.ru_utime + usage.ru_stime
+    requests = counts["requests"]
+    least, most = answers.bounds(requests, load.connections)
+    if not least <= counts["bytes"] <= most:
+        raise ThrownAway(f"wrk: {counts['bytes']} bytes for {requests} answers of {answers}: echoes of another length")
+    client_cpu = usage.ru_utime + usage.ru_stime - counts["cpu_before"]
     return _round(requests, counts["microseconds"] / 1e6, spent, client_cpu, counts["latency_us"])
 
 
@@ -165,14 +226,19 @@ def resident_bytes(load: Load, server: Running, connections: int, cpus: set[int]
 # --- what an arm answers ------------------------------------------------------------------------------------------
 
 
-def check(load: Load, server: Running) -> int:
-    """Make one exchange and look at it; returns the answer's bytes. Raises ThrownAway where it is no echo."""
+def check(load: Load, server: Running) -> Answers:
+    """Make one exchange, of a pool many, and look at the answer. Raises ThrownAway where it is no echo."""
+    return _check_pool(load, server) if load.pool else Same(_check_one(load, server), load.answers)
+
+
+def _check_one(load: Load, server: Running) -> int:
+    """The answer's bytes."""
     sent = load.sent.replace(COUNTED, b"00000000")
     try:
         with server.connect() as connection:
             if load.protocol == "ws":
                 _shake_hands(connection)
-            answer = _exchange(connection, sent, load)
+            answer = _exchange(connection, sent, _least(load), lambda data: _complete(data, load))
     except OSError as error:
         raise ThrownAway(f"no answer to a single request: {error}") from None
     if load.protocol == "tcp":
@@ -191,14 +257,47 @@ def check(load: Load, server: Running) -> int:
     return len(answer)
 
 
-def _exchange(connection: socket.socket, sent: bytes, load: Load) -> bytes:
-    """Send while reading; returns what has come when it is complete, or comes to an end."""
+def _check_pool(load: Load, server: Running) -> Mixed:
+    """One connection sends requests from all over the pool. Content comes back byte for byte; of a header section,
+    which some have in words of their own, the X-Request-Id."""
+    requests = pools.pool(load.name)
+    around = []
+    try:
+        with server.connect() as connection:
+            for sent in requests[:: max(1, len(requests) // _LOOKS)]:
+                echo, identity = _echo_of(sent)
+                answer = _exchange(connection, sent, 0, lambda data: _answers(data, 1) is not None)
+                ((status, content),) = _answers(answer, 1) or []
+                if status != 200:
+                    raise ThrownAway(f"it answers {status} to {sent[:80]!r}")
+                if identity not in content if identity else content != echo:
+                    raise ThrownAway(f"its content is no echo of {sent[:80]!r}: {content[:80]!r}")
+                around.append(len(answer) - len(echo))
+    except OSError as error:
+        raise ThrownAway(f"no answer to a single request: {error}") from None
+    return Mixed([len(_echo_of(each)[0]) for each in requests], around)
+
+
+def _echo_of(sent: bytes) -> tuple[bytes, bytes]:
+    """What has to come back: the content, or the header section, and in it the X-Request-Id."""
+    head, blank, content = sent.partition(b"\r\n\r\n")
+    if content:
+        return content, b""
+    return head + blank, head.partition(b"\r\nX-Request-Id: ")[2].partition(b"\r\n")[0]
+
+
+def _least(load: Load) -> int:
+    return len(load.sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
+
+
+def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Callable[[bytes], bool]) -> bytes:
+    """Send while reading; returns what has come when it is complete, or comes to an end. least: bytes before which it
+    can't be."""
     sender = threading.Thread(target=_send, args=(connection, sent), daemon=True)
     sender.start()
-    least = len(sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
     answer = bytearray()
     until = time.monotonic() + _TIMEOUT
-    while len(answer) < least or not _complete(bytes(answer), load):
+    while len(answer) < least or not complete(bytes(answer)):
         part = connection.recv(1 << 20)
         answer += part
         if not part or time.monotonic() > until:

@@ -208,7 +208,7 @@ def _start(
         server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
     if load.steps:
         return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
-    client = clients.client(load, server, clients.check(load, server), cpus[1], home)
+    client = clients.client(load, server, clients.check(load, server), cpus[1], folder)  # what is sent is the same
     return lambda: client(seconds)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import struct
 
 COUNTED = b"@@@@@@@@"
-"""Stands in a request for a number that is another one in each."""
+"""Stands in a request, once or more often, for a number that is another one in each."""
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -26,7 +26,8 @@ _BROWSER = (
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
     """protocol: what the server speaks (tcp, http, ws), on a unix socket where unix is set. content: bytes a request,
-    None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
+    None where it has none. sent: what a connection sends at a time; answers: how many answers that gets. pool: instead
+    of what is sent and its content, one request after the other of those that bench.pools has by this load's name.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
@@ -42,6 +43,7 @@ class Load:
     connections: int = 64
     active: int = 0
     answers: int = 1
+    pool: bool = False
     rate: int = 0
     unix: bool = False
     native: bool = False
@@ -98,10 +100,25 @@ def _post(
     return Load(name, title, "http", "http", size, sent, connections, arms=arms)
 
 
+def _pool(name: str, title: str) -> Load:
+    return Load(name, title, "mix", "http", None, b"", pool=True)
+
+
 _SMALL = request(content=pattern(64))
 _FEW = ("limit", "echoserver", "nginx", "fasthttp", "nethttp", "node")  # where only the way of the cost is of interest
 
+_COLD = request(
+    b"X-Real-IP: 192.0.2.7", b"X-Forwarded-For: 192.0.2.7", b"X-Forwarded-Proto: https",
+    b"X-Request-Id: 5ca1ab1e-" + COUNTED, b"User-Agent: axios/1.7.2", b"Accept: */*",
+    content=pattern(64), line=b"POST /v1/orders/%b HTTP/1.1" % COUNTED,
+)  # fmt: skip
+
 _LOADS = (
+    _pool("mix", "a proxy's requests: 70 % GET, POST of 16 to 4,000 B"),
+    _pool("mixpost", "a proxy's requests, those with content"),
+    _pool("lengths", "POST of JSON, 20 to 1,000 B, from one client"),
+    _pool("big1500", "POST of 64 B, header sections of 1,500 B that differ"),
+    Load("cold", "POST of 64 B, path and X-Request-Id never seen before", "mix", "http", 64, _COLD),
     _tcp("tcp64", "TCP, 64 B", 64, connections=50),
     _tcp("tcp4k", "TCP, 4 KiB", 4 << 10, connections=50),
     _tcp("tcp64k", "TCP, 64 KiB", 64 << 10, connections=50),
@@ -139,5 +156,5 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
+QUICK = ("mix", "tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
 """What --quick runs: each client, and what they do otherwise than by default."""

@@ -23,6 +23,7 @@ from bench.running import Running
 
 _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
 _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
+_AT_ONCE = 16 << 10  # bytes that the kernel takes, whether or not they are read
 _LOOKS = 400  # requests of a pool whose answers are looked at
 
 
@@ -264,7 +265,8 @@ def _check_pool(load: Load, server: Running) -> Mixed:
     around = []
     try:
         with server.connect() as connection:
-            for sent in requests[:: max(1, len(requests) // _LOOKS)]:
+            looks = min(_LOOKS, len(requests))
+            for sent in [requests[each * len(requests) // looks] for each in range(looks)]:
                 echo, identity = _echo_of(sent)
                 answer = _exchange(connection, sent, 0, lambda data: _answers(data, 1) is not None)
                 ((status, content),) = _answers(answer, 1) or []
@@ -294,7 +296,10 @@ def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Call
     """Send while reading; returns what has come when it is complete, or comes to an end. least: bytes before which it
     can't be."""
     sender = threading.Thread(target=_send, args=(connection, sent), daemon=True)
-    sender.start()
+    if len(sent) <= _AT_ONCE:
+        _send(connection, sent)
+    else:
+        sender.start()
     answer = bytearray()
     until = time.monotonic() + _TIMEOUT
     while len(answer) < least or not complete(bytes(answer)):
@@ -302,7 +307,8 @@ def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Call
         answer += part
         if not part or time.monotonic() > until:
             raise ThrownAway(f"its answer ends after {len(answer)} bytes: {bytes(answer[:80])!r}")
-    sender.join(_TIMEOUT)
+    if sender.ident is not None:
+        sender.join(_TIMEOUT)
     return bytes(answer)
 
 

@@ -31,7 +31,12 @@ _TYPES = (
     b"application/json", b"application/x-www-form-urlencoded", b"application/octet-stream",
     b"text/plain; charset=utf-8",
 )  # fmt: skip
-_ACCEPT = (b"*/*", b"application/json", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+_ACCEPT = (
+    b"*/*",
+    b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    b"image/avif,image/webp,*/*;q=0.8",
+)
+"""Not application/json alone: a GET that wants it gets echoserver's description of it, and an echo of all peers."""
 _LANGUAGES = (b"en-US,en;q=0.5", b"de-DE,de;q=0.9,en;q=0.8", b"fr", b"ja,en;q=0.7")
 _LETTERS = bytes.maketrans(bytes(range(256)), b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_" * 4)
 

@@ -24,7 +24,7 @@ from typing import Any, Self, cast
 import pytest
 
 from bench import clients, running
-from bench.clients import ThrownAway
+from bench.clients import Same, ThrownAway
 from bench.figures import Round
 from bench.loads import ACCEPT, HANDSHAKE, LOADS, Load, frame, pattern
 from tests.programs import needs
@@ -648,7 +648,7 @@ def round_of(load: Load, where: str, answer: bytes, folder: Path) -> Round | str
     folder.mkdir()
     load = dataclasses.replace(load, connections=4)
     cpus = os.sched_getaffinity(0)
-    client = clients.client(load, cast(running.Server, Watched(where)), len(answer), cpus, folder)
+    client = clients.client(load, cast(running.Server, Watched(where)), Same(len(answer), load.answers), cpus, folder)
     try:
         return client(0.1)
     except ThrownAway as why:
@@ -748,7 +748,7 @@ NO_ECHOES: dict[str, tuple[str, str, Sequence[bytes | None]]] = {
 }
 
 
-def check(load: Load, folder: Path, pieces: Sequence[bytes | None]) -> int:
+def check(load: Load, folder: Path, pieces: Sequence[bytes | None]) -> clients.Answers:
     hello, reply = (len(HANDSHAKE), websocket(always(*pieces))) if load.protocol == "ws" else (0, always(*pieces))
     with Scripted(folder / "s", len(load.sent), reply, hello=hello) as server:
         return clients.check(load, cast(running.Server, server))
@@ -757,7 +757,7 @@ def check(load: Load, folder: Path, pieces: Sequence[bytes | None]) -> int:
 @pytest.mark.parametrize("how", ECHOES)
 def test_an_echo(how: str, tmp_path: Path) -> None:
     name, pieces = ECHOES[how]
-    assert check(LOADS[name], tmp_path, pieces) == sum(map(len, pieces))
+    assert check(LOADS[name], tmp_path, pieces) == Same(sum(map(len, pieces)), LOADS[name].answers)
 
 
 @pytest.mark.parametrize("how", NO_ECHOES)

@@ -299,6 +299,21 @@ def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
             assert client(0.1)["rate"] > 0
 
 
+@needs("wrk")
+@pytest.mark.usefixtures("limit_server")
+@pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "http" in arm.speaks])
+def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
+    """Those that are installed answer all of them, and a round of `mix` counts."""
+    arm, where = arms.ARMS[name], running.free_port()
+    try:
+        words = arm.command(where, "http", tmp_path)
+    except arms.Missing as missing:
+        pytest.skip(str(missing))
+    with running.Server(name, words, where, CPUS, tmp_path) as peer:
+        answers = {load.name: clients.check(load, peer) for load in LOADS.values() if load.group == "mix"}
+        assert clients.client(LOADS["mix"], peer, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
+
+
 LIBRARIES = {
     "fasthttp": ("go", "fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev"),
     "gorilla": ("go", "websocket is not installed: apt-get install golang-github-gorilla-websocket-dev"),
@@ -358,7 +373,7 @@ class Compared:
 @pytest.fixture(scope="module")
 def compared(only_what_is_needed: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     path = tmp_path_factory.mktemp("compared") / "new" / "result.json"
-    names = ("tcp64", "fields", "latency") if shutil.which("wrk") else ("tcp64", "latency")
+    names = ("mix", "tcp64", "fields", "latency") if shutil.which("wrk") else ("tcp64", "latency")
     peers = ",".join(["asyncio", "uvicorn", *ABSENT])
     words = ("compare", *names, "--quick", "--peers", peers, "--output", str(path))
     done = bench(*words, path=only_what_is_needed)
@@ -376,6 +391,7 @@ def installed(*names: str) -> list[str]:
 
 
 TAKING_PART = {
+    "mix": installed("limit", "echoserver", "uvicorn"),
     "tcp64": installed("limit", "echoserver", "asyncio"),
     "fields": installed("limit", "echoserver", "uvicorn"),
     "latency": installed("limit", "echoserver", "uvicorn"),
@@ -522,7 +538,7 @@ def test_interrupted(native_client: str, limit_server: str, load: str, number: s
 
 
 USAGE = {
-    ("compare", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of tcp64, tcp4k, ",
+    ("compare", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of mix, mixpost, ",
     ("compare", "--peers", "nginx,apache"): "--peers: 'apache' is not a peer: expected some of limit,echoserver,nginx",
     ("compare", "--rounds", "0"): "--rounds: '0' is not a count: expected a whole number from 1",
     ("compare", "--starts", "1.5"): "--starts: '1.5' is not a count: expected a whole number from 1",
@@ -533,7 +549,7 @@ USAGE = {
         "socat",
     ): "--peers: 'socat' is no other HTTP server: expected some of limit,nginx,fasthttp,",
     ("fairness", "--attackers", "0"): "--attackers: '0' is not a count: expected a whole number from 1",
-    ("gate", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of tcp64, tcp4k, ",
+    ("gate", "tcp65"): "LOAD: 'tcp65' is not a load: expected one of mix, mixpost, ",
     ("gate", "--seconds", "-1"): "--seconds: '-1' is not a count: expected a whole number from 1",
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
     ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",

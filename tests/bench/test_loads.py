@@ -9,7 +9,7 @@ from bench.loads import COUNTED, LOADS, Load, pattern
 from echoserver.wire import request
 
 BLANK = b"\r\n\r\n"
-HTTP = [each for each in LOADS.values() if each.protocol == "http"]
+HTTP = [each for each in LOADS.values() if each.protocol == "http" and not each.pool]  # those: test_pools.py
 
 
 def by_name(load: Load) -> str:
@@ -49,8 +49,9 @@ def test_what_is_sent_are_requests(load: Load) -> None:
 
 @pytest.mark.parametrize("load", HTTP, ids=by_name)
 def test_what_is_counted_is_not_content(load: Load) -> None:
-    """The number stands once in a request, and answers are compared with content that is always the same."""
-    assert load.sent.count(COUNTED) == (load.name in {"getpath", "path", "fields"})
+    """The number stands in a header section, and answers are compared with content that is always the same."""
+    assert load.sent.count(COUNTED) == {"getpath": 1, "path": 1, "fields": 1, "cold": 2}.get(load.name, 0)
+    assert COUNTED not in load.sent.partition(BLANK)[2]
     assert COUNTED not in pattern(16 << 20)
     if COUNTED in load.sent:
         assert load.answers == 1
@@ -96,6 +97,7 @@ def test_bytes_tell_where_they_belong() -> None:
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
+    assert bool(load.sent) != load.pool
     if load.protocol in {"tcp", "ws"} or load.unix or load.rate or load.active or load.steps:
         assert load.native, "wrk can't"
     if load.native and load.protocol == "http":
@@ -142,3 +144,4 @@ def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     assert any(each.rate for each in quick)
     assert any(each.answers > 1 for each in quick)
     assert any(COUNTED in each.sent for each in quick)
+    assert any(each.pool for each in quick)

@@ -122,6 +122,8 @@ def sample(seed: int = 1, starts: int = 3, rounds: int = 3) -> Result:
     for key in ("64", "4k", "64k", "1m"):
         content, text = SIZES[key]
         made.load(f"tcp{key}", f"TCP, {text}", "tcp", content, {arm: a + b * content for arm, (a, b) in TCP.items()})
+    for key, title in (("mix", "a proxy's requests"), ("lengths", "POST of JSON, 20 to 1,000 B")):
+        made.load(key, title, "mix", None, {arm: a + 1.5 for arm, (a, _) in HTTP.items()})
     made.load("unix64", "unix socket, 64 B", "tcp", 64, {arm: 0.7 * a for arm, (a, _) in TCP.items() if arm != "socat"})
     made.load(
         "get", "GET (the header section comes back)", "http", None, {arm: a + 0.4 for arm, (a, _) in HTTP.items()}
@@ -385,14 +387,26 @@ def test_a_quick_run_says_that_it_is_one() -> None:
     assert "## Memory" not in text
 
 
-@pytest.mark.parametrize("group", ["tcp", "http", "ws", "rate", "workers", "memory"])
+@pytest.mark.parametrize("group", ["mix", "tcp", "http", "ws", "rate", "workers", "memory"])
 def test_a_group_alone_and_a_run_without_it(group: str, whole: Result) -> None:
     def taken(wanted: bool) -> Result:
         return whole | {"loads": {k: load for k, load in whole["loads"].items() if (load["group"] == group) is wanted}}
 
     alone, without = pages(taken(True)), pages(taken(False))
-    assert len(re.findall(r"^## (TCP|HTTP|WebSocket|Two workers|Latency|Memory)", alone, re.MULTILINE)) == 1
-    assert len(re.findall(r"^## (TCP|HTTP|WebSocket|Two workers|Latency|Memory)", without, re.MULTILINE)) == 5
+    assert (
+        len(
+            re.findall(r"^## (Requests that differ|TCP|HTTP|WebSocket|Two workers|Latency|Memory)", alone, re.MULTILINE)
+        )
+        == 1
+    )
+    assert (
+        len(
+            re.findall(
+                r"^## (Requests that differ|TCP|HTTP|WebSocket|Two workers|Latency|Memory)", without, re.MULTILINE
+            )
+        )
+        == 6
+    )
 
 
 def test_a_run_without_loads(whole: Result) -> None:

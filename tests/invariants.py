@@ -80,7 +80,8 @@ def _check_http(connection: HttpConnection) -> None:
     assert pending is None or state in (IDLE, NEW, CONTENT, ANSWERING), f"{state} with something unread"
     kept = len(head or b"") + content.kept + (len(pending[0]) if pending else 0)
     assert connection.buffered == kept, f"{state}: {connection.buffered} are held, and {kept} kept"
-    assert (connection.fin_sent is not None) <= (state in (LINGERING, CLOSED)), f"{state} after our FIN"
+    over = state in (LINGERING, CLOSED) or connection.transport.is_closing()
+    assert (connection.fin_sent is not None) <= over, f"{state} after our FIN"
     assert connection.closing or state is not CLOSING or connection.transport.is_closing()
     if state is NEW:
         assert connection.unsent == 0

@@ -238,6 +238,7 @@ class Connection(Stream, asyncio.Protocol):
         if self.lingers:
             self.send_fin()
         else:
+            self.fin_sent = self.context.loop.time()
             self.transport.close()
 
     def abort(self) -> None:

@@ -25,7 +25,7 @@ class Stream:
     """Who the client is, and how it came here."""
     transport: asyncio.Transport
     fin_sent: float | None
-    """The loop's time when our FIN was sent and the client's was not there yet; None before."""
+    """The loop's time when our FIN was sent, by a close or before it; None before that."""
     stopped: int
     """Why nothing is read: BACKLOG, TURN, DEMAND and PACE; 0: it is."""
 

@@ -500,6 +500,21 @@ def test_drain_who_is_within_a_message_is_not_idle(loop: asyncio.AbstractEventLo
         assert kind.is_answer(bytes(client.sent), DATA[:50_000])
 
 
+@each_of(ECHOES | DISCARD)
+def test_drain_who_has_been_closed_has_lost_nothing(loop: asyncio.AbstractEventLoop, kind: Kind) -> None:
+    """Though a turn of the loop goes by before the transport says so: a second signal may come in it."""
+    worker = kind.worker(loop)
+    with Client(kind, worker) as client:
+        client.say(kind.say(DATA[:1000]))
+        client.until(lambda: client.quiet)
+        protocol: Any = client.get_protocol()
+        assert not protocol.eof_received()
+        begin_drain(worker)
+        worker.end_at_once()
+        loop.run_forever()  # it has been told to stop
+        assert worker._exit_code == 0
+
+
 # --- a connection that is lost ---
 
 

@@ -9,6 +9,7 @@ from echoserver.wire.frames import PROTOCOL_ERROR, CloseError
 _END = b"\x00\x00\xff\xff"
 """What a message is without the end of, and what is put back before it is inflated (RFC 7692 section 7.2)."""
 _EMPTY = b"\x00"  # RFC 7692 section 7.2.3.6
+_NOTHING = memoryview(b"")
 _INFLATED = 64 << 10  # bytes out of a step
 _DEFLATED = 8 << 10  # bytes into a step, which take some 0.3 ms
 
@@ -70,14 +71,15 @@ class Inflater:
 class Deflater:
     """Deflates one message after the other. pending: one is under way."""
 
-    __slots__ = ("_bits", "_encoder", "_message", "_pieces", "_settings", "_takeover", "pending")
+    __slots__ = ("_bits", "_encoder", "_message", "_pieces", "_settings", "_size", "_takeover", "pending")
 
     def __init__(self, extension: PerMessageDeflate) -> None:
         self._bits = -extension.local_max_window_bits
         self._settings = extension.compress_settings
         self._takeover = not extension.local_no_context_takeover
         self._encoder = extension.encoder if self._takeover else self._new_encoder()
-        self._message = memoryview(b"")
+        self._message = _NOTHING
+        self._size = 0
         self._pieces: list[bytes] = []
         self.pending = False
 
@@ -86,14 +88,15 @@ class Deflater:
 
     @property
     def kept(self) -> int:
-        """Bytes that wait to be deflated."""
-        return len(self._message)
+        """Bytes of the message, all of it until the end, and of what has been made of it."""
+        return len(self._message) and self._size + sum(map(len, self._pieces))
 
     def begin(self, message: bytearray) -> None:
         """Take a message."""
         if not self._takeover:
             self._encoder = self._new_encoder()
         self._message = memoryview(message)
+        self._size = len(message)
         self._pieces = []
         self.pending = True
 
@@ -106,6 +109,7 @@ class Deflater:
         self._message = self._message[_DEFLATED:]
         if self._message:
             return None
+        self._message = _NOTHING  # the empty rest of the message would keep all of it
         self._pieces.append(self._encoder.flush(zlib.Z_SYNC_FLUSH))
         self.pending = False
         deflated, self._pieces = b"".join(self._pieces), []

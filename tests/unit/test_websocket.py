@@ -7,6 +7,7 @@ import asyncio
 import gc
 import inspect
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -478,6 +479,99 @@ def test_rfc_6455_section_5_5_1_what_comes_after_a_close_is_dropped(
         assert client.sent == said
         assert counts == counted
         assert client.protocol.idle(), "nothing of it is kept"
+        assert worker.context.used == 0
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.0005])
+def test_fin_behind_an_upgrade_that_waited_loses_no_message(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, turn: float
+) -> None:
+    monkeypatch.setattr("echoserver.protocols.websocket.connection.TURN_SECONDS", turn)
+    with FakeTransport(http_echo(make(loop))) as client:
+        client.feed(request("GET /?delay=1ms HTTP/1.1") + upgrade() + frame(BINARY, b"hello") * 3000)
+        client.eof()
+        while client.open:
+            client.pass_turn()
+        assert client.sent.count(echo(BINARY, b"hello")) == 3000
+
+
+def test_fin_behind_an_upgrade_that_waited_loses_no_message_that_is_inflated(loop: asyncio.AbstractEventLoop) -> None:
+    message = large(BINARY, Deflate(takeover=False).deflate(bytes(8 * MIB)), rsv=4)
+    with FakeTransport(http_echo(make(loop))) as client:
+        client.feed(request("GET /?delay=1ms HTTP/1.1") + upgrade(DEFLATE) + message)
+        client.eof()
+        while client.open:
+            client.pass_turn()
+        assert client.sent.endswith(echo(BINARY, bytes(8 * MIB)))
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_idle_timeout__cuts_a_client_that_does_not_take_our_close(loop: asyncio.AbstractEventLoop, sends: bool) -> None:
+    worker = make(loop, idle_timeout="60s")
+    with Client(worker, room=0) as client:
+        client.protocol.sweep(worker.context.now + 60)
+        assert client.protocol.write_queue is not None, "the close waits"
+        for _ in range(3):
+            worker.context.now += 59
+            client.protocol.sweep(worker.context.now)
+            client.room = 1
+            client.take(0)  # a byte of it: that is progress
+            assert client.open
+            client.protocol.sweep(worker.context.now)
+        for _ in range(6):
+            if sends and client.open:
+                assert not client.feed(frame(BINARY, bytes(1000)))
+            worker.context.now += 20
+            if client.open:
+                client.protocol.sweep(worker.context.now)
+        assert not client.open
+
+
+def test_rfc_6455_section_5_5_1_nothing_that_is_deflated_follows_our_close(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    with Client(worker, DEFLATE) as client:
+        message = large(BINARY, Deflate(takeover=False).deflate(bytes(MIB)), rsv=4)
+        client.feed(message, turns=False)
+        while client.protocol._assembly._message is not None or client.protocol._assembly.idle:
+            client.pass_turn()
+        client.protocol._leave("test")
+        for _ in range(200):
+            client.pass_turn()
+        (said,) = split(bytes(client.sent))
+        assert said.code == 1001
+        assert worker.context.used == 0
+
+
+@pytest.mark.parametrize("end", ["an error", "a close of ours", "a reset"])
+def test_a_large_answers_buffer_is_used_again_however_it_ends(loop: asyncio.AbstractEventLoop, end: str) -> None:
+    worker = make(loop)
+    with Client(worker) as client:
+        whole = large(BINARY, bytes(100_000))
+        client.feed(whole[:-10])
+        if end == "an error":
+            client.protocol._fail(frames.CloseError(1002, "test"))
+        elif end == "a close of ours":
+            client.protocol._leave("test")
+            client.feed(whole[-10:])
+    assert sum(map(len, worker.context.pool._free.values())) == 1
+
+
+def test_buffer_total__has_in_it_what_is_deflated_and_what_was_made_of_it(loop: asyncio.AbstractEventLoop) -> None:
+    worker = make(loop)
+    content = random.Random(1).randbytes(MIB)
+    with Client(worker, DEFLATE) as client:
+        rest = large(BINARY, Deflate(takeover=False).deflate(content), rsv=4)
+        most = 0
+        while not client.sent:
+            rest = client.feed(rest, turns=False)
+            client.pass_turn()
+            if client.protocol._assembly._message is None:
+                most = max(most, worker.context.used)
+        assert most > 1.8 * MIB
+        client.pass_turn()
+        deflater = client.protocol._assembly._deflater
+        assert deflater is not None
+        assert memoryview(deflater._message.obj).nbytes == 0, "an idle connection has none of it"
         assert worker.context.used == 0
 
 

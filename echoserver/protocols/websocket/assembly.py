@@ -37,6 +37,7 @@ class Pool(Protocol):
     """Has buffers of size bytes or more, and raises OSError where the system has no room for another."""
 
     def take(self, size: int) -> memoryview: ...
+    def give(self, buffer: memoryview) -> None: ...
 
 
 class Assembly:
@@ -139,9 +140,14 @@ class Assembly:
         else:
             event = self._take_frame(out)
         if self._position >= len(self.unread):
-            self.unread, self._position, self.ready = b"", 0, self._working
-            self.idle = not (self.ready or self._pending) and self._message is None and self._whole is None
+            self.unread, self._position = b"", 0
+            self._pause()
         return event
+
+    def _pause(self) -> None:
+        """All that has been received is taken."""
+        self.ready = self._working
+        self.idle = not (self.ready or self._pending) and self._message is None and self._whole is None
 
     def _take_frame(self, out: Out) -> bytes | None:
         """Take a frame of any kind, as far as it has come; returns it if it is a control frame. Raises CloseError."""
@@ -198,9 +204,10 @@ class Assembly:
         single.add(memoryview(self.unread)[position:end])
         if single.left:
             return None
-        self._whole = None
         if not self._echoes:
+            self._drop_single()
             return None
+        self._whole = None
         self._simple = True
         self.echoed += single.size
         return single
@@ -267,16 +274,29 @@ class Assembly:
         kept = len(self._pending) + len(self._message or b"")
         if self._whole is not None:
             kept += self._whole.size
-        if self._inflater is not None and self._deflater is not None:
-            kept += self._inflater.kept + self._deflater.kept
+        if self._inflater is not None:
+            kept += self._inflater.kept
+        if self._deflater is not None:
+            kept += self._deflater.kept
         return kept
 
     def mute(self) -> None:
-        """Answer no messages any more: they are checked, and dropped."""
+        """Answer no messages any more, nor the one that is being deflated: they are checked, and dropped."""
         self._echoes = self._simple = False
+        if self._message is None:
+            self._working = False
+        self._deflater = None
+        if not self.unread:
+            self._pause()
 
     def drop(self) -> None:
         """Keep nothing: the connection is over."""
-        self._message = self._whole = self._inflater = self._deflater = None
+        self._drop_single()
+        self._message = self._inflater = self._deflater = None
         self.unread = self._pending = b""
         self.ready, self.idle = False, True
+
+    def _drop_single(self) -> None:
+        if self._whole is not None and self._whole.buffer is not None:
+            self._pool.give(self._whole.buffer)
+        self._whole = None

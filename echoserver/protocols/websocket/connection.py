@@ -44,8 +44,8 @@ class WebSocketEcho(Connection):
     """
 
     __slots__ = (
-        "_answer", "_assembly", "_began", "_core", "_draining", "_echoed", "_head", "_over", "_pinged", "_simple",
-        "_since",
+        "_answer", "_assembly", "_began", "_client_fin", "_core", "_draining", "_echoed", "_head", "_over", "_pinged",
+        "_simple", "_since",
     )  # fmt: skip
 
     _simple: bool
@@ -53,7 +53,9 @@ class WebSocketEcho(Connection):
     _over: bool
     """What the client still sends is dropped."""
     _since: float | None
-    """Since when the client has owed its close, or its FIN; None: it does not."""
+    """Since when the client has owed its close, or its FIN, or has taken nothing of ours; None: it owes nothing."""
+    _client_fin: bool
+    """The client's FIN has been read, and is heeded when all that came before it has been answered."""
     _draining: float
     """Since when a drain has been under way."""
     _pinged: float
@@ -70,7 +72,7 @@ class WebSocketEcho(Connection):
         self._head = head if context.log is not None else b""
         self._began = context.loop.time()
         self._simple = True
-        self._over = False
+        self._over = self._client_fin = False
         self._echoed = 0
         self._since = None
         self._pinged = self._draining = 0.0
@@ -139,6 +141,8 @@ class WebSocketEcho(Connection):
         self._simple = assembly.idle and self._since is None
         if self.buffered or not assembly.idle:
             self._account()
+        if self._client_fin and not assembly.ready and not self._over:
+            self.eof_received()
 
     # --- what is answered ---
 
@@ -209,6 +213,8 @@ class WebSocketEcho(Connection):
             self._go_on()
 
     def on_all_sent(self) -> None:
+        if self._since is not None:
+            self._since = self.context.now
         if self._assembly.ready:
             self.yield_turn()
         super().on_all_sent()
@@ -230,6 +236,8 @@ class WebSocketEcho(Connection):
         self._assembly.mute()
         self._simple = False
         self._since = self.context.loop.time()
+        if self.buffered:
+            self._account()
         self._speak()
 
     def _drop_all(self) -> None:
@@ -242,11 +250,14 @@ class WebSocketEcho(Connection):
 
     def _end_after_that(self) -> None:
         self._drop_all()
-        self.lingers = True
+        self.lingers = not self._client_fin
         if self.close_when_sent():
             self.pause()
 
     def eof_received(self) -> bool:
+        if self._assembly.ready:
+            self._client_fin = True
+            return True
         self._drop_all()
         self.lingers = False
         return self.close_when_sent()
@@ -265,7 +276,13 @@ class WebSocketEcho(Connection):
 
     def sweep(self, now: float) -> None:
         config, counts = self.context.config, self.context.counts
+        unsent = self.unsent_before
         overdue = self.is_stalled(now, config.idle_timeout)
+        if self._since is not None and self.write_queue is not None:
+            if self.unsent_before < unsent:
+                self._since = now
+            # whatever it sends: it is to take our close
+            overdue = 0 < config.idle_timeout <= now - self._since
         if overdue and (self.write_queue is not None or self._since is None):
             counts[_IDLE] += 1
             if self.write_queue is not None:
@@ -273,9 +290,8 @@ class WebSocketEcho(Connection):
             else:
                 self._leave("idle timeout")
         elif self._since is not None:
-            if self.write_queue is not None:
-                self._since = now
-            elif now - (self.fin_sent or self._since) >= LINGER_TIMEOUT - self.context.interval:
+            waited = now - (self.fin_sent or self._since)
+            if self.write_queue is None and waited >= LINGER_TIMEOUT - self.context.interval:
                 self.transport.close()
         elif config.ws_ping and self._pinged > self.last_activity:
             if now - self._pinged >= config.ws_ping:

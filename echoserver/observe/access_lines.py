@@ -35,7 +35,13 @@ _quoted = json.JSONEncoder().encode  # three times as fast as json.dumps()
 _WHOLE = re.compile(r"((?:[^\\]|\\x..|\\u....|\\[^xu])*).*")  # of characters and escapes, in text and in JSON
 
 Entry = tuple[tuple[str, int], str, bytes | None, int, int, int, float, float]
-"""client, protocol, head (None for a connection), status, received, sent, when, duration: see AccessLog."""
+"""What is logged of a request, or of a connection.
+
+client: host and port; a unix socket's are "unix:" and 0, and an unknown host is "-". protocol: as the listener's option
+is called, or websocket. head: the header section as it was received, any bytes where it couldn't be read; None for a
+connection. status. received, sent: bytes of content. when: the beginning, in seconds since the epoch. duration:
+seconds, a finite number.
+"""
 
 _Key = TypeVar("_Key", bound=Sized)
 _Value = TypeVar("_Value")

@@ -31,11 +31,6 @@ def client_of(transport: asyncio.BaseTransport) -> tuple[str, int]:
 class AccessLog:
     """The access log of one worker.
 
-    client: host and port; a unix socket's are "unix:" and 0, and an unknown host is "-". protocol: as the listener's
-    option is called, or websocket. head: the header section as it was received, any bytes where it couldn't be read.
-    received, sent: bytes of content. when: the beginning, in seconds since the epoch. duration: seconds, a finite
-    number.
-
     dropped, written: lines that were dropped, and lines that the kernel has taken. What was noted is, after a flush,
     either of these or waits for the thread; after close() nothing waits.
     """
@@ -69,36 +64,11 @@ class AccessLog:
     def dropped(self) -> int:
         return self._lines_refused + (self._lines_handed - self.written if self._over else 0)
 
-    def request(  # noqa: PLR0917 - a call by keyword takes longer
-        self,
-        client: tuple[str, int],
-        protocol: str,
-        head: bytes,
-        status: int,
-        received: int,
-        sent: int,
-        when: float,
-        duration: float,
-    ) -> None:
-        """Note a request that was answered."""
-        self._append((client, protocol, head, status, received, sent, when, duration))
-        self._held += _ENTRY + len(head)
-        if self._held >= _MOST_HELD:
-            self.flush()
-
-    def connection(  # noqa: PLR0917 - as above
-        self,
-        client: tuple[str, int],
-        protocol: str,
-        status: int,
-        received: int,
-        sent: int,
-        when: float,
-        duration: float,
-    ) -> None:
-        """Note a connection that was closed."""
-        self._append((client, protocol, None, status, received, sent, when, duration))
-        self._held += _ENTRY
+    def note(self, entry: Entry) -> None:
+        """Note a request that was answered, or a connection that was closed."""
+        self._append(entry)
+        head = entry[2]
+        self._held += _ENTRY if head is None else _ENTRY + len(head)
         if self._held >= _MOST_HELD:
             self.flush()
 

@@ -195,7 +195,7 @@ class Context:
         began = began or now
         when = self.time + (began - self.now)
         who, name = client(connection), connection.origin.kind.name
-        self.log.request(who, name, head, status, received, sent, when, now - began)
+        self.log.note((who, name, head, status, received, sent, when, now - began))
 
     def log_connection(self, connection: Logged, received: int, sent: int, began: float, status: int) -> None:
         """The same for a connection that has ended."""
@@ -203,7 +203,7 @@ class Context:
             return
         when, duration = self.time + (began - self.now), self.loop.time() - began
         who, name = client(connection), connection.origin.kind.name
-        self.log.connection(who, name, status, received, sent, when, duration)
+        self.log.note((who, name, None, status, received, sent, when, duration))
 
     def log_refused(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None, why: str) -> None:
         """A connection came to nothing: seen with --log-level debug, for anybody can cause it."""

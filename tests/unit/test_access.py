@@ -53,7 +53,7 @@ KEYS = [
 
 def entry(head: bytes | None = HEAD, protocol: str = "http", **other: Any) -> Entry:
     client, when, duration = other.get("client", CLIENT), other.get("when", WHEN), other.get("duration", 0.000_25)
-    return client, protocol, head, other.get("status", 200), 65, 64, when, duration
+    return client, protocol, head, other.get("status", 200), other.get("received", 65), 64, when, duration
 
 
 def text(*entries: Entry) -> bytes:
@@ -290,7 +290,7 @@ def pipe() -> Iterator[Pipe]:
 
 def note(log: AccessLog, times: int = 1, head: bytes = HEAD) -> None:
     for _ in range(times):
-        log.request(CLIENT, "http", head, 200, 64, 64, WHEN, 0.000_25)
+        log.note(entry(head))
 
 
 def fill(log: AccessLog, pipe: Pipe) -> int:
@@ -312,8 +312,8 @@ def test_what_was_noted_is_written_in_order(pipe: Pipe) -> None:
     pipe.read()
     log = AccessLog("json", 3, pipe.writer)
     for number in range(3000):
-        log.request(CLIENT, "http", HEAD, 200, number, 64, WHEN, 0.000_25)
-    log.connection(CLIENT, "tcp", 200, 3000, 64, WHEN, 0.000_25)
+        log.note(entry(received=number))
+    log.note(entry(None, "tcp", received=3000))
     log.close(PATIENCE)
     assert (log.written, log.dropped) == (3001, 0)
     assert [json.loads(line)["bytes_in"] for line in pipe.lines()] == list(range(3001))
@@ -343,7 +343,7 @@ def test_a_large_batch_is_not_waited_with(times: int, head: bytes, pipe: Pipe) -
 def test_a_large_batch_of_connections_is_not_waited_with(pipe: Pipe) -> None:
     log = AccessLog("text", 3, pipe.writer)
     for _ in range(1024):
-        log.connection(CLIENT, "tcp", 200, 64, 64, WHEN, 0.000_25)
+        log.note(entry(None, "tcp"))
     assert os.read(pipe.reader, 10) == LINE[:10]
     pipe.read()
     log.close(PATIENCE)
@@ -392,7 +392,7 @@ worker = int(sys.argv[1])
 log = AccessLog("json", worker, 1)
 for number in range(2000):
     head = b"GET /%b HTTP/1.1\\r\\n\\r\\n" % (b"x" * (number * (7 + worker) % 3000))
-    log.request(("192.0.2.1", 4321), "http", head, 200, 0, 0, 0.0, 0.0)
+    log.note((("192.0.2.1", 4321), "http", head, 200, 0, 0, 0.0, 0.0))
     while number % 100 == 0 and log.written + log.dropped < number:  # so that the two alternate
         log.flush()
 log.close(60)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echoserver.config import options as config
+from echoserver.observe.access_lines import Entry
 from echoserver.observe.access_log import AccessLog
 from echoserver.observe.counters import COUNTERS, SharedCounters, WorkerCounts
 from echoserver.protocols.http1.connection import HttpConnection
@@ -109,14 +110,10 @@ class Log:
         self._earliest = worker.context.loop.time()
         self.entries: list[Logged] = []
 
-    def request(self, client: Any, protocol: str, head: bytes, *rest: Any) -> None:
-        self._note(client, Logged(head, *rest)._replace(protocol=protocol))
-
-    def connection(self, client: Any, protocol: str, *rest: Any) -> None:
-        self._note(client, Logged(None, *rest)._replace(protocol=protocol))
-
-    def _note(self, client: Any, entry: Logged) -> None:
+    def note(self, noted: Entry) -> None:
         """Check what holds of every entry, and keep it."""
+        client, protocol, head, status, received, sent, when, duration = noted
+        entry = Logged(head, status, received, sent, when, duration, protocol)
         assert client == PEER
         assert entry.duration >= 0
         worker = self._worker

@@ -12,7 +12,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -59,13 +58,12 @@ on_each_loop = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 pieces = pytest.mark.parametrize("piece", [0, 1, 7], ids=["whole", "byte by byte", "in sevens"])
 
 
-class Raw:
+class Raw(HttpClient):
     """A client that says what it is told to, on a connection that has been upgraded."""
 
     def __init__(self, server: Server, *fields: str, sent: bytes = b"", before: bytes = b"") -> None:
-        self.socket = server.connect()
-        self.socket.sendall(before + upgrade(*fields) + sent)
-        self.file = self.socket.makefile("rb")
+        super().__init__(server.connect())
+        self.send(before + upgrade(*fields) + sent)
         self.before = b""
         while not self.before.endswith(b"\r\n\r\n") or b"HTTP/1.1 101" not in self.before:
             line = self.file.readline()
@@ -73,17 +71,6 @@ class Raw:
             self.before += line
         _, _, head = self.before.rpartition(b"HTTP/1.1 101 Switching Protocols\r\n")
         self.fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[:-2])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.socket.close()
-
-    def send(self, data: bytes, piece: int = 0) -> None:
-        for position in range(0, len(data), piece or max(1, len(data))):
-            self.socket.sendall(data[position : position + piece] if piece else data)
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)
@@ -97,10 +84,6 @@ class Raw:
         data += self.read(size)
         length = int.from_bytes(data[2:], "big") if size else data[1]
         return split(data + self.read(length))[0]
-
-    def rest(self) -> bytes:
-        """What comes until the server's FIN."""
-        return self.file.read()
 
     def closed_with(self) -> int:
         """The code of the close that comes next, and last."""

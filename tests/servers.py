@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 PYTHON = (sys.executable, "-m", "echoserver")
 COMMAND = tuple(shlex.split(os.environ.get("ECHOSERVER_COMMAND", ""))) or PYTHON
@@ -34,6 +34,12 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
         time.sleep(0.01)
 
 
+def free_ports(options: Sequence[str]) -> list[str]:
+    """Options that give free ports to the listeners that these do not name, where they are on by default."""
+    given = " ".join(options)
+    return [word for name in ("http", "tcp", "udp") if f"--{name} " not in given for word in (f"--{name}", "0")]
+
+
 class Server:
     """``echoserver OPTIONS`` on free ports; use it as a context manager.
 
@@ -41,15 +47,18 @@ class Server:
     of a fault of its own (allow_errors=True: that is expected).
     """
 
-    def __init__(self, *options: str, allow_errors: bool = False, environment: dict[str, str] | None = None) -> None:
-        given = " ".join(options)
-        ports = [
-            option for name in ("http", "tcp", "udp") if f"--{name} " not in given for option in (f"--{name}", "0")
-        ]
+    def __init__(
+        self, *options: str, allow_errors: bool = False, environment: dict[str, str] | None = None,
+        before: Sequence[str] = (), defaults: bool = True, **started: Any,
+    ) -> None:  # fmt: skip
+        """before: a command that ends by executing its arguments (unshare, sh -c ... exec "$@"). started: how, as Popen
+        has it. defaults: listeners that no option names get free ports.
+        """
+        ports = free_ports(options) if defaults else ()
         self._allow_errors = allow_errors
         self.process = subprocess.Popen(
-            [*COMMAND, *ports, *options],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
+            [*before, *COMMAND, *ports, *options], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **(environment or {})}, **started,
         )  # fmt: skip
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -125,6 +134,14 @@ class Server:
         connection = socket.create_connection(("127.0.0.1", self.port(protocol)), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def refuses(self, protocol: str = "http") -> bool:
+        """Whether a new connection is refused."""
+        try:
+            self.connect(protocol).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return True
+        return False
 
     def wait(self) -> int:
         """Wait for its end; returns the exit code."""

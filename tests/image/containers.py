@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from bench.engines import Container, Engine, Image, Restrictions
 from tests.process.processes import children
-from tests.servers import Server, wait_for
+from tests.servers import Server, free_ports, wait_for
 
 OURSELVES = "" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 """The user of a container whose processes and files are to be touched from outside: only root may touch any user's."""
@@ -46,9 +46,7 @@ class Variant:
 
     def serve(self, *options: str, **restrictions: Any) -> "Contained":
         """A server on free ports, unless options say where; for use as a context manager."""
-        given = " ".join(options)
-        ports = [word for name in ("http", "tcp", "udp") if f"--{name} " not in given for word in (f"--{name}", "0")]
-        return Contained(self, self.run(*ports, *options, **restrictions))
+        return Contained(self, self.run(*free_ports(options), *options, **restrictions))
 
     def end(self, *words: str, **restrictions: Any) -> tuple[int, list[str]]:
         """Run what ends by itself: its exit code, and the lines that it has written."""
@@ -100,14 +98,6 @@ class Contained(Server):
     def execute(self, *arguments: str) -> int:
         """Run the image's command again in the container; returns its exit code."""
         return self.container.execute(*self.variant.entrypoint, *arguments).returncode
-
-    def refuses(self, protocol: str = "http") -> bool:
-        """Whether a new connection is refused."""
-        try:
-            self.connect(protocol).close()
-        except (ConnectionRefusedError, ConnectionResetError):
-            return True
-        return False
 
     def status(self) -> Mapping[str, str]:
         """Of its first process: the fields of /proc/PID/status."""

@@ -8,42 +8,23 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from tests.servers import COMMAND, PATIENCE, Server, read_exactly, wait_for
+from tests.servers import COMMAND, PATIENCE, Server, free_ports, read_exactly, wait_for
 
 
 class Group(Server):
     """A server in a session of its own, as a terminal or a container starts it: nothing of it outlives the context.
 
-    before: a command that ends by executing its arguments (unshare, sh -c ... exec "$@"). pass_fds: descriptors that it
-    inherits. output: a descriptor for its stdout. defaults: listeners that no option names get free ports.
+    pass_fds: descriptors that it inherits. output: a descriptor for its stdout. The rest is as Server has it.
     """
 
     def __init__(
-        self,
-        *options: str,
-        allow_errors: bool = False,
-        environment: dict[str, str] | None = None,
-        before: Sequence[str] = (),
-        pass_fds: Sequence[int] = (),
-        output: int | None = None,
-        defaults: bool = True,
-    ) -> None:
-        given = " ".join(options)
-        free = [name for name in ("http", "tcp", "udp") if defaults and f"--{name} " not in given]
-        ports = [word for name in free for word in (f"--{name}", "0")]
-        self._allow_errors = allow_errors
-        self.process = subprocess.Popen(
-            [*before, *COMMAND, *ports, *options], start_new_session=True, pass_fds=pass_fds, stdout=output,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
-        )  # fmt: skip
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self, *options: str, pass_fds: Sequence[int] = (), output: int | None = None, **others: Any
+    ) -> None:  # fmt: skip
+        super().__init__(*options, start_new_session=True, pass_fds=pass_fds, stdout=output, **others)
 
     def __enter__(self) -> Self:
         try:
@@ -80,14 +61,6 @@ class Group(Server):
         self.send_signal(signal.SIGHUP)
         wait_for(lambda: self.lines.count("echoserver: reloaded") > before, "the reload")
 
-    def refuses(self, protocol: str = "http") -> bool:
-        """Whether a new connection is refused."""
-        try:
-            self.connect(protocol).close()
-        except (ConnectionRefusedError, ConnectionResetError):
-            return True
-        return False
-
     def get(self, path: str = "/") -> int:
         """The status of a GET over a connection of its own."""
         return exchange(self.connect(), b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())[0]
@@ -103,13 +76,22 @@ class Group(Server):
 
 
 def run(
-    *arguments: str, environment: dict[str, str] | None = None, before: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    """``echoserver ARGUMENTS``, which ends by itself. before: as of Group."""
+    *arguments: str, environment: dict[str, str] | None = None, before: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """``echoserver ARGUMENTS``, which ends by itself. before, pass_fds: as of Group."""
     return subprocess.run(
         [*before, *COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(environment or {})}, pass_fds=pass_fds,
     )  # fmt: skip
+
+
+def cannot_start(code: int, *options: str, pass_fds: Sequence[int] = ()) -> str:
+    """The server ends with that code, and says why in one line, which is returned."""
+    ended = run(*free_ports(options), *options, pass_fds=pass_fds)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    (line,) = ended.stderr.splitlines()
+    return line
 
 
 def exchange(connection: socket.socket, request: bytes) -> tuple[int, bytes]:

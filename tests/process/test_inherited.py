@@ -22,6 +22,7 @@ from echoserver.config import options as config
 from tests.process.processes import (
     HALF_CONTENT,
     Group,
+    cannot_start,
     echoes,
     exchange,
     half_sent,
@@ -37,17 +38,6 @@ UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 
 alone_and_several = pytest.mark.parametrize("workers", ["1", "2"])
 alone_and_seldom_several = pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-
-
-def cannot_start(code: int, *options: str, pass_fds: Sequence[int] = ()) -> str:
-    """The only line of a server that ends with that exit code."""
-    free = [word for name in ("http", "tcp", "udp") if f"--{name}" not in options for word in (f"--{name}", "0")]
-    ended = subprocess.run(
-        [*COMMAND, *free, *options], capture_output=True, text=True, timeout=PATIENCE, check=False, pass_fds=pass_fds
-    )
-    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    return ended.stderr.removesuffix("\n")
 
 
 def bound(kind: str, tmp_path: Path, *, datagram: bool = False, listening: bool = False) -> socket.socket:

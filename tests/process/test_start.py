@@ -24,6 +24,7 @@ from echoserver import __version__
 from echoserver.config import options as config
 from tests.process.processes import (
     Group,
+    cannot_start,
     connections_by_worker,
     echoes,
     exchange,
@@ -388,16 +389,6 @@ def test_a_unix_socket_that_somebody_has_put_in_its_place_stays(workers: str, tm
 
 
 # --- what can't be --------------------------------------------------------------------------------------------------
-
-
-def cannot_start(code: int, *options: str) -> str:
-    """The server ends with that code, and says why in one line, which is returned."""
-    given = " ".join(options)
-    others = [word for name in ("http", "tcp", "udp") if f"--{name} " not in given for word in (f"--{name}", "0")]
-    ended = run(*others, *options)
-    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
-    (line,) = ended.stderr.splitlines()
-    return line
 
 
 @alone_and_several

@@ -1,5 +1,6 @@
 """``python -m bench`` as people run it: what is written and said, what is thrown away, and that nothing runs on."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -283,19 +284,26 @@ def test_one_that_closes_idle_connections_needs_no_memory_for_them() -> None:
 # --- peers that don't -------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def peer(name: str, protocol: str, folder: Path) -> Iterator[running.Server]:
+    """One that speaks a protocol, if it is installed here."""
+    arm, where = arms.ARMS[name], running.free_port()
+    try:
+        words = arm.command(where, protocol, folder)
+    except arms.Missing as missing:
+        pytest.skip(str(missing))
+    with running.Server(name, words, where, CPUS, folder) as server:
+        yield server
+
+
 @pytest.mark.usefixtures("native_client")
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if arm.speaks == ("ws",)])
 def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
     """Those that are installed answer all that the bench sends."""
-    arm, where = arms.ARMS[name], running.free_port()
-    try:
-        words = arm.command(where, "ws", tmp_path)
-    except arms.Missing as missing:
-        pytest.skip(str(missing))
-    assert re.match(r"\d", arm.version())
-    with running.Server(name, words, where, CPUS, tmp_path) as peer:
+    with peer(name, "ws", tmp_path) as server:
+        assert re.match(r"\d", arms.ARMS[name].version())
         for load in [each for each in LOADS.values() if each.protocol == "ws"]:
-            client = clients.client(load, peer, clients.check(load, peer), CPUS, tmp_path)
+            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
             assert client(0.1)["rate"] > 0
 
 
@@ -304,14 +312,9 @@ def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "http" in arm.speaks])
 def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
     """Those that are installed answer all of them, and a round of `mix` counts."""
-    arm, where = arms.ARMS[name], running.free_port()
-    try:
-        words = arm.command(where, "http", tmp_path)
-    except arms.Missing as missing:
-        pytest.skip(str(missing))
-    with running.Server(name, words, where, CPUS, tmp_path) as peer:
-        answers = {load.name: clients.check(load, peer) for load in LOADS.values() if load.group == "mix"}
-        assert clients.client(LOADS["mix"], peer, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
+    with peer(name, "http", tmp_path) as server:
+        answers = {load.name: clients.check(load, server) for load in LOADS.values() if load.group == "mix"}
+        assert clients.client(LOADS["mix"], server, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
 
 
 LIBRARIES = {

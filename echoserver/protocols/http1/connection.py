@@ -85,10 +85,10 @@ class HttpConnection(Connection):
     """Reads header sections for connections like this one."""
     _memo: Request
     """The last request, if the next one may be the same and be answered at once; else NO_REQUEST. See _remember()."""
-    _last: bytes
-    """The header section of the last ordinary request; NO_REQUEST's before the first."""
     _hits: int
     """How often it has come again: counted with all its bytes when it is another request's turn."""
+    _last: bytes
+    """The header section of the last ordinary request; NO_REQUEST's before the first."""
     _partial_head: bytearray | None
     """The beginning of a header section, in HEAD and BLANK."""
     _owed_since: float

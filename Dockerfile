@@ -45,6 +45,7 @@ RUN python3 -m pip install -q --target /src/tools --require-hashes -r /src/docke
 COPY docker/openssl.sh /src/docker/
 RUN /src/docker/openssl.sh
 COPY docker/tools.sh docker/Setup.local docker/main.c docker/modules.h /src/docker/
+COPY echoserver/wire/ordinary.c /src/echoserver/wire/
 RUN /src/docker/tools.sh
 # PGO=off: no training, and a few minutes less to build. SOURCE_DATE_EPOCH: the time that files are given.
 ARG PGO=on
@@ -93,12 +94,12 @@ ENTRYPOINT ["/console"]
 # --- the images ----------------------------------------------------------------------------------------------------
 
 FROM ${SLIM_IMAGE} AS wheels
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils gcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*
 COPY docker/requirements.txt docker/build-requirements.txt /src/docker/
 RUN pip install -q --no-cache-dir --only-binary :all: --require-hashes -r /src/docker/build-requirements.txt \
  && pip install -q --no-cache-dir --no-compile --prefix=/install --only-binary :all: --require-hashes \
       -r /src/docker/requirements.txt
-COPY pyproject.toml README.md LICENSE /src/
+COPY hatch_build.py pyproject.toml README.md LICENSE /src/
 COPY echoserver /src/echoserver
 ARG SOURCE_DATE_EPOCH=315532800
 RUN pip install -q --no-cache-dir --no-compile --prefix=/install --no-deps --no-build-isolation /src \

@@ -49,8 +49,8 @@ executable() { # executable TO OBJECTS WORDS: of CPython, uvloop and httptools, 
         "$WORK/zlib/libz.a" -lm "${libraries[@]}")
 }
 
-# The same files that the own setup.py of uvloop, httptools and websockets compile. _Py_RestoreSignals: uvloop brings its own, with the
-# name of one of CPython's, which a shared library would not show.
+# The same files that the own setup.py of uvloop, httptools and websockets compile, and the server's own.
+# _Py_RestoreSignals: uvloop brings its own, with the name of one of CPython's, which a shared library would not show.
 compile_extensions() { # compile_extensions FOLDER FLAGS
     local to=$1 flags=("${small[@]}" "${@:2}")
     local api=(-I"$python/Include" -I"$python") llhttp=$httptools/vendor/llhttp http_parser=$httptools/vendor/http-parser
@@ -62,6 +62,7 @@ compile_extensions() { # compile_extensions FOLDER FLAGS
     compile httptools_url_parser "${api[@]}" -I"$http_parser" "$httptools/httptools/parser/url_parser.c"
     compile http_parser "$http_parser/http_parser.c"
     compile websockets "${api[@]}" "$websockets/src/websockets/speedups.c"
+    compile ordinary "${api[@]}" "$here/../echoserver/wire/ordinary.c"
     for name in api http llhttp; do
         compile "llhttp_$name" -I"$llhttp/include" "$llhttp/src/$name.c"
     done

@@ -15,7 +15,7 @@ else
 fi
 
 run() { CONSOLE_PATH=$lib "$WORK/console" "$@"; }
-linked=(uvloop.loop httptools.parser.parser httptools.parser.url_parser)
+linked=(uvloop.loop httptools.parser.parser httptools.parser.url_parser _echoserver)
 wanted=()
 [ "$1" != scratch ] || linked+=(websockets.speedups) wanted+=(ssl)
 run "$here/trace.py" "$folder/names" "${wanted[@]}"

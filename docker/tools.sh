@@ -20,9 +20,11 @@ compile_extensions "$WORK/tools" -O0
 
 {
     echo 'extern void *PyInit_loop(void), *PyInit_parser(void), *PyInit_url_parser(void), *PyInit_speedups(void);'
+    echo 'extern void *PyInit__echoserver(void);'
     sed 's|/\* Sentinel \*/|{"uvloop.loop", PyInit_loop}, {"httptools.parser.parser", PyInit_parser},\n&|
         s|/\* Sentinel \*/|{"httptools.parser.url_parser", PyInit_url_parser},\n&|
-        s|/\* Sentinel \*/|{"websockets.speedups", PyInit_speedups},\n&|' Modules/config.c
+        s|/\* Sentinel \*/|{"websockets.speedups", PyInit_speedups},\n&|
+        s|/\* Sentinel \*/|{"_echoserver", PyInit__echoserver},\n&|' Modules/config.c
     echo '#include "modules.h"'
     echo 'const unsigned char modules_deflated[1]; const unsigned long modules_deflated_size, modules_size;'
     echo 'struct _frozen modules_frozen[1];'

@@ -11,12 +11,13 @@ from echoserver.config import options as config
 from echoserver.observe import metrics
 from echoserver.observe.logs import log
 from echoserver.sockets import listeners, systemd
+from echoserver.wire import ordinary
 from echoserver.wire.request import BROWSER_PAGE
 from echoserver.worker import process
 
 
 def build(settings: config.Config) -> dict[str, str]:
-    """What is running, by name: echoserver, Python, the event loop and httptools."""
+    """What is running, by name: echoserver, Python, the event loop, httptools, and whether ordinary.c was compiled."""
     import httptools  # noqa: PLC0415 - only for its version
 
     loop = "asyncio"
@@ -26,7 +27,7 @@ def build(settings: config.Config) -> dict[str, str]:
         loop = f"uvloop {uvloop.__version__}"  # type: ignore[attr-defined]  # it is there
     return {
         "version": __version__, "python": f"{sys.implementation.name} {sys.version.split()[0]}",
-        "loop": loop, "httptools": httptools.__version__,
+        "loop": loop, "httptools": httptools.__version__, "compiled": "yes" if ordinary.scan_in_c else "no",
     }  # fmt: skip
 
 
@@ -41,7 +42,10 @@ def announce(settings: config.Config, reservation: listeners.Reservation) -> Non
         connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         f"; {settings.max_connections} asked for" if settings.max_connections > connections else "",
     )  # fmt: skip
-    extras = {"metrics": metrics.available(), "websocket": importlib.util.find_spec("websockets") is not None}
+    extras = {
+        "compiled": built["compiled"] == "yes", "metrics": metrics.available(),
+        "websocket": importlib.util.find_spec("websockets") is not None,
+    }  # fmt: skip
     page = _page(settings, reservation.endpoints)
     log.info(
         "extras: %s%s", ", ".join(name for name, there in extras.items() if there) or "none",

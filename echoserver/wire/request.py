@@ -225,15 +225,6 @@ def _prefers_json(lines: list[bytes] | None) -> bool:
     return json > text or (json == text and first)
 
 
-class Template(Protocol):
-    """What header sections have in common that mean the same to this server: wire.template."""
-
-    varying: set[int]
-
-    def fits(self, data: bytes, most: int) -> int:
-        """The length of the header section of this kind, of most bytes at most, that data begins with; else -1."""
-
-
 class Request:
     """One header section, read: what its content is and what to answer.
 
@@ -242,13 +233,12 @@ class Request:
     content_length: bytes; 0 also for chunked and for none. content_type: as in Fields, b"" for no content. answer: the
     rest of the response head after prefix(), and to a request without content the echo of its head. echoed: bytes of
     content in the answer, where that is known. extra: field lines that go into the answer. probe: it is to be echoed
-    only as long as the server is ready. controls: what is asked for besides an echo. template:
-    what the next one on the connection may share with this one, set by the connection.
+    only as long as the server is ready. controls: what is asked for besides an echo.
     """
 
     __slots__ = (
         "answer", "chunked", "connection", "content_length", "content_type", "controls", "echoed", "expects", "extra",
-        "head", "head_size", "keep_alive", "no_body", "page", "probe", "size", "template", "upgrade",
+        "head", "head_size", "keep_alive", "no_body", "page", "probe", "size", "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: bytes) -> None:
@@ -261,7 +251,6 @@ class Request:
         self.keep_alive = True
         self.page: bytes | None = None
         self.controls: Any = None
-        self.template: Template | None = None
 
     def as_last(self) -> "Request":
         """The same, but the connection is closed after the answer: content is still to come, and the server to stop."""

@@ -65,9 +65,9 @@ def fields(content_type: bytes, length: int | None, connection: bytes, extra: by
     return b"Content-Type: %b\r\n%b%b%b%b\r\n" % (content_type, NO_SNIFF, framing, said, extra)
 
 
-def around_length(content_type: bytes, extra: bytes) -> tuple[bytes, bytes]:
-    """fields() before and behind the length, where nothing need be said of the connection."""
-    before, behind = fields(content_type, 0, b"", extra).split(b": 0\r\n", 1)
+def around_length(content_type: bytes, connection: bytes, extra: bytes) -> tuple[bytes, bytes]:
+    """fields() before and behind the length."""
+    before, behind = fields(content_type, 0, connection, extra).split(b": 0\r\n", 1)
     return before + b": ", b"\r\n" + behind
 
 

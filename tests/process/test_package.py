@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -14,18 +15,45 @@ import pytest
 
 from echoserver import __version__
 from echoserver.answers.page import page
+from tests.programs import needs
 
 ROOT = Path(__file__).parents[2]
+HEADERS = Path(sysconfig.get_path("include"), "Python.h")
+
+
+def build_wheel(to: Path, **environment: str) -> Path:
+    """The wheel of this checkout."""
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(to), str(ROOT)],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert not built.returncode, built.stderr
+    (wheel,) = to.glob("*.whl")
+    return wheel
 
 
 @pytest.mark.network
-def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert not built.returncode, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.mark.skipif(not HEADERS.exists(), reason="Python's headers are not installed: apt-get install python3-dev")
+@needs("cc")
+def test_a_wheel_made_where_there_is_a_compiler_reads_requests_in_c(tmp_path: Path) -> None:
+    wheel = build_wheel(tmp_path)
+    assert re.fullmatch(rf"echoserver-{__version__}-cp311-abi3-linux_\w+\.whl", wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        assert "_echoserver.abi3.so" in archive.namelist()
+        archive.extractall(tmp_path / "installed")
+    asking = (
+        "from echoserver.wire import ordinary; print(ordinary.scan_in_c(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    said = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, env=environment, check=True)
+    assert said.stdout == "(b'host', 27, None)\n"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("compiler", ["false", "true", "/nonexistent", "cc -include nonexistent.h"])
+def test_the_wheel_holds_the_package_and_says_what_it_needs(compiler: str, tmp_path: Path) -> None:
+    """That of a machine whose compiler makes nothing."""
+    wheel = build_wheel(tmp_path, CC=compiler)
     assert wheel.name == f"echoserver-{__version__}-py3-none-any.whl"
     info = f"echoserver-{__version__}.dist-info"
     with zipfile.ZipFile(wheel) as archive:

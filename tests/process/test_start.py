@@ -22,6 +22,7 @@ import pytest
 
 from echoserver import __version__
 from echoserver.config import options as config
+from echoserver.wire import ordinary
 from tests.process.processes import (
     Group,
     cannot_start,
@@ -76,7 +77,10 @@ def test_the_start_up_lines(workers: str, tmp_path: Path) -> None:
         rf"{workers_said}, at most 77 connections \(\d+ descriptors\) each\n",
         versions,
     )
-    assert re.fullmatch(r"echoserver: extras: (?:none|metrics|websocket|metrics, websocket)\n", extras)
+    named = [name for name in ("compiled", "metrics", "websocket") if name in extras] or ["none"]
+    assert extras == f"echoserver: extras: {', '.join(named)}\n"
+    if COMMAND == PYTHON:
+        assert ("compiled" in named) == (ordinary.scan_in_c is not None)
     kept = "16 MiB are kept for a connection, 256 MiB for all of a worker"
     assert re.fullmatch(f"echoserver: memory: at most {kept}\n", memory)
     buffers = r"receive buffer \d+, send buffer \d+\n"

@@ -498,11 +498,9 @@ def test_any_conversation(
     requests=st.lists(st.sampled_from(VARIANTS), min_size=3, max_size=12),
     room=st.none() | st.integers(0, 3000),
     scrapes=st.sets(st.integers(0, 12)),
-    budget=st.sampled_from((0, 3, 100)),
 )
-def test_any_requests_that_are_alike(requests: list[bytes], room: int | None, scrapes: set[int], budget: int) -> None:
+def test_any_requests_that_are_alike(requests: list[bytes], room: int | None, scrapes: set[int]) -> None:
     worker = shared_worker()
-    worker.site.template_budget = budget
     before = scrape(worker)
     with Client(http_echo(worker), room) as client:
         for number, request in enumerate(requests):

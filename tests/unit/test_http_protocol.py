@@ -22,7 +22,6 @@ from echoserver.protocols.http1.connection import HttpConnection
 from echoserver.transport.connection import IDLE_GRACE
 from echoserver.transport.stream import LINGER_TIMEOUT
 from echoserver.wire.reader import RequestReader
-from echoserver.wire.request import REMEMBERED_SIZE
 from echoserver.worker.worker import Worker
 from tests.unit.cutting import bytewise
 from tests.unit.examples import examples
@@ -860,13 +859,11 @@ VARIANTS = [
     requests=st.lists(st.sampled_from(VARIANTS), min_size=3, max_size=9),
     room=st.none() | st.integers(0, 3000),
     cuts=st.lists(st.integers(0, 4), min_size=9, max_size=9),
-    budget=st.sampled_from((0, 3, 100)),
 )
 def test_requests_that_are_alike_are_answered_as_if_each_were_the_first(
-    requests: list[bytes], room: int | None, cuts: list[int], budget: int
+    requests: list[bytes], room: int | None, cuts: list[int]
 ) -> None:
     worker = shared_worker()
-    worker.site.template_budget = budget
     with connect(worker, room) as client:
         for request, cut in zip(requests, cuts, strict=False):
             for piece in (request,) if cut else (request[:-1], request[-1:]):
@@ -879,15 +876,6 @@ def test_requests_that_are_alike_are_answered_as_if_each_were_the_first(
     assert together == b"".join(answers(shared_worker(), request) for request in requests)
 
 
-def test_what_is_kept_of_first_requests_is_bounded(worker: Worker) -> None:
-    for number in range(600):
-        request = get(b"/%d" % number, b"A: " + b"b" * (number % 2 * 2000))
-        for _ in range(2):
-            assert answers(worker, request) == echo(request)
-        assert len(worker.site.reader.remembered) <= 256
-    assert max(map(len, worker.site.reader.remembered)) <= REMEMBERED_SIZE
-
-
 def test_a_first_request_that_is_known_is_answered_otherwise_in_a_drain(worker: Worker) -> None:
     assert answers(worker, get()) == echo(get())
     with connect(worker) as client:
@@ -896,52 +884,11 @@ def test_a_first_request_that_is_known_is_answered_otherwise_in_a_drain(worker: 
         assert without_dates(client.sent) == echo(get(), b"close")
 
 
-def test_one_shape_is_learnt_and_followed_until_a_request_is_another(worker: Worker) -> None:
-    requests = [post(b"hello", b"X-Request-Id: %d" % number) for number in range(5)]
-    with connect(worker) as client:
-        connection = client.get_protocol()
-        assert isinstance(connection, HttpConnection)
-        for request in requests[:2]:
-            client.feed(request)
-        followed = connection._memo
-        for request in requests[2:]:
-            client.feed(request)
-            assert connection._memo is followed
-        for data in (post(b"hello", b"X-Request-Id: \xff"), post(b"hello!", b"X-Request-Id: 9"), requests[0] * 2):
-            client.feed(data)
-            assert connection._memo is not followed
-            followed = connection._memo
-        client.feed(post(b"hello", b"X-Request-Id: 7\r\n fold"))
-        assert client.sent.endswith(b"400 Bad Request: a field value must not be folded onto another line\n")
-    assert without_dates(client.sent).count(content_of(b"hello")) == 8
-
-
-def test_max_header__a_shape_is_no_way_around_it(worker: Worker) -> None:
-    reconfigure(worker, max_header=300)
-    with connect(worker) as client:
-        for number in range(3):
-            client.feed(post(b"hello", b"X-Request-Id: %d" % number))
-        client.feed(post(b"hello", b"X-Request-Id: " + b"1" * 300))
-        assert b"431 Request Header Fields Too Large" in client.sent
-
-
-def test_comparing_requests_takes_a_bounded_time(worker: Worker) -> None:
-    worker.site.template_budget = 3
-    with connect(worker) as client:
-        for number in range(9):
-            client.feed(post(b"hello", b"X-Request-Id: \xff%d" % number))
-        assert worker.site.template_budget == 0
-        worker.tick()
-        assert worker.site.template_budget > 0
-        assert client.open
-
-
 def test_a_request_is_remembered_when_it_comes_again_and_as_long_as_it_does(worker: Worker) -> None:
     """To remember each of many that differ would cost more than it brings."""
     others = [post(b"hello", b"X-Request-Id: %d" % number) for number in range(3)]
     again = post(b"hello", b"X-Request-Id: again")
     worker.site.reader.read(again[: -len(b"hello")])
-    worker.site.template_budget = 0
     with connect(worker) as client:
         connection = client.get_protocol()
         assert isinstance(connection, HttpConnection)

@@ -1,12 +1,12 @@
 """Ordinary requests are answered in one go as they are when each part of them is looked at; no others are.
 
-Modules: wire.reader, answers.asked.
+Modules: wire.reader, wire.ordinary, answers.asked.
 """
 
 import asyncio
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from echoserver.answers.asked import Asked
 from echoserver.answers.controls import Caps
+from echoserver.wire import ordinary, reader
 from echoserver.wire import request as messages
 from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
 from echoserver.worker.worker import Worker
@@ -38,6 +39,17 @@ def reader_of(*heads: bytes) -> RequestReader:
     return reader
 
 
+@pytest.fixture(scope="module", autouse=True, params=["in C", "in Python"])
+def how(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Who scans."""
+    scan = ordinary.scan_in_c if request.param == "in C" else ordinary.scan_in_python
+    if scan is None:
+        pytest.skip("not compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "scan", scan)
+        yield request.param
+
+
 POST = request(b"POST /a", b"Content-Type: a/b", content=b"hello")
 GET = request(b"GET /a", b"Accept: */*")
 
@@ -56,6 +68,13 @@ ORDINARY = {
         request(b"POST /a", b"CONTENT-type: a/b", content=b"1"), request(b"PUT /b", b"CONTENT-type: a/b", content=b"2"),
     ),
     "a query": (GET, GET.replace(b"/a", b"/a?b=c&state=1")),
+    "close": (request(b"GET /a", b"connection: x, Close"), request(b"GET /b", b"connection: x, Close")),
+    "close, with content": (
+        request(b"POST /a", b"Connection: close", content=b"1"), request(b"PUT /b", b"Connection: close", content=b"2"),
+    ),
+    "keep-alive": (
+        request(b"GET /a", b"Connection: keep-alive"), request(b"GET /b", b"Connection: keep-alive"),
+    ),
     "100 fields": (GET, request(b"GET /", *(b"a:%d" % number for number in range(98)), b"Accept: */*")),
 }  # fmt: skip
 
@@ -64,11 +83,12 @@ ORDINARY = {
 def test_ordinary(before: bytes, data: bytes) -> None:
     answer = reader_of(before).answer(data, PREFIX)
     assert answer is not None
-    response, head_size = answer
+    response, head_size, goes_on = answer
     head, _, content = data.partition(b"\r\n\r\n")
     assert head_size == len(head) + 4
     found = messages.read(head + b"\r\n\r\n")
     assert response == PREFIX + found.answer + content
+    assert goes_on == found.keep_alive
 
 
 EXTRAORDINARY = {
@@ -94,7 +114,7 @@ EXTRAORDINARY = {
     "a page": request(b"GET /healthz", b"Accept: */*"),
     "a page of a URI": request(b"GET http://x/healthz", b"Accept: */*"),
     "a control": request(b"GET /a?delay=1s", b"Accept: */*"),
-    "close": request(b"GET /a", b"Connection: close"),
+    "close, not met before": request(b"GET /a", b"Connection: close"),
     "an upgrade": request(b"GET /a", b"Connection: upgrade", b"Upgrade: websocket"),
     "an expectation": request(b"POST /a", b"Content-Type: a/b", b"Expect: 100-continue", content=b"hello"),
     "chunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
@@ -185,7 +205,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return b"\r\n".join((line, *host, *fields, b"", content)) + end
 
 
-_DATE = re.compile(rb"Date: [^\r]*\r\n")
+_TIMES = re.compile(rb'Date: [^\r]*\r\n|"received_at": "[^"]*"')
 _workers: list[Worker] = []
 
 
@@ -196,12 +216,12 @@ def workers() -> list[Worker]:
         loop.close()
         _workers.extend(make(asyncio.new_event_loop(), cors="*") for _ in range(2))
         _workers[1].site.ordinary_size = 0
-    _workers[0].site.template_budget = 0
     return _workers
 
 
 @examples(1500)
 @given(st.lists(requests(), min_size=1, max_size=5))
+@example([request(b"GET /", b"Accept: application/json")])
 @example([POST, request(b"POST /a", b"Content-Type: a/b", content=b"0\r\nContent-Type: c/d\r\n\r\n")] * 2)
 def test_whatever_comes_is_answered_as_if_no_request_were_ordinary(reads: list[bytes]) -> None:
     said = []
@@ -210,7 +230,7 @@ def test_whatever_comes_is_answered_as_if_no_request_were_ordinary(reads: list[b
             for data in itertools.chain(reads, reads):
                 client.feed(data)
             client.pass_turn()
-            said.append((_DATE.sub(b"", bytes(client.sent)), client.open))
+            said.append((_TIMES.sub(b"", bytes(client.sent)), client.open))
     assert said[0] == said[1]
 
 

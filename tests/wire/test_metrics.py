@@ -98,7 +98,7 @@ def test_the_page_is_what_a_scraper_expects(server: Server) -> None:
     assert page("echoserver_processes", worker="0") == 1
     build = page.families["echoserver_build_info"].samples[0].labels
     assert build["version"] == echoserver.__version__
-    assert set(build) == {"version", "python", "loop", "httptools"}
+    assert set(build) == {"version", "python", "loop", "httptools", "compiled"}
     assert page("process_resident_memory_bytes", worker="0") > 1 << 20
     assert page("process_open_fds", worker="0") > 3
 

@@ -41,7 +41,6 @@ from echoserver.wire.chunked import one_chunk
 from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
 from echoserver.wire.request import NO_REQUEST, Request
 from echoserver.wire.response import HttpError
-from echoserver.wire.template import template_of
 
 _COPIED = 4096  # content up to so many bytes is cheaper copied into one write than written from where it is
 _IN_PARTS = 64 << 10  # content up to so many bytes is kept as it was read; more is received into one buffer
@@ -139,14 +138,7 @@ class HttpConnection(Connection):
         self.last_activity = context.now
         request = self._memo
         # the same header section as last time, with its content: no need to read it again
-        if len(data) == request.size and data.startswith(request.head):
-            content = request.head_size
-            self._hits += 1
-        elif (
-            (template := request.template) is None
-            or (content := template.fits(data, context.config.max_header)) < 0
-            or len(data) - content != request.content_length
-        ):
+        if len(data) != request.size or not data.startswith(request.head):
             self.received += len(data)
             if (
                 len(data) > self.site.ordinary_size
@@ -157,41 +149,36 @@ class HttpConnection(Connection):
                 if len(data) >= FULL_READ:
                     self.yield_turn()
             return
-        else:
-            self._hits += 1
-            self.received += len(data) - request.size
+        self._hits += 1
+        content = request.head_size
         if request.content_length <= _COPIED:
             self.transport.write(self.site.prefix + request.answer + data[content:])
         else:
             self.send_list((self.site.prefix + request.answer, memoryview(data)[content:]))
             self.sent -= len(self.site.prefix) + len(request.answer) + request.content_length
         if context.log is not None:
-            head = request.head if data.startswith(request.head) else data[:content]
-            self._log(head, 200, request.content_length, request.echoed)
+            self._log(request.head, 200, request.content_length, request.echoed)
 
     def _answer_ordinary(self, data: bytes) -> bool:
-        """Answer data if it is an ordinary request, and not to be compared with the one before.
-
-        To read each of many that differ as if it came again costs more than it brings: a request is compared with the
-        one before while there is a budget for that, and remembered where the one before was the same.
-        """
+        """Answer data if it is an ordinary request, and none that comes again: that one is to be remembered."""
         site, context = self.site, self.context
-        if site.template_budget > 0:
-            site.template_budget -= 1
-            return False
         if data.startswith(self._last):
             return False
         answer = self.reader.answer(data, site.prefix)
         if answer is None:
             return False
-        response, head_size = answer
+        response, head_size, goes_on = answer
         self.state = IDLE
         self._last = data[:head_size]
+        if not goes_on:
+            self._cork()
         self.send(response)
         context.counts[_OK] += 1
         if context.log is not None:
             content = len(data) - head_size
             self._log(self._last, 200, content, content or head_size)
+        if not goes_on:
+            self._drop_all()
         return True
 
     def _answer_all(self, data: bytes, position: int = 0) -> None:  # noqa: PLR0912, PLR0915 - a call takes a tenth of
@@ -225,7 +212,7 @@ class HttpConnection(Connection):
                     try:
                         if len(head) > context.config.max_header:
                             raise messages.too_long(head, context.config.max_header)
-                        request = self.reader.read_first(head) if request is NO_REQUEST else self.reader.read(head)
+                        request = self.reader.read(head)
                     except HttpError as error:
                         self.flush(out)
                         self._count(answered, served)
@@ -339,16 +326,12 @@ class HttpConnection(Connection):
 
     def _expect_again(self, request: Request) -> None:
         """The next request may be the same as this one, and be answered at once."""
-        before = self._memo
-        if request is before:
+        if request is self._memo:
             return
         if self.write_queue is not None or request.size >= FULL_READ or not self._may_repeat(request):
             self._remember(NO_REQUEST)
-            return
-        self._remember(request)
-        if before is not NO_REQUEST and self.site.template_budget > 0:
-            self.site.template_budget -= 1
-            request.template = template_of(request, before)
+        else:
+            self._remember(request)
 
     def _may_repeat(self, request: Request) -> bool:
         return (

@@ -19,7 +19,6 @@ from echoserver.wire import response
 from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
 from echoserver.wire.request import BROWSER_PAGE, PAGES, Request
 
-_COMPARISONS = 1000  # a second, of up to 15 us each: they pay where the next requests are alike, else they are lost
 _TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 
 Upgrade = Callable[["Site", Origin, Request], Connection]
@@ -30,8 +29,7 @@ class Site:
     """Of one kind of listener: those for everybody, or that of --admin.
 
     prefix is the beginning of a 200 response as of the last tick. ordinary_size: bytes at most of a request that its
-    reader may answer in one go. template_budget: how many requests may still be compared with the one before until the
-    next tick, for what they have in common. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what
+    reader may answer in one go. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what
     /readyz says. public: its connections count for --max-connections, and are in the access log; those of --admin do
     neither, for a worker that is full is alive, and its metrics say that it is. reader: for connections whose client
     has no certificate. kubernetes: where this runs, as far as it was told.
@@ -39,7 +37,7 @@ class Site:
 
     __slots__ = (
         "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "context", "kubernetes",
-        "ordinary_size", "prefix", "public", "reader", "ready", "template_budget", "upgrade",
+        "ordinary_size", "prefix", "public", "reader", "ready", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +75,6 @@ class Site:
     def tick(self) -> None:
         """Once a sweep: the Date of the responses that come."""
         self.prefix = self.start(200)
-        self.template_budget = int(_COMPARISONS * self.context.interval) if self.ready else 0
 
     def start(self, status: int) -> bytes:
         """The beginning of a response with a status."""
@@ -124,7 +121,6 @@ class Site:
     def unready(self) -> None:
         """A drain begins: /readyz says so from now on, also to requests that would be echoed."""
         self.ready = False
-        self.template_budget = 0
         for each in (self.reader, *self._subject_readers.values()):
             each.unready = True
 

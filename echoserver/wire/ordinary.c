@@ -56,7 +56,7 @@ is_named(const unsigned char *name, const char *other, size_t size)
     return true;
 }
 
-enum field { ANY, DECIDES, LENGTH, CODING };
+enum field { ANY, DECIDES, LENGTH, OUT_OF_THE_ORDINARY };
 
 static enum field
 field_of(const unsigned char *name, size_t size)
@@ -64,12 +64,12 @@ field_of(const unsigned char *name, size_t size)
     switch (size) {
     case 4: return is_named(name, "host", 4) ? DECIDES : ANY;
     case 6: return is_named(name, "accept", 6) || is_named(name, "expect", 6) ? DECIDES : ANY;
-    case 7: return is_named(name, "upgrade", 7) ? DECIDES : ANY;
+    case 7: return is_named(name, "upgrade", 7) ? OUT_OF_THE_ORDINARY : ANY; /* its meaning is the method's too */
     case 10: return is_named(name, "connection", 10) ? DECIDES : ANY;
     case 12: return is_named(name, "content-type", 12) ? DECIDES : ANY;
     case 14: return is_named(name, "content-length", 14) ? LENGTH : ANY;
     case 16: return is_named(name, "content-encoding", 16) || is_named(name, "content-language", 16) ? DECIDES : ANY;
-    case 17: return is_named(name, "transfer-encoding", 17) ? CODING : ANY;
+    case 17: return is_named(name, "transfer-encoding", 17) ? OUT_OF_THE_ORDINARY : ANY;
     default: return ANY;
     }
 }
@@ -143,7 +143,7 @@ scan(PyObject *module, PyObject *data)
         if (!begins(at, "\r\n"))
             Py_RETURN_NONE;
         if (field != ANY) {
-            if (count == MOST_LINES || field == CODING)
+            if (count == MOST_LINES || field == OUT_OF_THE_ORDINARY)
                 Py_RETURN_NONE;
             const unsigned char *line_end = at;
             if (field == LENGTH) {

@@ -91,6 +91,8 @@ def test_ordinary(before: bytes, data: bytes) -> None:
     assert goes_on == found.keep_alive
 
 
+UPGRADE = request(b"GET /a", b"Connection: upgrade", b"Upgrade: websocket")
+
 EXTRAORDINARY = {
     "fields that decide, unknown": request(b"POST /a", b"Content-Type: c/d", content=b"hello"),
     "no content": request(b"POST /a", b"Content-Type: a/b", b"Content-Length: 0"),
@@ -115,7 +117,7 @@ EXTRAORDINARY = {
     "a page of a URI": request(b"GET http://x/healthz", b"Accept: */*"),
     "a control": request(b"GET /a?delay=1s", b"Accept: */*"),
     "close, not met before": request(b"GET /a", b"Connection: close"),
-    "an upgrade": request(b"GET /a", b"Connection: upgrade", b"Upgrade: websocket"),
+    "an upgrade": UPGRADE,
     "an expectation": request(b"POST /a", b"Content-Type: a/b", b"Expect: 100-continue", content=b"hello"),
     "chunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     "Accept, without content": request(b"GET /a", b"Accept: application/json"),
@@ -135,6 +137,7 @@ EXTRAORDINARY = {
 @pytest.mark.parametrize("data", EXTRAORDINARY.values(), ids=EXTRAORDINARY)
 def test_extraordinary(data: bytes) -> None:
     reader = reader_of(POST, GET)
+    reader.read(UPGRADE.replace(b"GET", b"POST"))  # with which no upgrade can be asked for
     for _ in range(2):
         assert reader.answer(data, PREFIX) is None
         assert reader.answer(POST, PREFIX) is not None, "what came before does not matter"
@@ -225,9 +228,13 @@ def workers() -> list[Worker]:
 @example([POST, request(b"POST /a", b"Content-Type: a/b", content=b"0\r\nContent-Type: c/d\r\n\r\n")] * 2)
 def test_whatever_comes_is_answered_as_if_no_request_were_ordinary(reads: list[bytes]) -> None:
     said = []
+    others = [
+        re.sub(rb"\A(?:GET|POST)\b", lambda method: {b"GET": b"POST", b"POST": b"GET"}[method[0]], data)
+        for data in reads
+    ]
     for worker in workers():
         with FakeTransport(http_echo(worker)) as client:
-            for data in itertools.chain(reads, reads):
+            for data in itertools.chain(reads, others, reads):
                 client.feed(data)
             client.pass_turn()
             said.append((_TIMES.sub(b"", bytes(client.sent)), client.open))

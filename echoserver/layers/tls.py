@@ -7,7 +7,6 @@ half-close and deadlines are those of any other connection.
 
 import asyncio
 import contextlib
-import dataclasses
 import ssl
 from collections.abc import Iterable
 from time import monotonic
@@ -166,13 +165,12 @@ class Tls(Layer):
             self._failed(error)
             return
         try:  # it reads the client's certificate
-            protocol = self._following(self.context, dataclasses.replace(self.origin, tls=self._ssl))
+            protocol = self._following(self.context, self.origin.over_tls(self._ssl))
         except (ssl.SSLError, ValueError) as error:  # a client's certificate with what is no text in it
             self._failed(error)
             return
-        self._flush()
         hand_over(cast(asyncio.Transport, self), self, protocol)  # a transport by what it can do
-        self._deliver()
+        self._deliver()  # what OpenSSL has to say goes out with the first response, where its request has come too
 
     def _failed(self, error: ssl.SSLError | ValueError) -> None:
         """Close in stages, after the alert that OpenSSL has for the client, if any.

@@ -21,6 +21,8 @@ _CIPHERS = ":".join(
 _GROUPS = "X25519:P-256:P-384"
 """Those of the same list for key exchange, in OpenSSL's names; its default has X448, P-521 and ffdhe groups too."""
 _SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST (openssl/ssl.h)
+_TICKETS = 1
+"""Session tickets that a client of TLS 1.3 gets in a new session, as in a resumed one; OpenSSL's default is 2."""
 _TOO_WEAK = {
     "EE_KEY_TOO_SMALL": "the certificate's key is too small",
     "CA_KEY_TOO_SMALL": "the key of a CA certificate in it is too small",
@@ -59,6 +61,7 @@ def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.sni_callback = _note_server_name
+    context.num_tickets = _TICKETS
     if alpn:
         context.set_alpn_protocols(alpn)
     _load_certificate(context, str(config.tls_cert), config.tls_key)

@@ -34,3 +34,7 @@ class Origin:
     peer: tuple[str, int] | None = None
     preamble: Preamble | None = None
     tls: "ssl.SSLObject | None" = None
+
+    def over_tls(self, tls: "ssl.SSLObject") -> "Origin":
+        """The same over TLS."""
+        return Origin(self.kind, self.peer, self.preamble, tls)

@@ -699,7 +699,7 @@ class HttpConnection(Connection):
 
     def _cork(self) -> None:
         """Have the kernel hold back the last answer for the FIN that follows at once: one packet instead of two."""
-        if self.transport.is_closing() or self.origin.tls is not None:  # TLS ends with bytes of its own
+        if self.transport.is_closing():
             return
         try:  # noqa: SIM105 - suppress() takes as long as the system call
             self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)

@@ -1,8 +1,9 @@
 """All workers' counters in, the page for a Prometheus scraper out, by prometheus_client (the extra `metrics`)."""
 
+import functools
 import importlib.util
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from echoserver.observe.counters import COUNTERS, LAG_BOUNDS, STREAMS, WorkerCounts
@@ -22,32 +23,42 @@ def available() -> bool:
 
 
 class Exposition:
-    """The page for a scraper, in the text format 0.0.4. Making one imports prometheus_client: do so before forking.
+    """The page for a scraper, in the text format 0.0.4.
 
     What a worker counted has the label worker and outlives its processes. The process_* metrics, named as in every
     client library, are those of each worker's newest process: a replacement is then the counter reset that rate()
     expects, where a sum would fall whenever one of several ends, and a label pid would begin series without end.
     """
 
-    __slots__ = ("_build", "_generate_latest", "_pid", "_process", "_registry", "_workers")
+    __slots__ = ("_build", "_generate", "_pid", "_process", "_workers")
 
     def __init__(self, build: Mapping[str, str]) -> None:
         """Take the labels of echoserver_build_info."""
-        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415 - 4 MB
-
         self._build = dict(build)
         self._workers: Sequence[WorkerCounts] = ()
         self._pid = 0
+        self._generate: Callable[[], bytes] | None = None
+
+    def prepare(self) -> Callable[[], bytes]:
+        """Import prometheus_client, which takes 3 MB and some 50 ms: before forking, or when a page is first wanted.
+
+        Returns what makes a page.
+        """
+        if self._generate is not None:
+            return self._generate
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
+
         # made once: it reads /proc/stat for the time of boot, which is long where there are many cores
         self._process = ProcessCollector(pid=lambda: self._pid, registry=None)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        self._generate_latest = generate_latest
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        self._generate = functools.partial(generate_latest, registry)
+        return self._generate
 
     def render(self, workers: Sequence[WorkerCounts]) -> bytes:
         """The page about these workers."""
         self._workers = workers
-        return self._generate_latest(self._registry)
+        return self.prepare()()
 
     def collect(self) -> "Iterator[Metric]":
         """The metrics, as the registry asks for them."""

@@ -43,7 +43,10 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         tls = contexts(settings)
         reservation = listeners.Reservation(settings)
         exposition = metrics.Exposition(build(settings)) if metrics.available() else None
-        entries.websocket_upgrade(settings)
+        if settings.workers > 1:  # what they have in common is imported before they are forked
+            entries.websocket_upgrade(settings)
+            if exposition is not None:
+                exposition.prepare()
         shared = Shared(SharedCounters(settings.workers), tls, exposition)
         run = (
             _alone(settings, reservation, shared)

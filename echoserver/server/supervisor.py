@@ -1,6 +1,7 @@
 """The parent of the workers: starts them, replaces them, passes signals on, and waits for what can happen."""
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -69,6 +70,8 @@ class Supervisor:
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(each, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, channel.SIGNALS)
+        gc.collect()
+        gc.freeze()  # else each worker's collector would write to all that workers have in common, and so copy it
         try:
             for number in range(self._config.workers):
                 self._start(number)

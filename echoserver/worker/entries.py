@@ -13,6 +13,8 @@ from echoserver.transport.connection import Connection
 from echoserver.transport.context import Context
 from echoserver.transport.layer import Layer, Opener
 from echoserver.transport.origin import Origin, ProtocolInfo
+from echoserver.wire.request import Request
+from echoserver.wire.response import HttpError
 
 if TYPE_CHECKING:
     import ssl
@@ -24,13 +26,24 @@ _KINDS = {name: ProtocolInfo(name) for name in config.PROTOCOLS if name != "udp"
 def websocket_upgrade(settings: config.Config) -> Upgrade | None:
     """What makes a WebSocket's connection of an HTTP one, where `websockets` is installed (the extra `websocket`).
 
-    To be called before forking too: what it imports takes 4 MB, and some 50 ms.
+    `websockets` takes 2 MB and some 30 ms to import: workers that share it have it from before they are forked; an only
+    one imports it when the first client wants it.
     """
     if not (settings.http or settings.https) or importlib.util.find_spec("websockets") is None:
         return None
+    if settings.workers == 1:
+        return _upgrade
     from echoserver.protocols.websocket.handshake import upgrade  # noqa: PLC0415 - it imports websockets
 
     return upgrade
+
+
+def _upgrade(site: Site, origin: Origin, request: Request) -> Connection:
+    try:
+        from echoserver.protocols.websocket.handshake import upgrade  # noqa: PLC0415 - likewise
+    except (ImportError, MemoryError):
+        raise HttpError(503, "there is no memory left to load WebSocket") from None
+    return upgrade(site, origin, request)
 
 
 def factory(

@@ -435,7 +435,7 @@ def test_workers__there_are_no_descriptors_for_their_sockets() -> None:
 
 
 @alone_and_several
-@pytest.mark.parametrize("mebibytes", [26, 30, 34])
+@pytest.mark.parametrize("mebibytes", [22, 25, 28])
 def test_memory_that_the_process_may_not_have(workers: str, mebibytes: int) -> None:
     if COMMAND != PYTHON:
         pytest.skip("needs another limit than Python's")

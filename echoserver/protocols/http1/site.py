@@ -109,7 +109,10 @@ class Site:
                     b"501 Not Implemented: metrics are not installed: expected pip install 'echoserver[metrics]'\n",
                     b"",
                 )
-            return 200, metrics.CONTENT_TYPE, self._metrics(), b""
+            try:
+                return 200, metrics.CONTENT_TYPE, self._metrics(), b""
+            except (ImportError, MemoryError):
+                return 503, _TEXT, b"503 Service Unavailable: there is no memory left to load metrics\n", b""
         if target == b"/readyz":
             return (200, _TEXT, b"ready\n", b"") if self.ready else (503, _TEXT, b"draining\n", b"")
         if target == BROWSER_PAGE:

@@ -138,13 +138,16 @@ def listeners(protocol: str, address: str) -> list[str]:
     return [f"--{on}", address, f"--{off}", "off", "--udp", "off"]
 
 
-def _nginx(where: str, protocol: str, folder: Path) -> list[str]:
+def nginx(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
+    """One or more workers. Raises Missing."""
     program = needs("nginx", "nginx-light libnginx-mod-http-echo")
     if not NGINX_MODULE.exists():
         raise Missing("nginx's echo module is not installed: apt-get install libnginx-mod-http-echo")
     file = folder / "nginx.conf"
     text = (PEERS / "nginx.conf").read_text(encoding="utf-8")
-    file.write_text(text.replace("FOLDER", str(folder)).replace("PORT", where), encoding="utf-8")
+    for name, value in {"FOLDER": str(folder), "PORT": where, "WORKERS": str(workers)}.items():
+        text = text.replace(name, value)
+    file.write_text(text, encoding="utf-8")
     return [program, "-c", str(file), "-e", str(folder / "error.log")]
 
 
@@ -203,7 +206,7 @@ def _program(*words: str) -> Callable[[], str]:
 _ARMS = (
     Arm("limit", ("tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
     Arm("echoserver", ("tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
-    Arm("nginx", ("http",), _nginx, _program("nginx", "-v")),
+    Arm("nginx", ("http",), nginx, _program("nginx", "-v")),
     Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), functools.partial(_go_version, "fasthttp")),
     Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
     Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py", "bjoern"), _package("bjoern"),

@@ -16,7 +16,7 @@ from bench.figures import Result, Round
 from bench.loads import Load
 from bench.running import Running, Server, ServerFailed
 
-LIMIT, OURS = "limit", "echoserver"
+LIMIT, OURS, NGINX = "limit", "echoserver", "nginx"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,11 +136,15 @@ def installed(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
 def _arms_of(load: Load, found: list[Arm]) -> list[Arm]:
     """Those that a load is for."""
     if load.workers > 1:
-        many = dataclasses.replace(
-            arms.ARMS[OURS], name=f"{OURS}-{load.workers}",
-            command=functools.partial(arms.echoserver, workers=load.workers),
-        )  # fmt: skip
-        return [*(arm for arm in found if arm.name == OURS), many]
+        commands = {OURS: arms.echoserver, NGINX: arms.nginx}
+        many = [
+            dataclasses.replace(
+                arm, name=f"{arm.name}-{load.workers}",
+                command=functools.partial(commands[arm.name], workers=load.workers),
+            )
+            for arm in found if arm.name in commands
+        ]  # fmt: skip
+        return [*(arm for arm in found if arm.name == OURS), *many]
     return [
         arm for arm in found
         if load.protocol in arm.speaks and (arm.unix or not load.unix) and (not load.arms or arm.name in load.arms)

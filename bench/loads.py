@@ -143,6 +143,7 @@ _LOADS = (
     Load("pipe16", "16 POSTs of 64 B pipelined, each of them", "http", "http", 64, _SMALL * 16, answers=16),
     Load("chunked", "POST of 64 B, chunked", "http", "http", 64, request(content=pattern(64), chunked=True)),
     _post("close", "POST of 64 B, a connection each", 64, b"Connection: close"),
+    _post("one", "POST of 64 B on one connection", connections=1, arms=_FEW),
     _ws("ws64", "WebSocket, 64 B", 64, connections=50),
     _ws("ws4k", "WebSocket, 4 KiB", 4 << 10, connections=50),
     _ws("ws1m", "WebSocket, 1 MiB", 1 << 20, connections=16),

@@ -19,6 +19,7 @@ NAMES = {
     "minimal": "minimal",
     "limit": "limit server",
     "nginx": "nginx",
+    "nginx-2": "nginx, 2 workers",
     "fasthttp": "Go fasthttp",
     "nethttp": "Go net/http",
     "bjoern": "bjoern",

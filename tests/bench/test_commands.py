@@ -317,6 +317,18 @@ def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
         assert clients.client(LOADS["mix"], server, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
 
 
+@needs("wrk", "nginx")
+@pytest.mark.usefixtures("native_client", "limit_server", "peers")
+def test_two_workers() -> None:
+    """One worker of ours beside two, and two of nginx where it takes part."""
+    names = [compare.LIMIT, compare.OURS, compare.NGINX]
+    result = compare.compare([LOADS["workers2"]], names, compare.QUICK, Recorder())
+    found = result["loads"]["workers2"]["arms"]
+    expected = ["echoserver", "echoserver-2", *["nginx-2"] * (compare.NGINX not in result["skipped"])]
+    assert list(found) == expected
+    assert all(arm["median"]["cpu_us"] > 0 for arm in found.values())
+
+
 LIBRARIES = {
     "fasthttp": ("go", "fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev"),
     "gorilla": ("go", "websocket is not installed: apt-get install golang-github-gorilla-websocket-dev"),

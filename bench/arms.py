@@ -33,8 +33,9 @@ class Missing(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
-    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp, http
-    or ws, with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not.
+    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp, udp, http
+    or ws, with a folder for its files; raises Missing. speaks: with the last of it the bench asks whether it is
+    installed. version: what it calls itself. cannot: loads, and why not.
     start: starts it where no command does; it is given the protocol and CPUs, and finds a port for itself."""
 
     name: str
@@ -134,8 +135,9 @@ def echoserver(where: str, protocol: str, folder: Path, *, workers: int = 1) -> 
 
 def listeners(protocol: str, address: str) -> list[str]:
     """echoserver's options for one listener, and no other."""
-    on, off = ("tcp", "http") if protocol == "tcp" else ("http", "tcp")
-    return [f"--{on}", address, f"--{off}", "off", "--udp", "off"]
+    on = "http" if protocol == "ws" else protocol
+    off = [each for each in ("http", "tcp", "udp") if each != on]  # the others are off by default
+    return [f"--{on}", address, *(word for each in off for word in (f"--{each}", "off"))]
 
 
 def nginx(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
@@ -155,6 +157,10 @@ def _go_server(name: str, where: str, protocol: str, folder: Path) -> list[str]:
     return [_go(name), where]
 
 
+def _go_net(where: str, protocol: str, folder: Path) -> list[str]:
+    return [_go(protocol), where]
+
+
 def _node(where: str, protocol: str, folder: Path) -> list[str]:
     return [needs("node", "nodejs"), str(PEERS / f"{protocol}.mjs"), where]
 
@@ -164,6 +170,10 @@ def _node_ws(where: str, protocol: str, folder: Path) -> list[str]:
     if not DEBIAN_WS.exists():
         raise Missing("ws is not installed: apt-get install node-ws")
     return [program, str(PEERS / "ws.mjs"), where, str(DEBIAN_WS)]
+
+
+def _asyncio(where: str, protocol: str, folder: Path) -> list[str]:
+    return [sys.executable, str(PEERS / f"asyncio_{protocol}.py"), where]
 
 
 def _python(file: str, extra: str, where: str, protocol: str, folder: Path) -> list[str]:
@@ -204,8 +214,8 @@ def _program(*words: str) -> Callable[[], str]:
 
 
 _ARMS = (
-    Arm("limit", ("tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
-    Arm("echoserver", ("tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
+    Arm("limit", ("udp", "tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
+    Arm("echoserver", ("udp", "tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
     Arm("nginx", ("http",), nginx, _program("nginx", "-v")),
     Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), functools.partial(_go_version, "fasthttp")),
     Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
@@ -213,10 +223,9 @@ _ARMS = (
         cannot={"pipe16": "bjoern answers only the first of several requests that come at once"}),
     Arm("granian", ("http",), _granian, _package("granian")),
     Arm("uvicorn", ("http",), _uvicorn, _package("uvicorn")),
-    Arm("node", ("tcp", "http"), _node, _program("node", "--version"), unix=True),
-    Arm("go", ("tcp",), functools.partial(_go_server, "tcp"), _program("go", "version"), unix=True),
-    Arm("asyncio", ("tcp",), functools.partial(_python, "asyncio_tcp.py", ""),
-        lambda: sys.version.split()[0], unix=True),
+    Arm("node", ("udp", "tcp", "http"), _node, _program("node", "--version"), unix=True),
+    Arm("go", ("udp", "tcp"), _go_net, _program("go", "version"), unix=True),
+    Arm("asyncio", ("udp", "tcp"), _asyncio, lambda: sys.version.split()[0], unix=True),
     Arm("picows", ("ws",), functools.partial(_python, "picows_ws.py", "bench"), _package("picows")),
     Arm("websockets", ("ws",), functools.partial(_python, "websockets_ws.py", "bench"), _package("websockets")),
     Arm("gorilla", ("ws",), functools.partial(_go_server, "gorilla"), functools.partial(_go_version, "gorilla")),

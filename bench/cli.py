@@ -50,7 +50,7 @@ _target = _one_of("an image", engines.TARGETS)
 
 
 def _gate_load(name: str) -> str:
-    if loads.LOADS[_load(name)].group not in ("mix", "tcp", "http", "ws", "rate"):
+    if loads.LOADS[_load(name)].group in ("workers", "memory"):
         raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
     return name
 

@@ -25,6 +25,7 @@ _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
 _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
 _AT_ONCE = 16 << 10  # bytes that the kernel takes, whether or not they are read
 _LOOKS = 400  # requests of a pool whose answers are looked at
+_NATIVE = {"http": "-h", "udp": "-u", "ws": "-w"}  # the native client's options
 
 
 class ThrownAway(Exception):
@@ -118,7 +119,7 @@ def wrk_words(load: Load) -> list[str]:
 def native_words(load: Load, where: str, file: Path | str, connections: int | None = None) -> list[str]:
     """The native client's command line. Raises Missing."""
     words = [arms.native("client"), "-c", str(connections or load.connections)]
-    words += ["-h"] * (load.protocol == "http") + ["-w"] * (load.protocol == "ws")
+    words += [option for protocol, option in _NATIVE.items() if protocol == load.protocol]
     words += ["-a", str(load.active)] * bool(load.active)
     words += ["-r", str(load.rate)] * bool(load.rate)
     return [*words, where, str(file)]
@@ -242,7 +243,7 @@ def _check_one(load: Load, server: Running) -> int:
             answer = _exchange(connection, sent, _least(load), lambda data: _complete(data, load))
     except OSError as error:
         raise ThrownAway(f"no answer to a single request: {error}") from None
-    if load.protocol == "tcp":
+    if load.protocol in ("tcp", "udp"):
         if answer != sent:
             raise ThrownAway("what comes back is not what was sent")
         return len(answer)
@@ -289,6 +290,8 @@ def _echo_of(sent: bytes) -> tuple[bytes, bytes]:
 
 
 def _least(load: Load) -> int:
+    if load.protocol == "udp":
+        return 1  # one datagram, however short
     return len(load.sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
 
 
@@ -315,7 +318,7 @@ def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Call
 def _complete(answer: bytes, load: Load) -> bool:
     if load.protocol == "ws":
         return message(answer) is not None
-    return load.protocol == "tcp" or _answers(answer, load.answers) is not None
+    return load.protocol in ("tcp", "udp") or _answers(answer, load.answers) is not None
 
 
 def _shake_hands(connection: socket.socket) -> None:

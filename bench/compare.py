@@ -188,7 +188,7 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
             for arm in taking_part:
                 try:
                     ready[arm.name] = _start(load, arm, shared[:2], folder, seconds=method.seconds, stack=stack)
-                except (ThrownAway, ServerFailed) as why:
+                except (ThrownAway, ServerFailed, Missing) as why:  # some have a program for each protocol
                     throw_away(arm.name, why, start, turns[0])
             for turn in turns:
                 for name, client in ready.items():
@@ -207,9 +207,10 @@ def _start(
     if arm.start is not None:
         server = stack.enter_context(arm.start(load.protocol, cpus[0]))
     else:
-        where = str(home / "socket") if load.unix else running.free_port()
+        udp = load.protocol == "udp"
+        where = str(home / "socket") if load.unix else running.free_port(udp=udp)
         words = arm.command(where, load.protocol, home)
-        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
+        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home, udp=udp))
     if load.steps:
         return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
     client = clients.client(load, server, clients.check(load, server), cpus[1], folder)  # what is sent is the same

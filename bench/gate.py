@@ -15,7 +15,8 @@ from bench.compare import LIMIT, OURS
 from bench.figures import Result
 
 LOADS = (
-    "mix", "mixpost", "lengths", "tcp64", "get", "post64", "fields", "pipe16", "chunked", "post64k", "post1m", "one",
+    "mix", "mixpost", "lengths", "tcp64", "udp64", "udp1400", "get", "post64", "fields", "pipe16", "chunked", "post64k",
+    "post1m", "one",
 )  # fmt: skip
 """What the gate looks at: each way through the server."""
 

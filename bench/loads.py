@@ -25,9 +25,10 @@ _BROWSER = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """protocol: what the server speaks (tcp, http, ws), on a unix socket where unix is set. content: bytes a request,
-    None where it has none. sent: what a connection sends at a time; answers: how many answers that gets. pool: instead
-    of what is sent and its content, one request after the other of those that bench.pools has by this load's name.
+    """protocol: what the server speaks (tcp, udp, http, ws), on a unix socket where unix is set. content: bytes
+    a request, None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
+    pool: instead of what is sent and its content, one request after the other of those that bench.pools has by this
+    load's name.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
@@ -100,6 +101,10 @@ def _post(
     return Load(name, title, "http", "http", size, sent, connections, arms=arms)
 
 
+def _udp(name: str, title: str, size: int) -> Load:
+    return Load(name, title, "udp", "udp", size, pattern(size), 50, native=True)
+
+
 def _pool(name: str, title: str) -> Load:
     return Load(name, title, "mix", "http", None, b"", pool=True)
 
@@ -124,6 +129,8 @@ _LOADS = (
     _tcp("tcp64k", "TCP, 64 KiB", 64 << 10, connections=50),
     _tcp("tcp1m", "TCP, 1 MiB", 1 << 20, connections=16),
     _tcp("unix64", "unix socket, 64 B", 64, connections=50, unix=True),
+    _udp("udp64", "UDP, datagrams of 64 B", 64),
+    _udp("udp1400", "UDP, datagrams of 1,400 B", 1400),
     Load("get", "GET, the header section comes back", "http", "http", None, request(line=b"GET /head HTTP/1.1")),
     Load("getpath", "GET, another path each time", "http", "http", None,
          request(line=b"GET /head/%b HTTP/1.1" % COUNTED)),
@@ -157,5 +164,5 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("mix", "tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
+QUICK = ("mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "ws64", "latency")
 """What --quick runs: each client, and what they do otherwise than by default."""

@@ -36,7 +36,7 @@ NAMES = {
 }
 """The arms in the order in which they are shown, with their names for people."""
 
-GROUPS = {"mix": "Requests that differ", "tcp": "TCP", "http": "HTTP", "ws": "WebSocket"}
+GROUPS = {"mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "ws": "WebSocket"}
 """The groups of loads that go as fast as they can, as they are shown, with their headings."""
 
 

@@ -58,7 +58,7 @@ def test_what_is_counted_is_not_content(load: Load) -> None:
         assert not load.native, "the native client sends a file as it is"
 
 
-@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol == "tcp"], ids=by_name)
+@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol in ("tcp", "udp")], ids=by_name)
 def test_raw_bytes(load: Load) -> None:
     assert load.content is not None
     assert load.sent == pattern(load.content)
@@ -98,7 +98,7 @@ def test_bytes_tell_where_they_belong() -> None:
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
     assert bool(load.sent) != load.pool
-    if load.protocol in {"tcp", "ws"} or load.unix or load.rate or load.active or load.steps:
+    if load.protocol in {"tcp", "udp", "ws"} or load.unix or load.rate or load.active or load.steps:
         assert load.native, "wrk can't"
     if load.native and load.protocol == "http":
         assert b"\r\nContent-Length: " in load.sent, "the native client knows the length from there"
@@ -120,7 +120,7 @@ def test_names() -> None:
     for name, arm in arms.ARMS.items():
         assert arm.name == name
         assert set(arm.cannot) <= set(LOADS)
-        assert set(arm.speaks) <= {"tcp", "http", "ws"}
+        assert set(arm.speaks) <= {"tcp", "udp", "http", "ws"}
 
 
 def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
@@ -139,7 +139,7 @@ def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
 def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     quick = [LOADS[name] for name in loads.QUICK]
     assert {each.native for each in quick} == {True, False}
-    assert {each.protocol for each in quick} == {"tcp", "http", "ws"}
+    assert {each.protocol for each in quick} == {"tcp", "udp", "http", "ws"}
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)
     assert any(each.answers > 1 for each in quick)

@@ -92,7 +92,7 @@ def begin(loads: Sequence[Load], method: Method) -> Result:
     _raise_descriptor_limit()
     server_cpus, client_cpus = cpus()
     arms.native("client")
-    if not all(load.native for load in loads):
+    if not all(load.native or load.handshakes for load in loads):
         arms.needs("wrk", "wrk")
     return figures.new({
         **dataclasses.asdict(method),
@@ -111,6 +111,12 @@ def measure(
 ) -> None:
     """Put the figures of these loads into the result."""
     for load in loads:
+        if load.protocol == "https":
+            try:
+                arms.certificate()
+            except Missing as missing:
+                result["skipped"][load.name] = str(missing)
+                continue
         _compare_one(load, _arms_of(load, found), method, watcher, result)
         watcher.ends(load, result)
         if keep is not None:

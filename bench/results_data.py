@@ -36,7 +36,9 @@ NAMES = {
 }
 """The arms in the order in which they are shown, with their names for people."""
 
-GROUPS = {"mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "ws": "WebSocket"}
+GROUPS = {
+    "mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "tls": "TLS", "ws": "WebSocket"
+}  # fmt: skip
 """The groups of loads that go as fast as they can, as they are shown, with their headings."""
 
 

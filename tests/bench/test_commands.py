@@ -362,6 +362,17 @@ def test_peers_over_udp(name: str, tmp_path: Path) -> None:
             assert client(0.1)["rate"] > 0
 
 
+@needs("wrk", "openssl")
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "https" in arm.speaks])
+def test_peers_over_tls(name: str, tmp_path: Path) -> None:
+    """Those that are installed answer all that the bench sends, over TLS 1.3, and resume sessions."""
+    with peer(name, "https", tmp_path) as server:
+        for load in [each for each in LOADS.values() if each.protocol == "https"]:
+            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
+            assert client(0.1)["rate"] > 0
+
+
 @needs("wrk", "nginx")
 @pytest.mark.usefixtures("native_client", "limit_server", "peers")
 def test_two_workers() -> None:
@@ -566,6 +577,26 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     for words in (["compare", "tcp64", "--quick"], ["gate", "tcp64", "--quick", "--reference", str(reference)]):
         done = bench(*words, path=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert (done.returncode, done.stderr) == (3, "bench: cc is not installed: apt-get install gcc libc6-dev\n")
+
+
+@needs_rich
+@needs("wrk")
+@pytest.mark.skipif(
+    shutil.which("openssl", path="/usr/sbin:/sbin") is not None, reason="openssl can't be made missing here"
+)
+def test_without_openssl(only_what_is_needed: Path, tmp_path: Path) -> None:
+    """What is over TLS is skipped, and that is said; all else is measured, and the gate does not pass."""
+    path = tmp_path / "result.json"
+    words = ("--quick", "--peers", "nginx", "--output", str(path))
+    done = bench("compare", "tls64", "udp64", "tlsresume", *words, path=only_what_is_needed)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("tls64", "tlsresume"):
+        assert f"skipped: {name}: openssl is not installed: apt-get install openssl" in done.stdout.splitlines()
+    assert list(figures.load(path)["loads"]) == ["udp64"]
+    done = bench("gate", "tls64", "--quick", "--reference", str(path), path=only_what_is_needed)
+    assert done.returncode == 1
+    assert "skipped: tls64: openssl is not installed: apt-get install openssl" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "not judged: tls64"
 
 
 @needs_rich

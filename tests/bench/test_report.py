@@ -46,6 +46,7 @@ WEBSOCKET = {
 UDP = {
     "limit": (4.1, 3e-4), "echoserver": (6.2, 3e-4), "go": (6.6, 3e-4), "node": (21.0, 1e-3), "asyncio": (22.0, 1e-3),
 }  # fmt: skip
+TLS = {"echoserver": (14.0, 2.9e-3), "nginx": (12.0, 2.4e-3), "fasthttp": (13.0, 2.2e-3), "nethttp": (17.0, 2.2e-3)}
 VARIANTS: dict[str, tuple[str, float, Mapping[str, float]]] = {  # title, microseconds more for all, for some
     "path": ("POST of 64 B, another path each time", 0, {"echoserver": 2.0}),
     "fields": ("POST of 64 B, another X-Request-Id each time", 0, {"echoserver": 6.3}),
@@ -145,6 +146,12 @@ def sample(seed: int = 1, starts: int = 3, rounds: int = 3) -> Result:
     for content in (64, 1400):
         costs = {arm: a + b * content for arm, (a, b) in UDP.items()}
         made.load(f"udp{content}", f"UDP, datagrams of {content:,} B", "udp", content, costs)
+    for key in ("64", "64k"):
+        content, text = SIZES[key]
+        costs = {arm: a + b * content for arm, (a, b) in TLS.items()}
+        made.load(f"tls{key}", f"POST of {text} over TLS", "tls", content, costs)
+    costs = {arm: 60 * a for arm, (a, _) in TLS.items()}
+    made.load("tlsnew", "a connection each, TLS handshake in full", "tls", 64, costs)
     made.load(
         "latency", "POST of 64 B, 30,000 a second", "rate", 64,
         {arm: a * 1.4 for arm, (a, _) in HTTP.items()}, offered_rate=30000.0,
@@ -394,14 +401,14 @@ def test_a_quick_run_says_that_it_is_one() -> None:
     assert "## Memory" not in text
 
 
-@pytest.mark.parametrize("group", ["mix", "tcp", "udp", "http", "ws", "rate", "workers", "memory"])
+@pytest.mark.parametrize("group", ["mix", "tcp", "udp", "http", "tls", "ws", "rate", "workers", "memory"])
 def test_a_group_alone_and_a_run_without_it(group: str, whole: Result) -> None:
     def taken(wanted: bool) -> Result:
         return whole | {"loads": {k: load for k, load in whole["loads"].items() if (load["group"] == group) is wanted}}
 
-    headings = r"^## (?:Requests that differ|TCP|UDP|HTTP|WebSocket|Two workers|Latency|Memory)"
+    headings = r"^## (?:Requests that differ|TCP|UDP|HTTP|TLS|WebSocket|Two workers|Latency|Memory)"
     alone, without = (len(re.findall(headings, pages(taken(wanted)), re.MULTILINE)) for wanted in (True, False))
-    assert (alone, without) == (1, 7)
+    assert (alone, without) == (1, 8)
 
 
 def test_a_run_without_loads(whole: Result) -> None:

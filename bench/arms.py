@@ -1,5 +1,6 @@
 """The servers that are compared: how each is started, what it needs, and what it is not asked."""
 
+import atexit
 import dataclasses
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,8 +35,9 @@ class Missing(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
-    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp, http
-    or ws, with a folder for its files; raises Missing. version: what it calls itself. cannot: loads, and why not.
+    """command: the words that start it on a port of 127.0.0.1 or a unix socket's path (where), speaking tcp, udp, http,
+    https or ws, with a folder for its files; raises Missing. speaks: with the last of it the bench asks whether it is
+    installed. version: what it calls itself. cannot: loads, and why not.
     start: starts it where no command does; it is given the protocol and CPUs, and finds a port for itself."""
 
     name: str
@@ -96,6 +99,24 @@ def _go(name: str) -> str:
     return _cached(name, source, build)
 
 
+@functools.cache
+def certificate() -> tuple[str, str]:
+    """The paths of a certificate and its key, made once a run. Raises Missing."""
+    folder = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_certificate(Path(folder))
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    """A certificate of ECDSA on P-256, signed by itself, for nobody looks at it; and its key. Raises Missing."""
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    words = [needs("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    done = _run([*words, "-nodes", "-subj", "/CN=localhost", "-days", "1", "-keyout", key, "-out", cert])
+    if done.returncode:
+        raise Missing(f"openssl makes no certificate: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    return cert, key
+
+
 def _run(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
 
@@ -129,27 +150,44 @@ def _limit(where: str, protocol: str, folder: Path) -> list[str]:
 def echoserver(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
     """One or more workers with default options, serving one protocol."""
     address = f"unix:{where}" if where.startswith("/") else f"127.0.0.1:{where}"
-    return [sys.executable, "-m", "echoserver", *listeners(protocol, address), "--workers", str(workers)]
+    words = [sys.executable, "-m", "echoserver", *listeners(protocol, address), "--workers", str(workers)]
+    if protocol == "https":
+        cert, key = certificate()
+        words += ["--tls-cert", cert, "--tls-key", key]
+    return words
 
 
 def listeners(protocol: str, address: str) -> list[str]:
     """echoserver's options for one listener, and no other."""
-    on, off = ("tcp", "http") if protocol == "tcp" else ("http", "tcp")
-    return [f"--{on}", address, f"--{off}", "off", "--udp", "off"]
+    on = "http" if protocol == "ws" else protocol
+    off = [each for each in ("http", "tcp", "udp") if each != on]  # the others are off by default
+    return [f"--{on}", address, *(word for each in off for word in (f"--{each}", "off"))]
 
 
-def _nginx(where: str, protocol: str, folder: Path) -> list[str]:
+def nginx(where: str, protocol: str, folder: Path, *, workers: int = 1) -> list[str]:
+    """One or more workers; over TLS 1.3 too, which before 1.23.4 has to be asked for. Raises Missing."""
     program = needs("nginx", "nginx-light libnginx-mod-http-echo")
     if not NGINX_MODULE.exists():
         raise Missing("nginx's echo module is not installed: apt-get install libnginx-mod-http-echo")
     file = folder / "nginx.conf"
+    values = {"FOLDER": str(folder), "PORT": where, "WORKERS": str(workers), "TLS;": ""}
+    if protocol == "https":
+        cert, key = certificate()
+        values["PORT"] += " ssl"
+        values["TLS;"] = f"ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
     text = (PEERS / "nginx.conf").read_text(encoding="utf-8")
-    file.write_text(text.replace("FOLDER", str(folder)).replace("PORT", where), encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace(name, value)
+    file.write_text(text, encoding="utf-8")
     return [program, "-c", str(file), "-e", str(folder / "error.log")]
 
 
 def _go_server(name: str, where: str, protocol: str, folder: Path) -> list[str]:
-    return [_go(name), where]
+    return [_go(name), where, *(certificate() if protocol == "https" else ())]
+
+
+def _go_net(where: str, protocol: str, folder: Path) -> list[str]:
+    return [_go(protocol), where]
 
 
 def _node(where: str, protocol: str, folder: Path) -> list[str]:
@@ -161,6 +199,10 @@ def _node_ws(where: str, protocol: str, folder: Path) -> list[str]:
     if not DEBIAN_WS.exists():
         raise Missing("ws is not installed: apt-get install node-ws")
     return [program, str(PEERS / "ws.mjs"), where, str(DEBIAN_WS)]
+
+
+def _asyncio(where: str, protocol: str, folder: Path) -> list[str]:
+    return [sys.executable, str(PEERS / f"asyncio_{protocol}.py"), where]
 
 
 def _python(file: str, extra: str, where: str, protocol: str, folder: Path) -> list[str]:
@@ -201,19 +243,19 @@ def _program(*words: str) -> Callable[[], str]:
 
 
 _ARMS = (
-    Arm("limit", ("tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
-    Arm("echoserver", ("tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
-    Arm("nginx", ("http",), _nginx, _program("nginx", "-v")),
-    Arm("fasthttp", ("http",), functools.partial(_go_server, "fasthttp"), functools.partial(_go_version, "fasthttp")),
-    Arm("nethttp", ("http",), functools.partial(_go_server, "nethttp"), _program("go", "version")),
+    Arm("limit", ("udp", "tcp", "http", "ws"), _limit, lambda: "bench/native/limit.c", unix=True),
+    Arm("echoserver", ("udp", "https", "tcp", "http", "ws"), echoserver, lambda: __version__, unix=True),
+    Arm("nginx", ("https", "http"), nginx, _program("nginx", "-v")),
+    Arm("fasthttp", ("https", "http"), functools.partial(_go_server, "fasthttp"),
+        functools.partial(_go_version, "fasthttp")),
+    Arm("nethttp", ("https", "http"), functools.partial(_go_server, "nethttp"), _program("go", "version")),
     Arm("bjoern", ("http",), functools.partial(_python, "bjoern_app.py", "bjoern"), _package("bjoern"),
         cannot={"pipe16": "bjoern answers only the first of several requests that come at once"}),
     Arm("granian", ("http",), _granian, _package("granian")),
     Arm("uvicorn", ("http",), _uvicorn, _package("uvicorn")),
-    Arm("node", ("tcp", "http"), _node, _program("node", "--version"), unix=True),
-    Arm("go", ("tcp",), functools.partial(_go_server, "tcp"), _program("go", "version"), unix=True),
-    Arm("asyncio", ("tcp",), functools.partial(_python, "asyncio_tcp.py", ""),
-        lambda: sys.version.split()[0], unix=True),
+    Arm("node", ("udp", "tcp", "http"), _node, _program("node", "--version"), unix=True),
+    Arm("go", ("udp", "tcp"), _go_net, _program("go", "version"), unix=True),
+    Arm("asyncio", ("udp", "tcp"), _asyncio, lambda: sys.version.split()[0], unix=True),
     Arm("picows", ("ws",), functools.partial(_python, "picows_ws.py", "bench"), _package("picows")),
     Arm("websockets", ("ws",), functools.partial(_python, "websockets_ws.py", "bench"), _package("websockets")),
     Arm("gorilla", ("ws",), functools.partial(_go_server, "gorilla"), functools.partial(_go_version, "gorilla")),

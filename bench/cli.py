@@ -1,6 +1,7 @@
 """``python -m bench``: compare, costs, fairness, images, report, gate."""
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -50,7 +51,7 @@ _target = _one_of("an image", engines.TARGETS)
 
 
 def _gate_load(name: str) -> str:
-    if loads.LOADS[_load(name)].group not in ("mix", "tcp", "http", "ws", "rate"):
+    if loads.LOADS[_load(name)].group in ("workers", "memory"):
         raise argparse.ArgumentTypeError(f"{name!r} is not compared with the limit server")
     return name
 
@@ -235,21 +236,24 @@ def _method(asked: argparse.Namespace) -> compare.Method:
 
 
 def _measure(
-    names: Sequence[str],
+    chosen: Sequence[loads.Load],
     peers: Sequence[str],
     method: compare.Method,
     keep: Callable[[Result], None] | None = None,
 ) -> Result:
     from bench import progress  # noqa: PLC0415 - rich is wanted here only
 
-    chosen = [loads.LOADS[name] for name in names]
     with progress.Progress(chosen) as watcher:
         return compare.compare(chosen, peers, method, watcher, keep)
 
 
-def _say_done(result: Result, path: Path) -> None:
+def _say_skipped(result: Result) -> None:
     for name, why in result["skipped"].items():
         print(f"skipped: {name}: {why}")
+
+
+def _say_done(result: Result, path: Path) -> None:
+    _say_skipped(result)
     print(f"written: {path}")
 
 
@@ -263,11 +267,12 @@ def _compare(asked: argparse.Namespace) -> int:
         whole["loads"] = {name: whole["loads"][name] for name in loads.LOADS if name in whole["loads"]}
         figures.save(whole, asked.output)
 
-    result = _measure(names, peers, _method(asked), keep)
+    result = _measure([loads.LOADS[name] for name in names], peers, _method(asked), keep)
     _say_done(result, asked.output)
     without = [
-        name for name in names if (ours := result["loads"][name]["arms"].get(compare.OURS)) and not ours["median"]
-    ]
+        name for name in names
+        if (ours := result["loads"].get(name, {"arms": {}})["arms"].get(compare.OURS)) and not ours["median"]
+    ]  # fmt: skip
     if without:
         print(f"bench: echoserver has no figure for {', '.join(without)}", file=sys.stderr)
         return FAILED
@@ -281,8 +286,8 @@ def _costs(asked: argparse.Namespace) -> int:
     chosen = [loads.LOADS[name] for name in names]
     with progress.Progress(chosen, compare.OURS) as watcher:
         result = costs.compare(chosen, _method(asked), watcher, lambda so_far: figures.save(so_far, asked.output))
-    print(f"written: {asked.output}")
-    if any(not arm["median"] for name in names for arm in result["loads"][name]["arms"].values()):
+    _say_done(result, asked.output)
+    if any(not arm["median"] for of_load in result["loads"].values() for arm in of_load["arms"].values()):
         print("bench: not everything has a figure", file=sys.stderr)
         return FAILED
     return OK
@@ -345,7 +350,12 @@ def _gate(asked: argparse.Namespace) -> int:
     names = asked.loads or (quick if asked.quick else gate.LOADS)
 
     def measure(some: Sequence[str]) -> Result:
-        return _measure(some, [compare.LIMIT, compare.OURS], method)
+        wanted = [loads.LOADS[name] for name in some]
+        chosen = [dataclasses.replace(each, arms=gate.taking_part(each)) for each in wanted]
+        peers = dict.fromkeys([compare.LIMIT, compare.OURS, *(arm for each in chosen for arm in each.arms)])
+        result = _measure(chosen, list(peers), method)
+        _say_skipped(result)
+        return result
 
     verdicts = gate.gate(reference, names, measure, print)
     if without := [each.load for each in verdicts if each.now is None or (each.missing and not asked.quick)]:

@@ -1,4 +1,5 @@
-"""What puts a load on a server and counts: wrk, or the native client; and a look at each echo before it counts."""
+"""What puts a load on a server and counts: wrk, the native client, or the one of handshakes; and a look at each echo
+before it counts."""
 
 import contextlib
 import dataclasses
@@ -8,15 +9,17 @@ import json
 import math
 import os
 import socket
+import ssl
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from bench import arms, pools, running
+from bench import arms, handshakes, pools, running
 from bench.figures import Round
 from bench.loads import ACCEPT, COUNTED, HANDSHAKE, Load, pattern
 from bench.running import Running
@@ -25,6 +28,7 @@ _WRK_SCRIPT = Path(__file__).parent / "load" / "request.lua"
 _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
 _AT_ONCE = 16 << 10  # bytes that the kernel takes, whether or not they are read
 _LOOKS = 400  # requests of a pool whose answers are looked at
+_NATIVE = {"http": "-h", "udp": "-u", "ws": "-w"}  # the native client's options
 
 
 class ThrownAway(Exception):
@@ -92,11 +96,11 @@ def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder
     file = folder / _file_name(load)
     if not file.exists():
         file.write_bytes(pools.packed(pools.pool(load.name)) if load.pool else load.sent)
-    if load.native:
-        words = native_words(load, server.where, file)
+    if load.native or load.handshakes:
+        words = (handshakes_words if load.handshakes else native_words)(load, server.where, file)
         return lambda seconds: _run_native(words, load, server, seconds, cpus)
     program = arms.needs("wrk", "wrk")
-    target = [f"http://127.0.0.1:{server.where}", "--", str(file)]
+    target = [f"{load.protocol}://127.0.0.1:{server.where}", "--", str(file)]
 
     def run(seconds: float) -> Round:
         words = [program, *wrk_words(load), f"-d{math.ceil(seconds)}s", "-s", str(_WRK_SCRIPT), *target]
@@ -118,14 +122,22 @@ def wrk_words(load: Load) -> list[str]:
 def native_words(load: Load, where: str, file: Path | str, connections: int | None = None) -> list[str]:
     """The native client's command line. Raises Missing."""
     words = [arms.native("client"), "-c", str(connections or load.connections)]
-    words += ["-h"] * (load.protocol == "http") + ["-w"] * (load.protocol == "ws")
+    words += [option for protocol, option in _NATIVE.items() if protocol == load.protocol]
     words += ["-a", str(load.active)] * bool(load.active)
     words += ["-r", str(load.rate)] * bool(load.rate)
     return [*words, where, str(file)]
 
 
+def handshakes_words(load: Load, where: str, file: Path | str) -> list[str]:
+    """The command line of the client that makes a connection each."""
+    words = [sys.executable, "-m", "bench.handshakes", "-c", str(load.connections)]
+    return [*words, *["-r"] * (load.handshakes == "resumed"), where, str(file)]
+
+
 def described(load: Load) -> str:
     """The client as a person would call it."""
+    if load.handshakes:
+        return f"bench/handshakes.py, {load.connections} connections at a time, TLS sessions {load.handshakes}"
     if load.native:
         options = [f"{load.connections} connections"]
         options += [f"{load.active} of them active"] * bool(load.active)
@@ -134,7 +146,7 @@ def described(load: Load) -> str:
     return " ".join(["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", _file_name(load)] * load.pool])
 
 
-# --- the two clients ----------------------------------------------------------------------------------------------
+# --- the clients --------------------------------------------------------------------------------------------------
 
 
 def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cpus: set[int]) -> Round:
@@ -168,7 +180,7 @@ def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cp
 
 
 def _run_native(words: list[str], load: Load, server: Running, seconds: float, cpus: set[int]) -> Round:
-    with started(words, cpus) as process:
+    with started(words, cpus, cwd=running.ROOT) as process:
         before = server.cpu_seconds()
         counts = json.loads(ask(process, f"{seconds}\n"))
         spent = server.cpu_seconds() - before
@@ -236,13 +248,13 @@ def _check_one(load: Load, server: Running) -> int:
     """The answer's bytes."""
     sent = load.sent.replace(COUNTED, b"00000000")
     try:
-        with server.connect() as connection:
+        with _connected(load, server) as connection:
             if load.protocol == "ws":
                 _shake_hands(connection)
             answer = _exchange(connection, sent, _least(load), lambda data: _complete(data, load))
     except OSError as error:
         raise ThrownAway(f"no answer to a single request: {error}") from None
-    if load.protocol == "tcp":
+    if load.protocol in ("tcp", "udp"):
         if answer != sent:
             raise ThrownAway("what comes back is not what was sent")
         return len(answer)
@@ -256,6 +268,18 @@ def _check_one(load: Load, server: Running) -> int:
         if b"localhost" not in content if load.content is None else content != pattern(load.content):
             raise ThrownAway(f"its content is no echo: {content[:80]!r}")
     return len(answer)
+
+
+def _connected(load: Load, server: Running) -> socket.socket:
+    """A connection as a load has it, over TLS 1.3 where that is what it has. Raises OSError."""
+    connection = server.connect()
+    if load.protocol != "https":
+        return connection
+    try:
+        return handshakes.context().wrap_socket(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _check_pool(load: Load, server: Running) -> Mixed:
@@ -289,6 +313,8 @@ def _echo_of(sent: bytes) -> tuple[bytes, bytes]:
 
 
 def _least(load: Load) -> int:
+    if load.protocol == "udp":
+        return 1  # one datagram, however short
     return len(load.sent) if load.protocol == "tcp" else (load.content or 0) * load.answers
 
 
@@ -296,7 +322,7 @@ def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Call
     """Send while reading; returns what has come when it is complete, or comes to an end. least: bytes before which it
     can't be."""
     sender = threading.Thread(target=_send, args=(connection, sent), daemon=True)
-    if len(sent) <= _AT_ONCE:
+    if len(sent) <= _AT_ONCE or isinstance(connection, ssl.SSLSocket):  # two threads may not use one TLS session
         _send(connection, sent)
     else:
         sender.start()
@@ -315,7 +341,7 @@ def _exchange(connection: socket.socket, sent: bytes, least: int, complete: Call
 def _complete(answer: bytes, load: Load) -> bool:
     if load.protocol == "ws":
         return message(answer) is not None
-    return load.protocol == "tcp" or _answers(answer, load.answers) is not None
+    return load.protocol in ("tcp", "udp") or _answers(answer, load.answers) is not None
 
 
 def _shake_hands(connection: socket.socket) -> None:

@@ -16,7 +16,7 @@ from bench.figures import Result, Round
 from bench.loads import Load
 from bench.running import Running, Server, ServerFailed
 
-LIMIT, OURS = "limit", "echoserver"
+LIMIT, OURS, NGINX = "limit", "echoserver", "nginx"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def begin(loads: Sequence[Load], method: Method) -> Result:
     _raise_descriptor_limit()
     server_cpus, client_cpus = cpus()
     arms.native("client")
-    if not all(load.native for load in loads):
+    if not all(load.native or load.handshakes for load in loads):
         arms.needs("wrk", "wrk")
     return figures.new({
         **dataclasses.asdict(method),
@@ -111,6 +111,12 @@ def measure(
 ) -> None:
     """Put the figures of these loads into the result."""
     for load in loads:
+        if load.protocol == "https":
+            try:
+                arms.certificate()
+            except Missing as missing:
+                result["skipped"][load.name] = str(missing)
+                continue
         _compare_one(load, _arms_of(load, found), method, watcher, result)
         watcher.ends(load, result)
         if keep is not None:
@@ -136,11 +142,15 @@ def installed(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
 def _arms_of(load: Load, found: list[Arm]) -> list[Arm]:
     """Those that a load is for."""
     if load.workers > 1:
-        many = dataclasses.replace(
-            arms.ARMS[OURS], name=f"{OURS}-{load.workers}",
-            command=functools.partial(arms.echoserver, workers=load.workers),
-        )  # fmt: skip
-        return [*(arm for arm in found if arm.name == OURS), many]
+        commands = {OURS: arms.echoserver, NGINX: arms.nginx}
+        many = [
+            dataclasses.replace(
+                arm, name=f"{arm.name}-{load.workers}",
+                command=functools.partial(commands[arm.name], workers=load.workers),
+            )
+            for arm in found if arm.name in commands
+        ]  # fmt: skip
+        return [*(arm for arm in found if arm.name == OURS), *many]
     return [
         arm for arm in found
         if load.protocol in arm.speaks and (arm.unix or not load.unix) and (not load.arms or arm.name in load.arms)
@@ -184,7 +194,7 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
             for arm in taking_part:
                 try:
                     ready[arm.name] = _start(load, arm, shared[:2], folder, seconds=method.seconds, stack=stack)
-                except (ThrownAway, ServerFailed) as why:
+                except (ThrownAway, ServerFailed, Missing) as why:  # some have a program for each protocol
                     throw_away(arm.name, why, start, turns[0])
             for turn in turns:
                 for name, client in ready.items():
@@ -203,9 +213,10 @@ def _start(
     if arm.start is not None:
         server = stack.enter_context(arm.start(load.protocol, cpus[0]))
     else:
-        where = str(home / "socket") if load.unix else running.free_port()
+        udp = load.protocol == "udp"
+        where = str(home / "socket") if load.unix else running.free_port(udp=udp)
         words = arm.command(where, load.protocol, home)
-        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home))
+        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home, udp=udp))
     if load.steps:
         return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
     client = clients.client(load, server, clients.check(load, server), cpus[1], folder)  # what is sent is the same

@@ -18,6 +18,7 @@ from echoserver import __version__
 
 LOADS = ("post64", "get", "getpath", "pipe16", "post1m", "tcp64")
 
+_SPOKEN = arms.ARMS[OURS].speaks
 _INTERVAL = 1.0  # seconds between two scrapes
 _NO_METRICS = "import sys; sys.modules['prometheus_client'] = None; from echoserver.cli import main; sys.exit(main())"
 
@@ -35,7 +36,7 @@ def _arm(name: str, *options: str) -> Arm:
     def command(where: str, protocol: str, folder: Path) -> list[str]:
         return [*arms.echoserver(where, protocol, folder), *options]
 
-    return Arm(name, ("tcp", "http", "ws"), command, lambda: __version__)
+    return Arm(name, _SPOKEN, command, lambda: __version__)
 
 
 def _without_metrics(where: str, protocol: str, folder: Path) -> list[str]:
@@ -49,9 +50,13 @@ def _scraped(protocol: str, cpus: set[int]) -> Iterator[Running]:
     """The server, and somebody who asks for its metrics once a second."""
     done = threading.Event()
     with running.folder() as name:
-        where, admin = running.free_port(), running.free_port()
+        udp = protocol == "udp"
+        where, admin = running.free_port(udp=udp), running.free_port()
         words = [*arms.echoserver(where, protocol, Path(name)), "--admin", f"127.0.0.1:{admin}"]
-        with Server("scraped", words, where, cpus, Path(name)) as server, futures.ThreadPoolExecutor(1) as pool:
+        with (
+            Server("scraped", words, where, cpus, Path(name), udp=udp) as server,
+            futures.ThreadPoolExecutor(1) as pool,
+        ):
             scraping = pool.submit(_scrape, int(admin), done)
             try:
                 yield server
@@ -72,7 +77,7 @@ def _scrape(port: int, done: threading.Event) -> None:
 
 ARMS = (
     _arm(OURS),
-    Arm("without metrics", ("tcp", "http", "ws"), _without_metrics, lambda: __version__),
+    Arm("without metrics", _SPOKEN, _without_metrics, lambda: __version__),
     dataclasses.replace(_arm("scraped each second"), start=_scraped),
     _arm("access log, text", "--access-log", "text"),
     _arm("access log, json", "--access-log", "json"),

@@ -110,7 +110,7 @@ def _take(attack: Attack, arm: str, method: Method, say: Say) -> Round:
         ports = {each: running.free_port() for each in sorted({"http", attack.port})}
         if arm == OURS:
             if "--tls-cert" in attack.options:
-                _make_certificate(folder)
+                arms.make_certificate(folder)
             words = command(attack, ports, method.loop)
         else:
             words = arms.ARMS[arm].command(ports["http"], "http", folder)
@@ -133,13 +133,6 @@ def command(attack: Attack, ports: dict[str, str], loop: str) -> list[str]:
     listeners = {**dict.fromkeys(("tcp", "udp"), "off"), **where}
     words = [word for name, address in listeners.items() for word in (f"--{name}", address)]
     return [sys.executable, "-m", "echoserver", *words, *attack.options, "--loop", loop]
-
-
-def _make_certificate(folder: Path) -> None:
-    """Signed by itself, for nobody looks at it. Raises Missing."""
-    words = [arms.needs("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    words += ["-nodes", "-subj", "/CN=localhost", "-days", "1", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
 
 
 @contextlib.contextmanager

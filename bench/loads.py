@@ -25,12 +25,14 @@ _BROWSER = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """protocol: what the server speaks (tcp, http, ws), on a unix socket where unix is set. content: bytes a request,
-    None where it has none. sent: what a connection sends at a time; answers: how many answers that gets. pool: instead
-    of what is sent and its content, one request after the other of those that bench.pools has by this load's name.
+    """protocol: what the server speaks (tcp, udp, http, https, ws), on a unix socket where unix is set. content: bytes
+    a request, None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
+    pool: instead of what is sent and its content, one request after the other of those that bench.pools has by this
+    load's name.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
+    handshakes: bench.handshakes is the client, a connection each, with a TLS handshake that is "new" or "resumed".
     steps: numbers of idle connections at which memory is read. arms: those that it is for, where not all that can.
     """
 
@@ -47,6 +49,7 @@ class Load:
     rate: int = 0
     unix: bool = False
     native: bool = False
+    handshakes: str = ""
     workers: int = 1
     steps: tuple[int, ...] = ()
     arms: tuple[str, ...] = ()
@@ -100,6 +103,15 @@ def _post(
     return Load(name, title, "http", "http", size, sent, connections, arms=arms)
 
 
+def _udp(name: str, title: str, size: int) -> Load:
+    return Load(name, title, "udp", "udp", size, pattern(size), 50, native=True)
+
+
+def _tls(name: str, title: str, size: int = 64, *fields: bytes, connections: int = 64, handshakes: str = "") -> Load:
+    sent = request(*fields, content=pattern(size))
+    return Load(name, title, "tls", "https", size, sent, connections, handshakes=handshakes)
+
+
 def _pool(name: str, title: str) -> Load:
     return Load(name, title, "mix", "http", None, b"", pool=True)
 
@@ -124,6 +136,8 @@ _LOADS = (
     _tcp("tcp64k", "TCP, 64 KiB", 64 << 10, connections=50),
     _tcp("tcp1m", "TCP, 1 MiB", 1 << 20, connections=16),
     _tcp("unix64", "unix socket, 64 B", 64, connections=50, unix=True),
+    _udp("udp64", "UDP, datagrams of 64 B", 64),
+    _udp("udp1400", "UDP, datagrams of 1,400 B", 1400),
     Load("get", "GET, the header section comes back", "http", "http", None, request(line=b"GET /head HTTP/1.1")),
     Load("getpath", "GET, another path each time", "http", "http", None,
          request(line=b"GET /head/%b HTTP/1.1" % COUNTED)),
@@ -143,6 +157,13 @@ _LOADS = (
     Load("pipe16", "16 POSTs of 64 B pipelined, each of them", "http", "http", 64, _SMALL * 16, answers=16),
     Load("chunked", "POST of 64 B, chunked", "http", "http", 64, request(content=pattern(64), chunked=True)),
     _post("close", "POST of 64 B, a connection each", 64, b"Connection: close"),
+    _post("one", "POST of 64 B on one connection", connections=1, arms=_FEW),
+    _tls("tls64", "POST of 64 B over TLS"),
+    _tls("tls64k", "POST of 64 KiB over TLS", 64 << 10, connections=32),
+    _tls("tlsnew", "POST of 64 B, a connection each, TLS handshake in full", 64, b"Connection: close", connections=8,
+         handshakes="new"),
+    _tls("tlsresume", "POST of 64 B, a connection each, TLS session resumed", 64, b"Connection: close", connections=8,
+         handshakes="resumed"),
     _ws("ws64", "WebSocket, 64 B", 64, connections=50),
     _ws("ws4k", "WebSocket, 4 KiB", 4 << 10, connections=50),
     _ws("ws1m", "WebSocket, 1 MiB", 1 << 20, connections=16),
@@ -156,5 +177,5 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("mix", "tcp64", "unix64", "fields", "pipe16", "post1m", "ws64", "latency")
+QUICK = ("mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "tls64", "tlsresume", "ws64", "latency")
 """What --quick runs: each client, and what they do otherwise than by default."""

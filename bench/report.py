@@ -46,7 +46,8 @@ BOUND = 0.9
 IN_README = (
     "mix", "mixpost", "lengths", "big1500", "cold",
     "tcp64", "tcp4k", "tcp64k", "get", "getpath", "post64", "path", "fields", "browser", "pipe16", "chunked",
-    "post64k", "post1m", "close", "ws64", "ws4k", "ws1m",
+    "post64k", "post1m", "close", "one", "udp64", "udp1400", "tls64", "tls64k", "tlsnew", "tlsresume", "ws64", "ws4k",
+    "ws1m",
 )  # fmt: skip
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 

@@ -19,6 +19,7 @@ NAMES = {
     "minimal": "minimal",
     "limit": "limit server",
     "nginx": "nginx",
+    "nginx-2": "nginx, 2 workers",
     "fasthttp": "Go fasthttp",
     "nethttp": "Go net/http",
     "bjoern": "bjoern",
@@ -35,7 +36,9 @@ NAMES = {
 }
 """The arms in the order in which they are shown, with their names for people."""
 
-GROUPS = {"mix": "Requests that differ", "tcp": "TCP", "http": "HTTP", "ws": "WebSocket"}
+GROUPS = {
+    "mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "tls": "TLS", "ws": "WebSocket"
+}  # fmt: skip
 """The groups of loads that go as fast as they can, as they are shown, with their headings."""
 
 

@@ -24,15 +24,23 @@ class ServerFailed(Exception):
 
 
 class Running:
-    """A server that runs, whoever started it. where: its port, or its unix socket's path; pid: its first process."""
+    """A server that runs, whoever started it. where: its port, of UDP where udp is set, or its unix socket's path; pid:
+    its first process."""
 
-    def __init__(self, name: str, where: str, pid: int) -> None:
+    def __init__(self, name: str, where: str, pid: int, *, udp: bool = False) -> None:
         self.name = name
         self.where = where
         self.pid = pid
+        self.udp = udp
 
     def connect(self) -> socket.socket:
-        """A client's connection. Raises OSError."""
+        """A client's connection; over UDP a socket that sends to it, which says nothing of whether it is there. Raises
+        OSError."""
+        if self.udp:
+            datagrams = socket.socket(type=socket.SOCK_DGRAM)
+            datagrams.settimeout(5)
+            datagrams.connect(("127.0.0.1", int(self.where)))
+            return datagrams
         if not self.where.startswith("/"):
             return socket.create_connection(("127.0.0.1", int(self.where)), 5)
         connection = socket.socket(socket.AF_UNIX)
@@ -94,8 +102,9 @@ class Server(Running):
     """A server that we start; use it as a context manager. niceness: as that of pinned()."""
 
     def __init__(
-        self, name: str, words: list[str], where: str, cpus: set[int], folder: Path, *, niceness: int = 0
-    ) -> None:
+        self, name: str, words: list[str], where: str, cpus: set[int], folder: Path, *, niceness: int = 0,
+        udp: bool = False,
+    ) -> None:  # fmt: skip
         self._log = folder / f"{name}.log"
         inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
         with open(self._log, "wb") as log:
@@ -103,7 +112,7 @@ class Server(Running):
                 words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder,
                 niceness=niceness, env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
-        super().__init__(name, where, self._process.pid)
+        super().__init__(name, where, self._process.pid, udp=udp)
         if niceness:  # each session is a group of its own, whose niceness counts among groups (sched(7), autogroup)
             with contextlib.suppress(OSError):
                 Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
@@ -128,7 +137,11 @@ class Server(Running):
                 said = self._log.read_text(errors="replace").strip().splitlines()
                 last = said[-1] if said else "it said nothing"
                 raise ServerFailed(f"{self.name} ended at its start with {self._process.returncode}: {last}")
-            with contextlib.suppress(OSError), self.connect():
+            with contextlib.suppress(OSError), self.connect() as connection:
+                if self.udp:  # only an answer tells that it is there
+                    connection.settimeout(0.2)
+                    connection.send(b"?")
+                    connection.recv(1)
                 return
             if time.monotonic() > until:
                 raise ServerFailed(f"{self.name} does not listen on {self.where}")
@@ -160,9 +173,9 @@ def pinned(words: list[str], cpus: set[int], *, niceness: int = 0, **options: An
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def free_port() -> str:
+def free_port(*, udp: bool = False) -> str:
     """A port that was free a moment ago: most peers can't say which one they took."""
-    with socket.socket() as probe:
+    with socket.socket(type=socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])
 

@@ -1,12 +1,12 @@
-/* The client of the bench where wrk is none: raw echo, WebSocket, unix sockets, connections that are mostly idle, a
+/* The client of the bench where wrk is none: raw echo, UDP, WebSocket, unix sockets, connections that are mostly idle, a
  * fixed rate, or what a polite client sees.
  *
- *   client [-h | -w] [-c CONNECTIONS] [-a ACTIVE] [-r RATE | -i MILLISECONDS] [-p PREAMBLE] ADDRESS FILE
+ *   client [-h | -u | -w] [-c CONNECTIONS] [-a ACTIVE] [-r RATE | -i MILLISECONDS] [-p PREAMBLE] ADDRESS FILE
  *
  * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw); or with -h, FILE being an
  * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small); or with -w, FILE
  * being a masked frame (WebSocket, RFC 6455), a message of the same type with the same content, in any number of frames,
- * after a handshake that is no exchange. ADDRESS is a port of 127.0.0.1 or the path of a unix socket. Each connection
+ * after a handshake that is no exchange; or with -u, a datagram each way on a connected UDP socket. ADDRESS is a port of 127.0.0.1 or the path of a unix socket. Each connection
  * makes one exchange at first; then "ready" is printed. For each line of standard input, a number of seconds, the ACTIVE
  * first connections (default: all) go on for so long, and one line of JSON says what they did. At the end of standard
  * input all connections are reset, so that none is left in TIME_WAIT.
@@ -22,7 +22,8 @@
  * the end of its answer; what is under way at the end is awaited and counts too, for it may be the longest. -p: bytes
  * that each connection begins with, for servers that want a PROXY preamble.
  *
- * Exits with 1 and a line where an echo is wrong, short or cut off. */
+ * Exits with 1 and a line where an echo is wrong, short or cut off, or does not come: within 10 s, over UDP within 2 s,
+ * for what was lost once never comes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +54,8 @@ struct connection {
 
 static char *request, *content, *preamble = "";
 static long size, content_size;
-static int http, websocket, ep, count = 1;
+static int http, udp, websocket, ep, count = 1;
+static long long patience = 10000; /* ms */
 static struct connection *all;
 static unsigned long histogram[FINE + COARSE], done;
 static long long longest;
@@ -71,6 +73,8 @@ static void fail(const char *why) {
 }
 
 static void wrong(const char *why) { errno = 0, fail(why); }
+
+static void silent(void) { wrong(udp ? "a datagram was lost (no answer within 2 s)" : "no answer within 10 s"); }
 
 static void record(long long since) {
     long long ns = now() - since, us = ns / 1000;
@@ -183,8 +187,20 @@ static int receive_frames(struct connection *c) {
     return 0;
 }
 
+/* Reads a datagram, as receive() does. What comes twice is read as the next answer, and is one too many at the end. */
+static int receive_datagram(struct connection *c) {
+    long r = recv(c->fd, buffer, sizeof buffer, 0);
+    if (r < 0 && errno == EAGAIN) return 0;
+    if (r < 0) fail("a datagram could not be delivered");
+    if (!c->busy) wrong("a datagram that nobody asked for");
+    if (r != size) wrong("an echo of another length");
+    if (memcmp(buffer, content, size)) wrong("a wrong echo");
+    return c->busy = 0, 1;
+}
+
 /* Reads what has come. Returns 1 when the answer is complete. */
 static int receive(struct connection *c) {
+    if (udp) return receive_datagram(c);
     if (websocket) return receive_frames(c);
     for (;;) {
         long most = c->busy && c->answer ? c->answer - c->got : (long)sizeof buffer;
@@ -223,7 +239,8 @@ static void shake_hands(int s) {
 }
 
 static int connect_to(const char *address) {
-    int one = 1, unix_socket = strchr(address, '/') != NULL, s = socket(unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
+    int one = 1, unix_socket = strchr(address, '/') != NULL;
+    int s = socket(unix_socket ? AF_UNIX : AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(address)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct sockaddr_un path = {.sun_family = AF_UNIX};
     struct linger reset = {1, 0};
@@ -249,8 +266,8 @@ static void open_all(const char *address) {
         all[i].fd = connect_to(address);
         epoll_ctl(ep, EPOLL_CTL_ADD, all[i].fd, &e);
         for (begin(&all[i], now()); !receive(&all[i]); send_some(&all[i])) {
-            int n = epoll_wait(ep, ready, 1, 10000);
-            if (!n) wrong("no answer within 10 s");
+            int n = epoll_wait(ep, ready, 1, patience);
+            if (!n) silent();
             if (n > 0 && ready->data.u32 != (unsigned)i) receive(&all[ready->data.u32]); /* its edge comes only once */
         }
     }
@@ -279,7 +296,7 @@ static void finish(int active, int counts) {
             if (!receive(&all[i])) send_some(&all[i]), busy = 1;
             else if (counts) record(all[i].since);
         }
-        if (busy && now() - since > 10000000000LL) wrong("no answer within 10 s");
+        if (busy && now() - since > patience * 1000000) silent();
         if (busy && counts) usleep(50); /* it shares its core */
     }
     receive_all();
@@ -304,7 +321,7 @@ static void run_paced(double seconds, int active, double milliseconds) {
         }
         int n = epoll_wait(ep, ready, 512, (soonest - at + 999999) / 1000000);
         if (n) last_progress = now();
-        else if (now() - last_progress > 10000000000LL) wrong("no answer within 10 s");
+        else if (now() - last_progress > patience * 1000000) silent();
         for (int i = 0; i < n; i++) {
             struct connection *c = &all[ready[i].data.u32];
             if (c->busy) send_some(c);
@@ -338,7 +355,7 @@ static void run(double seconds, int active, double rate) {
         int n = epoll_wait(ep, ready, 512, rate ? 0 : 100);
         at = now();
         if (n) last_progress = at;
-        else if (at - last_progress > 10000000000LL) wrong("no answer within 10 s");
+        else if (at - last_progress > patience * 1000000) silent();
         for (int i = 0; i < n; i++) {
             struct connection *c = &all[ready[i].data.u32];
             if (c->busy) send_some(c);
@@ -365,8 +382,9 @@ static void unmask(void) {
 int main(int argc, char **argv) {
     int active = 0, option;
     double rate = 0, interval = 0, seconds;
-    while ((option = getopt(argc, argv, "hwc:a:r:i:p:")) > 0) {
+    while ((option = getopt(argc, argv, "huwc:a:r:i:p:")) > 0) {
         if (option == 'h') http = 1;
+        else if (option == 'u') udp = 1, patience = 2000;
         else if (option == 'w') websocket = 1;
         else if (option == 'c') count = atoi(optarg);
         else if (option == 'a') active = atoi(optarg);
@@ -375,8 +393,9 @@ int main(int argc, char **argv) {
         else if (option == 'p') preamble = optarg;
         else return 2;
     }
-    if (argc - optind != 2 || count < 1 || (http && websocket) || (rate && interval))
-        return fputs("usage: client [-h | -w] [-c N] [-a N] [-r RATE | -i MS] [-p PREAMBLE] ADDRESS FILE\n", stderr), 2;
+    if (argc - optind != 2 || count < 1 || http + udp + websocket > 1 || (rate && interval) ||
+        (udp && (*preamble || strchr(argv[optind], '/'))))
+        return fputs("usage: client [-h | -u | -w] [-c N] [-a N] [-r RATE | -i MS] [-p PREAMBLE] ADDRESS FILE\n", stderr), 2;
     if (active < 1 || active > count) active = count;
     FILE *file = fopen(argv[optind + 1], "r");
     if (!file || fseek(file, 0, SEEK_END)) return perror("client"), 1;

@@ -3,6 +3,7 @@
  *   limit ADDRESS tcp    send back whatever is read
  *   limit ADDRESS http   answer each request with its content, or with its header section where none is declared
  *   limit ADDRESS ws     WebSocket: send back each frame as it comes, unmasked, after a handshake with the bench's key
+ *   limit PORT udp       send back each datagram to whom it came from
  *
  * ADDRESS is a port of 127.0.0.1 or the path of a unix socket. It is no server for use: it believes its client, knows
  * three fields, and spells them as the bench does. One read, one write; content that is not whole is received into one
@@ -272,8 +273,23 @@ static int listen_on(const char *address) {
     return listen(listener, 4096) ? -1 : listener;
 }
 
+/* All come on one socket: it need not be asked whether there is something. */
+static int echo_datagrams(const char *port) {
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (bind(s, (void *)&at, sizeof at)) return perror("limit"), 3;
+    for (;;) {
+        socklen_t size = sizeof at;
+        long r = recvfrom(s, in, sizeof in, 0, (void *)&at, &size);
+        if (r >= 0) sendto(s, in, r, 0, (void *)&at, size);
+    }
+}
+
 int main(int argc, char **argv) {
-    if (argc != 3) return fputs("usage: limit PORT|PATH tcp|http|ws\n", stderr), 2;
+    int udp = argc == 3 && !strcmp(argv[2], "udp");
+    if (argc != 3 || (udp && strchr(argv[1], '/')))
+        return fputs("usage: limit PORT|PATH tcp|http|ws, or PORT udp\n", stderr), 2;
+    if (udp) return echo_datagrams(argv[1]);
     int one = 1, listener = listen_on(argv[1]);
     if (listener < 0) return perror("limit"), 3;
     http = !strcmp(argv[2], "http"), websocket = !strcmp(argv[2], "ws");

@@ -1,4 +1,4 @@
-// Go's fasthttp.
+// Go's fasthttp; over TLS where a certificate and its key are given too.
 package main
 
 import (
@@ -18,5 +18,9 @@ func echo(c *fasthttp.RequestCtx) {
 }
 
 func main() {
-	panic((&fasthttp.Server{MaxRequestBodySize: 1 << 30, Handler: echo}).ListenAndServe("127.0.0.1:" + os.Args[1]))
+	server, address := &fasthttp.Server{MaxRequestBodySize: 1 << 30, Handler: echo}, "127.0.0.1:"+os.Args[1]
+	if len(os.Args) > 3 {
+		panic(server.ListenAndServeTLS(address, os.Args[2], os.Args[3]))
+	}
+	panic(server.ListenAndServe(address))
 }

@@ -1,5 +1,6 @@
 // Go's net/http. Content is read whole before it is sent back: once a response has begun, the server drops what has not
-// been read of the request, so io.Copy(w, r.Body) is a short echo of more than 512 bytes (go1.19).
+// been read of the request, so io.Copy(w, r.Body) is a short echo of more than 512 bytes (go1.19). It is over TLS where a
+// certificate and its key are given too.
 package main
 
 import (
@@ -32,4 +33,10 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	w.Write(content)
 }
 
-func main() { panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(echo))) }
+func main() {
+	address := "127.0.0.1:" + os.Args[1]
+	if len(os.Args) > 3 {
+		panic(http.ListenAndServeTLS(address, os.Args[2], os.Args[3], http.HandlerFunc(echo)))
+	}
+	panic(http.ListenAndServe(address, http.HandlerFunc(echo)))
+}

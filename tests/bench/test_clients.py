@@ -223,7 +223,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         Server() as server,
         Server("--http", f"unix:{sockets['http unix']}", "--tcp", f"unix:{sockets['tcp unix']}"),
     ):
-        yield {"http": str(server.http), "tcp": str(server.tcp), **sockets}
+        yield {"http": str(server.http), "tcp": str(server.tcp), "udp": str(server.udp), **sockets}
 
 
 @pytest.mark.parametrize("options", [(), ("-c", "8"), ("-c", "8", "-a", "3"), ("-c", "8", "-r", "400")], ids=" ".join)
@@ -510,6 +510,9 @@ def test_nobody_listens(native_client: str, tmp_path: Path) -> None:
         ("1", "2", "3"),
         ("-h", "-w", "1", "f"),
         ("-r", "1", "-i", "1", "1", "f"),
+        ("-u", "-h", "1", "f"),
+        ("-u", "-p", "x", "1", "f"),
+        ("-u", "/s", "f"),
     ],
     ids=" ".join,
 )
@@ -601,6 +604,109 @@ def test_a_preamble(native_client: str, tmp_path: Path) -> None:
             where=str(server.http), sent=POST, folder=tmp_path,
         )  # fmt: skip
     counted(done)
+
+
+# --- the native client: UDP -------------------------------------------------------------------------------------------
+
+
+class Datagrams:
+    """Answers each datagram with those that a script has for it, by its number from 0; use it as a context manager.
+
+    received: those that have come.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.where = str(self._socket.getsockname()[1])
+        self.received: list[bytes] = []
+        self._reply = reply
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as last:
+            last.sendto(b"end", self._socket.getsockname())
+            self._thread.join(PATIENCE)
+        self._socket.close()
+        assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        while (came := self._socket.recvfrom(1 << 16))[0] != b"end":
+            data, sender = came
+            self.received.append(data)
+            for each in self._reply(len(self.received) - 1):
+                assert each is not None
+                self._socket.sendto(each, sender)
+
+
+@pytest.mark.parametrize("options", [(), ("-c", "50"), ("-c", "8", "-a", "3", "-r", "400"), ("-c", "3", "-i", "10")],
+                         ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 64, 1400, 65_507])
+def test_datagrams(
+    native_client: str, addresses: dict[str, str], options: tuple[str, ...], size: int, tmp_path: Path
+) -> None:
+    if size > 1400 and "50" in options:
+        pytest.skip("more than a socket's buffer takes at once: some may be lost")
+    where = addresses["udp"]
+    rounds = counted(run(native_client, "-u", *options, where=where, sent=pattern(size), folder=tmp_path))
+    assert rounds[0]["requests"] > 0
+
+
+def test_datagrams_that_were_seen_are_those_that_are_counted(native_client: str, tmp_path: Path) -> None:
+    with Datagrams(lambda _: [CONTENT]) as server:
+        done = run(native_client, "-u", "-c", "5", where=server.where, sent=CONTENT, folder=tmp_path)
+    (figures,) = counted(done)
+    assert figures["requests"] <= len(server.received) - 5 <= figures["requests"] + 5
+    assert set(server.received) == {CONTENT}
+
+
+LOST = "a datagram was lost (no answer within 2 s)"
+UDP_LIES: dict[str, tuple[str, Reply]] = {
+    "one byte": ("a wrong echo after 0", always(changed(CONTENT))),
+    "one byte, later": ("a wrong echo after 2", third(CONTENT, changed(CONTENT))),
+    "shorter": ("an echo of another length after 0", always(CONTENT[:-1])),
+    "longer": ("an echo of another length after 0", always(CONTENT + b"x")),
+    "empty": ("an echo of another length after 0", always(b"")),
+    "in two": ("an echo of another length after 0", always(CONTENT[:32], CONTENT[32:])),
+    "lost": (f"{LOST} after 0", always()),
+    "lost, later": (f"{LOST} after 2", third(CONTENT)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", UDP_LIES)
+def test_a_datagram_that_is_lost_or_altered_ends_the_client(native_client: str, lie: str, tmp_path: Path) -> None:
+    why, reply = UDP_LIES[lie]
+    with Datagrams(reply) as server:
+        done = run(native_client, "-u", where=server.where, sent=CONTENT, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"client: {why} echoes\n")
+    assert done.stdout == ("ready\n" if lie.endswith("later") else "")
+
+
+def test_one_lost_datagram_among_many_is_not_forgotten(native_client: str, tmp_path: Path) -> None:
+    """The others go on to the end of the round, and it does not count."""
+    with Datagrams(lambda number: [] if number == 30 else [CONTENT]) as server:
+        done = run(native_client, "-u", "-c", "10", where=server.where, sent=CONTENT, folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(re.escape(f"client: {LOST} after ") + r"\d+ echoes\n", done.stderr)
+    assert len(server.received) > 31
+
+
+def test_datagrams_that_come_twice(native_client: str, tmp_path: Path) -> None:
+    """Each second one is taken for the next answer: but there are too many at the end."""
+    with Datagrams(lambda _: [CONTENT, CONTENT]) as server:
+        done = run(native_client, "-u", where=server.where, sent=CONTENT, folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"client: a datagram that nobody asked for after \d+ echoes\n", done.stderr)
+
+
+def test_nobody_receives(native_client: str, tmp_path: Path) -> None:
+    where = running.free_port(udp=True)
+    done = run(native_client, "-u", where=where, sent=CONTENT, folder=tmp_path)
+    assert done.stderr == "client: a datagram could not be delivered after 0 echoes: Connection refused\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -746,6 +852,34 @@ NO_ECHOES: dict[str, tuple[str, str, Sequence[bytes | None]]] = {
     "a message, cut off": ("ws64", "its answer ends after 65 bytes: ", [message(CONTENT)[:-1], None]),
     "fifteen": ("pipe16", "its answer ends after 1545 bytes: ", [15 * response(), None]),
 }
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ([CONTENT], None),
+        ([CONTENT, CONTENT], None),
+        ([changed(CONTENT)], "what comes back is not what was sent"),
+        ([CONTENT[:-1], CONTENT[-1:]], "what comes back is not what was sent"),
+        ([b""], "its answer ends after 0 bytes: b''"),
+        ([], "no answer to a single request: timed out"),
+    ],
+)
+def test_an_echo_over_udp(reply: list[bytes], why: str | None) -> None:
+    class Impatient(running.Running):
+        def connect(self) -> socket.socket:
+            connection = super().connect()
+            connection.settimeout(PATIENCE if reply else 0.05)
+            return connection
+
+    with Datagrams(lambda _: reply) as server:
+        it = Impatient("it", server.where, 0, udp=True)
+        if why is None:
+            assert clients.check(LOADS["udp64"], it) == Same(64)
+        else:
+            with pytest.raises(ThrownAway) as error:
+                clients.check(LOADS["udp64"], it)
+            assert str(error.value) == why
 
 
 def check(load: Load, folder: Path, pieces: Sequence[bytes | None]) -> clients.Answers:

@@ -106,6 +106,36 @@ def test_a_server_that_does_not_listen(tmp_path: Path, monkeypatch: pytest.Monke
     wait_for(lambda: not any(map(alive, it.family())), "its end")
 
 
+DATAGRAMS = """
+it = socket.socket(type=socket.SOCK_DGRAM)
+time.sleep(0.1)
+it.bind(("127.0.0.1", int(where)))
+while True:
+    data, sender = it.recvfrom(100)
+    if next(first, None) is None:
+        it.sendto(data, sender)
+"""
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_over_udp_an_answer_tells_that_it_is_there(
+    tmp_path: Path, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked before it is bound nobody refuses it for good, and a datagram that is lost is sent again."""
+    where = running.free_port(udp=True)
+    first = f"first = iter({[1] if answers else [1] * 100})\n"
+    words = [sys.executable, "-c", "import socket, sys, time\nwhere = sys.argv[1]\n" + first + DATAGRAMS, where]
+    it = running.Server("it", words, where, CPUS, tmp_path, udp=True)
+    if answers:
+        with it, it.connect() as connection:
+            connection.send(b"x")
+            assert connection.recv(100) == b"x"
+    else:
+        monkeypatch.setattr(running, "_PATIENCE", 0.5)
+        with pytest.raises(running.ServerFailed, match=f"^it does not listen on {where}$"), it:
+            pass
+
+
 def test_cpu_time_is_that_of_all_its_processes(tmp_path: Path) -> None:
     """Here a child works and its parent waits; the kernel's other account, in ticks, says the same."""
     with server(tmp_path, LISTEN + "if os.fork() == 0:\n    while True:\n        pass\n" + WAIT) as it:
@@ -195,6 +225,7 @@ Server(where, Peer).serve_forever()
 HONEST = ("honest", "slow")
 LIARS = {
     "broke": "broke ended at its start with 1: no licence [/] was found",
+    "unbuilt": "it can't be built",
     "wrong": "its content is no echo: b'",
     "failing": "it answers 500",
     "short": "its answer ends after 44 bytes: b'HTTP/1.1 200 OK",
@@ -231,10 +262,13 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for how in (*HONEST, *LIARS, "excused", "forgetful"):
 
         def command(where: str, protocol: str, folder: Path, *, how: str = how) -> list[str]:
+            if (how, protocol) == ("unbuilt", "http"):
+                raise arms.Missing("it can't be built")
             return [sys.executable, str(file), where, how]
 
         cannot = {POST.name: "it has a cold"} if how == "excused" else {}
-        monkeypatch.setitem(arms.ARMS, how, arms.Arm(how, ("http",), command, lambda: "1", unix=True, cannot=cannot))
+        it = arms.Arm(how, ("http", "tcp"), command, lambda: "1", unix=True, cannot=cannot)
+        monkeypatch.setitem(arms.ARMS, how, it)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -287,12 +321,13 @@ def test_one_that_closes_idle_connections_needs_no_memory_for_them() -> None:
 @contextlib.contextmanager
 def peer(name: str, protocol: str, folder: Path) -> Iterator[running.Server]:
     """One that speaks a protocol, if it is installed here."""
-    arm, where = arms.ARMS[name], running.free_port()
+    arm, udp = arms.ARMS[name], protocol == "udp"
+    where = running.free_port(udp=udp)
     try:
         words = arm.command(where, protocol, folder)
     except arms.Missing as missing:
         pytest.skip(str(missing))
-    with running.Server(name, words, where, CPUS, folder) as server:
+    with running.Server(name, words, where, CPUS, folder, udp=udp) as server:
         yield server
 
 
@@ -315,6 +350,39 @@ def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
     with peer(name, "http", tmp_path) as server:
         answers = {load.name: clients.check(load, server) for load in LOADS.values() if load.group == "mix"}
         assert clients.client(LOADS["mix"], server, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
+
+
+@pytest.mark.usefixtures("native_client", "limit_server")
+@pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "udp" in arm.speaks])
+def test_peers_over_udp(name: str, tmp_path: Path) -> None:
+    """Those that are installed answer all that the bench sends."""
+    with peer(name, "udp", tmp_path) as server:
+        for load in [each for each in LOADS.values() if each.protocol == "udp"]:
+            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
+            assert client(0.1)["rate"] > 0
+
+
+@needs("wrk", "openssl")
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "https" in arm.speaks])
+def test_peers_over_tls(name: str, tmp_path: Path) -> None:
+    """Those that are installed answer all that the bench sends, over TLS 1.3, and resume sessions."""
+    with peer(name, "https", tmp_path) as server:
+        for load in [each for each in LOADS.values() if each.protocol == "https"]:
+            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
+            assert client(0.1)["rate"] > 0
+
+
+@needs("wrk", "nginx")
+@pytest.mark.usefixtures("native_client", "limit_server", "peers")
+def test_two_workers() -> None:
+    """One worker of ours beside two, and two of nginx where it takes part."""
+    names = [compare.LIMIT, compare.OURS, compare.NGINX]
+    result = compare.compare([LOADS["workers2"]], names, compare.QUICK, Recorder())
+    found = result["loads"]["workers2"]["arms"]
+    expected = ["echoserver", "echoserver-2", *["nginx-2"] * (compare.NGINX not in result["skipped"])]
+    assert list(found) == expected
+    assert all(arm["median"]["cpu_us"] > 0 for arm in found.values())
 
 
 LIBRARIES = {
@@ -509,6 +577,26 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     for words in (["compare", "tcp64", "--quick"], ["gate", "tcp64", "--quick", "--reference", str(reference)]):
         done = bench(*words, path=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert (done.returncode, done.stderr) == (3, "bench: cc is not installed: apt-get install gcc libc6-dev\n")
+
+
+@needs_rich
+@needs("wrk")
+@pytest.mark.skipif(
+    shutil.which("openssl", path="/usr/sbin:/sbin") is not None, reason="openssl can't be made missing here"
+)
+def test_without_openssl(only_what_is_needed: Path, tmp_path: Path) -> None:
+    """What is over TLS is skipped, and that is said; all else is measured, and the gate does not pass."""
+    path = tmp_path / "result.json"
+    words = ("--quick", "--peers", "nginx", "--output", str(path))
+    done = bench("compare", "tls64", "udp64", "tlsresume", *words, path=only_what_is_needed)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("tls64", "tlsresume"):
+        assert f"skipped: {name}: openssl is not installed: apt-get install openssl" in done.stdout.splitlines()
+    assert list(figures.load(path)["loads"]) == ["udp64"]
+    done = bench("gate", "tls64", "--quick", "--reference", str(path), path=only_what_is_needed)
+    assert done.returncode == 1
+    assert "skipped: tls64: openssl is not installed: apt-get install openssl" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "not judged: tls64"
 
 
 @needs_rich

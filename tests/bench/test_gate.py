@@ -140,9 +140,23 @@ def test_what_a_verdict_says() -> None:
         "x: 1.500 x the limit server, 1.250 in the reference: +20.0%, noise 6.0%: SLOWER"
     )
     assert str(judge("x", result(), result(x=of(1)))) == "x: not in the reference"
-    no_figure = "x: no figure: all rounds were thrown away"
+    no_figure = "x: no figure: all rounds were thrown away, or a server is missing"
     assert str(judge("x", result(x=of(1)), result(x=([4.0], [None])))) == no_figure
     assert str(judge("x", result(x=of(1)), result(x=([None, 4.0], [4.0, None])))) == no_figure
+
+
+def over_tls(*ratios: float) -> Result:
+    """As it is where the limit server has no part."""
+    made = result(**{f"x{number}": of(ratio) for number, ratio in enumerate(ratios)})
+    for load in made["loads"].values():
+        load["arms"]["nginx"] = load["arms"].pop("limit")
+    return made
+
+
+def test_over_tls_it_judges_by_nginx() -> None:
+    verdict = judge("x0", over_tls(1.25), over_tls(1.5))
+    assert str(verdict) == "x0: 1.500 x nginx, 1.250 in the reference: +20.0%, noise 6.0%: SLOWER"
+    assert not judge("x0", over_tls(1.25), over_tls(1.25)).slower
 
 
 @pytest.mark.parametrize("absent", ["limit", "echoserver"])

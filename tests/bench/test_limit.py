@@ -56,7 +56,7 @@ def http_server(servers: dict[str, running.Server]) -> running.Server:
 def connect(server: running.Server) -> socket.socket:
     connection = server.connect()
     connection.settimeout(PATIENCE)
-    if connection.family == socket.AF_INET:
+    if connection.family == socket.AF_INET and connection.type == socket.SOCK_STREAM:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as they are
     return connection
 
@@ -352,6 +352,31 @@ def test_one_that_resets_its_connection_leaves_the_others_alone(http_server: run
             assert read_exactly(staying, len(answer)) == answer
 
 
+# --- UDP --------------------------------------------------------------------------------------------------------------
+
+
+def test_datagrams(limit_server: str, tmp_path: Path) -> None:
+    """Each goes back whole to whom it came from, also an empty one and the longest."""
+    where = running.free_port(udp=True)
+    words = [limit_server, where, "udp"]
+    with running.Server("limit", words, where, os.sched_getaffinity(0), tmp_path, udp=True) as server:
+        for load in of("udp"):
+            assert clients.check(load, server) == clients.Same(load.content or 0)
+        with connect(server) as one, connect(server) as other:
+            for size in (64, 0, 1, 1400, 65_507, 64):
+                one.send(pattern(size))
+                other.send(pattern(size)[::-1])
+                assert one.recv(1 << 16) == pattern(size)
+                assert other.recv(1 << 16) == pattern(size)[::-1]
+        with socket.socket(type=socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            done = subprocess.run(
+                [limit_server, str(taken.getsockname()[1]), "udp"], capture_output=True, text=True, check=False,
+                timeout=PATIENCE,
+            )  # fmt: skip
+        assert (done.returncode, done.stderr) == (3, "limit: Address already in use\n")
+
+
 # --- its start --------------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +386,8 @@ def test_it_says_why_it_does_not_start(limit_server: str, tmp_path: Path) -> Non
         assert done.stdout == ""
         return done.returncode, done.stderr
 
-    assert start() == start("1") == start("1", "http", "x") == (2, "usage: limit PORT|PATH tcp|http|ws\n")
+    usage = (2, "usage: limit PORT|PATH tcp|http|ws, or PORT udp\n")
+    assert start() == start("1") == start("1", "http", "x") == start(f"{tmp_path}/s", "udp") == usage
     assert start(f"{tmp_path}/no/s", "tcp") == (3, "limit: No such file or directory\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert start(str(taken.getsockname()[1]), "http") == (3, "limit: Address already in use\n")

@@ -9,7 +9,7 @@ from bench.loads import COUNTED, LOADS, Load, pattern
 from echoserver.wire import request
 
 BLANK = b"\r\n\r\n"
-HTTP = [each for each in LOADS.values() if each.protocol == "http" and not each.pool]  # those: test_pools.py
+HTTP = [each for each in LOADS.values() if each.protocol in ("http", "https") and not each.pool]  # those: test_pools.py
 
 
 def by_name(load: Load) -> str:
@@ -44,7 +44,7 @@ def test_what_is_sent_are_requests(load: Load) -> None:
             assert content == b"%x\r\n%b\r\n0\r\n\r\n" % (load.content, pattern(load.content))
         else:
             assert content == pattern(load.content)
-        assert read.keep_alive == (load.name != "close")
+        assert read.keep_alive == (load.name != "close" and not load.handshakes)
 
 
 @pytest.mark.parametrize("load", HTTP, ids=by_name)
@@ -58,7 +58,7 @@ def test_what_is_counted_is_not_content(load: Load) -> None:
         assert not load.native, "the native client sends a file as it is"
 
 
-@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol == "tcp"], ids=by_name)
+@pytest.mark.parametrize("load", [each for each in LOADS.values() if each.protocol in ("tcp", "udp")], ids=by_name)
 def test_raw_bytes(load: Load) -> None:
     assert load.content is not None
     assert load.sent == pattern(load.content)
@@ -98,11 +98,16 @@ def test_bytes_tell_where_they_belong() -> None:
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
     assert bool(load.sent) != load.pool
-    if load.protocol in {"tcp", "ws"} or load.unix or load.rate or load.active or load.steps:
+    if load.protocol in {"tcp", "udp", "ws"} or load.unix or load.rate or load.active or load.steps:
         assert load.native, "wrk can't"
     if load.native and load.protocol == "http":
         assert b"\r\nContent-Length: " in load.sent, "the native client knows the length from there"
         assert load.answers == 1
+    if load.handshakes:
+        assert load.handshakes in {"new", "resumed"}
+        assert load.protocol == "https"
+        assert not load.native
+    assert not (load.native and load.protocol == "https"), "the native client speaks no TLS"
     assert 0 <= load.active <= load.connections
     assert load.workers in (1, 2)
     assert load.title
@@ -120,26 +125,31 @@ def test_names() -> None:
     for name, arm in arms.ARMS.items():
         assert arm.name == name
         assert set(arm.cannot) <= set(LOADS)
-        assert set(arm.speaks) <= {"tcp", "http", "ws"}
+        assert set(arm.speaks) <= {"tcp", "udp", "http", "https", "ws"}
+        assert arm.speaks[-1] not in {"udp", "https"}, "without openssl it would be nowhere"
 
 
-def test_what_the_gate_judges_has_a_limit_server_beside_it() -> None:
+def test_what_the_gate_judges_has_a_server_beside_it() -> None:
+    """The limit server, or over TLS nginx."""
     for name in gate.LOADS:
         load = LOADS[name]
-        assert {"limit", "echoserver"} <= set(load.arms or arms.ARMS)
+        beside = "nginx" if load.protocol == "https" else "limit"
+        assert gate.taking_part(load) == ("echoserver", beside)
+        assert {beside, "echoserver"} <= set(load.arms or arms.ARMS)
         assert not load.rate
         assert not load.steps
         assert load.workers == 1
-        for which in ("limit", "echoserver"):
+        for which in (beside, "echoserver"):
             assert load.protocol in arms.ARMS[which].speaks
-            assert arms.ARMS[which].unix
+            assert arms.ARMS[which].unix or not load.unix
             assert name not in arms.ARMS[which].cannot
 
 
 def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     quick = [LOADS[name] for name in loads.QUICK]
     assert {each.native for each in quick} == {True, False}
-    assert {each.protocol for each in quick} == {"tcp", "http", "ws"}
+    assert {each.protocol for each in quick} == {"tcp", "udp", "http", "https", "ws"}
+    assert any(each.handshakes for each in quick)
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)
     assert any(each.answers > 1 for each in quick)

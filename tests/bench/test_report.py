@@ -43,6 +43,10 @@ WEBSOCKET = {
     "limit": (5.7, 3.3e-4), "echoserver": (7.6, 1.2e-3), "picows": (8.4, 4.2e-4), "websockets": (23.6, 7.5e-4),
     "gorilla": (7.8, 4.1e-4), "nodews": (12.6, 2.5e-3),
 }  # fmt: skip
+UDP = {
+    "limit": (4.1, 3e-4), "echoserver": (6.2, 3e-4), "go": (6.6, 3e-4), "node": (21.0, 1e-3), "asyncio": (22.0, 1e-3),
+}  # fmt: skip
+TLS = {"echoserver": (14.0, 2.9e-3), "nginx": (12.0, 2.4e-3), "fasthttp": (13.0, 2.2e-3), "nethttp": (17.0, 2.2e-3)}
 VARIANTS: dict[str, tuple[str, float, Mapping[str, float]]] = {  # title, microseconds more for all, for some
     "path": ("POST of 64 B, another path each time", 0, {"echoserver": 2.0}),
     "fields": ("POST of 64 B, another X-Request-Id each time", 0, {"echoserver": 6.3}),
@@ -139,11 +143,21 @@ def sample(seed: int = 1, starts: int = 3, rounds: int = 3) -> Result:
         content, text = SIZES[key]
         costs = {arm: a + b * content for arm, (a, b) in WEBSOCKET.items()}
         made.load(f"ws{key}", f"WebSocket, {text}", "ws", content, costs)
+    for content in (64, 1400):
+        costs = {arm: a + b * content for arm, (a, b) in UDP.items()}
+        made.load(f"udp{content}", f"UDP, datagrams of {content:,} B", "udp", content, costs)
+    for key in ("64", "64k"):
+        content, text = SIZES[key]
+        costs = {arm: a + b * content for arm, (a, b) in TLS.items()}
+        made.load(f"tls{key}", f"POST of {text} over TLS", "tls", content, costs)
+    costs = {arm: 60 * a for arm, (a, _) in TLS.items()}
+    made.load("tlsnew", "a connection each, TLS handshake in full", "tls", 64, costs)
     made.load(
         "latency", "POST of 64 B, 30,000 a second", "rate", 64,
         {arm: a * 1.4 for arm, (a, _) in HTTP.items()}, offered_rate=30000.0,
     )  # fmt: skip
-    made.load("workers2", "POST of 64 B, two workers", "workers", 64, {"echoserver": 7.4, "echoserver-2": 7.9})
+    made.load("workers2", "POST of 64 B, two workers", "workers", 64,
+              {"echoserver": 7.4, "echoserver-2": 7.9, "nginx-2": 9.4})  # fmt: skip
     made.memory()
     made.fail("post4k", "node", slice(1), "3 socket errors")
     made.fail("chunked", "bjoern", slice(None), "Non-2xx or 3xx responses: 12")
@@ -387,26 +401,14 @@ def test_a_quick_run_says_that_it_is_one() -> None:
     assert "## Memory" not in text
 
 
-@pytest.mark.parametrize("group", ["mix", "tcp", "http", "ws", "rate", "workers", "memory"])
+@pytest.mark.parametrize("group", ["mix", "tcp", "udp", "http", "tls", "ws", "rate", "workers", "memory"])
 def test_a_group_alone_and_a_run_without_it(group: str, whole: Result) -> None:
     def taken(wanted: bool) -> Result:
         return whole | {"loads": {k: load for k, load in whole["loads"].items() if (load["group"] == group) is wanted}}
 
-    alone, without = pages(taken(True)), pages(taken(False))
-    assert (
-        len(
-            re.findall(r"^## (Requests that differ|TCP|HTTP|WebSocket|Two workers|Latency|Memory)", alone, re.MULTILINE)
-        )
-        == 1
-    )
-    assert (
-        len(
-            re.findall(
-                r"^## (Requests that differ|TCP|HTTP|WebSocket|Two workers|Latency|Memory)", without, re.MULTILINE
-            )
-        )
-        == 6
-    )
+    headings = r"^## (?:Requests that differ|TCP|UDP|HTTP|TLS|WebSocket|Two workers|Latency|Memory)"
+    alone, without = (len(re.findall(headings, pages(taken(wanted)), re.MULTILINE)) for wanted in (True, False))
+    assert (alone, without) == (1, 8)
 
 
 def test_a_run_without_loads(whole: Result) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "echoserver/wire/ordinary.c"
-NAME = "_echoserver.abi3.so"  # the stable interface, of 3.11 as the source says: one for all versions from there on
+SOURCES = ("echoserver/compiled.c", "echoserver/protocols/udp.c", "echoserver/wire/ordinary.c")
+NAME = "_echoserver.abi3.so"  # the stable interface, of 3.11 as the sources say: one for all versions from there on
 
 
 class Compile(BuildHookInterface[Any]):
@@ -23,25 +23,25 @@ class Compile(BuildHookInterface[Any]):
         self._folder = tempfile.TemporaryDirectory()  # goes with the hook
         made = Path(self._folder.name, NAME)
         try:
-            compile_module(Path(self.root, SOURCE), made)
+            compile_module([Path(self.root, source) for source in SOURCES], made)
         except OSError as error:
-            self.app.display_warning(f"{SOURCE} was not compiled, and Python does its work: {error}")
+            self.app.display_warning(f"echoserver/compiled.c was not compiled, and Python does its work: {error}")
             return
         system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data.update(pure_python=False, tag=f"cp311-abi3-{system}")
         build_data["force_include_editable" if version == "editable" else "force_include"][str(made)] = NAME
 
 
-def compile_module(source: Path, to: Path) -> None:
-    """Compile a module of one file as this Python's own were. Raises OSError, which says why that failed."""
+def compile_module(sources: list[Path], to: Path) -> None:
+    """Compile a module as this Python's own were. Raises OSError, which says why that failed."""
     named, *flags = shlex.split(sysconfig.get_config_var("LDSHARED") or "cc -shared")
     wanted = os.environ.get("CC")
     compilers = [shlex.split(wanted)] if wanted else [[each] for each in (named, "cc") if shutil.which(each)]
     if not compilers:
         raise OSError("there is no C compiler")
-    said = f'-DSOURCE="{hashlib.sha256(source.read_bytes()).hexdigest()}"'
+    said = f'-DSOURCE="{hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()}"'
     include = f"-I{sysconfig.get_path('include')}"
-    words = [*compilers[0], *flags, "-O2", "-fPIC", said, include, str(source), "-o", str(to)]
+    words = [*compilers[0], *flags, "-O2", "-fPIC", said, include, *map(str, sources), "-o", str(to)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode or not to.exists():
         reason = next((line for line in done.stderr.splitlines() if "error" in line), "")

@@ -62,7 +62,9 @@ compile_extensions() { # compile_extensions FOLDER FLAGS
     compile httptools_url_parser "${api[@]}" -I"$http_parser" "$httptools/httptools/parser/url_parser.c"
     compile http_parser "$http_parser/http_parser.c"
     compile websockets "${api[@]}" "$websockets/src/websockets/speedups.c"
-    compile ordinary "${api[@]}" "$here/../echoserver/wire/ordinary.c"
+    for file in compiled protocols/udp wire/ordinary; do
+        compile "echoserver_$(basename "$file")" "${api[@]}" "$here/../echoserver/$file.c"
+    done
     for name in api http llhttp; do
         compile "llhttp_$name" -I"$llhttp/include" "$llhttp/src/$name.c"
     done

@@ -17,7 +17,7 @@ from echoserver.worker import process
 
 
 def build(settings: config.Config) -> dict[str, str]:
-    """What is running, by name: echoserver, Python, the event loop, httptools, and whether ordinary.c was compiled."""
+    """What is running, by name: echoserver, Python, the event loop, httptools, and whether compiled.c was."""
     import httptools  # noqa: PLC0415 - only for its version
 
     loop = "asyncio"

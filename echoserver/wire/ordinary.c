@@ -1,7 +1,4 @@
-/* scan() of ordinary.py, whose scan_in_python() is the reference: where this one returns no None, it returns the same.
- *
- * The module is _echoserver, beside the package: it is found also where the package is that of a checkout.
- */
+/* scan(): scan_in_python() of ordinary.py is the reference. Where this one does not return None, it returns the same. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
@@ -16,7 +13,10 @@
 enum { NAME = 1, VALUE = 2, PATH = 4, VISIBLE = 8, HOST = 16, DIGIT = 32 };
 static unsigned char kinds[256];
 
-static void
+void fill_kinds(void);
+PyObject *scan(PyObject *, PyObject *);
+
+void
 fill_kinds(void)
 {
     for (int each = 0; each < 256; each++) {
@@ -74,7 +74,7 @@ field_of(const unsigned char *name, size_t size)
     }
 }
 
-static PyObject *
+PyObject *
 scan(PyObject *module, PyObject *data)
 {
     (void)module;
@@ -179,35 +179,4 @@ scan(PyObject *module, PyObject *data)
     if (query == NULL)
         return Py_BuildValue("y#nO", key, (Py_ssize_t)key_size, section, Py_None);
     return Py_BuildValue("y#ny#", key, (Py_ssize_t)key_size, section, query, (Py_ssize_t)(query_end - query));
-}
-
-#ifndef SOURCE
-#define SOURCE ""
-#endif
-
-static int
-say_source(PyObject *module)
-{
-    return PyModule_AddStringConstant(module, "SOURCE", SOURCE); /* SHA-256 of this file, where that was said */
-}
-
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, say_source},
-    {0, NULL},
-};
-
-static PyMethodDef methods[] = {
-    {"scan", scan, METH_O, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_echoserver", NULL, 0, methods, slots, NULL, NULL, NULL,
-};
-
-PyMODINIT_FUNC
-PyInit__echoserver(void)
-{
-    fill_kinds();
-    return PyModuleDef_Init(&definition);
 }

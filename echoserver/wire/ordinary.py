@@ -6,12 +6,12 @@ regular expressions. Where a compiler was at hand when the server was installed,
 of the instructions.
 """
 
-import os
 import re
 from collections.abc import Callable
 
 import httptools
 
+from echoserver.config import compiled
 from echoserver.wire.request import MAX_FIELDS
 
 _FEW_LINES = 4 * MAX_FIELDS  # bytes that can't have more lines than are allowed
@@ -105,17 +105,6 @@ def scan_in_python(data: bytes) -> Scanned | None:
     return lines, end, line[1]
 
 
-def _compiled() -> Callable[[bytes], Scanned | None] | None:
-    if os.environ.get("ECHOSERVER_NO_EXTENSIONS"):
-        return None
-    try:
-        import _echoserver  # noqa: PLC0415 - it need not be there
-    except ImportError:
-        return None
-    scan: Callable[[bytes], Scanned | None] = _echoserver.scan
-    return scan
-
-
-scan_in_c = _compiled()
-"""scan() of `ordinary.c`; None where it was not compiled, or is not wanted."""
+scan_in_c: Callable[[bytes], Scanned | None] | None = compiled.functions.scan if compiled.functions else None
+"""scan() of `ordinary.c`, where that was compiled."""
 scan = scan_in_c or scan_in_python

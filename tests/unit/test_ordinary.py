@@ -1,6 +1,6 @@
 """Ordinary requests are read in C as they are in Python, or left to be read elsewhere.
 
-Modules: wire.ordinary.
+Modules: wire.ordinary, config.compiled.
 """
 
 import hashlib
@@ -13,12 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import echoserver
 from echoserver.wire import ordinary
 from echoserver.wire.ordinary import Scanned, scan_in_python
 from echoserver.wire.request import MAX_FIELDS
 from tests.unit.examples import examples
 
-SOURCE = Path(ordinary.__file__).with_suffix(".c")
+PACKAGE = Path(echoserver.__file__).parent
+SOURCES = ("compiled.c", "protocols/udp.c", "wire/ordinary.c")
 
 HEAD = b"""\
 POST /orders/7?state=open HTTP/1.1
@@ -57,7 +59,8 @@ def test_what_is_read(scan_in_c: Callable[[bytes], Scanned | None]) -> None:
 
 def test_the_compiled_module_is_that_of_its_source(scan_in_c: object) -> None:
     compiled = sys.modules["_echoserver"]
-    assert hashlib.sha256(SOURCE.read_bytes()).hexdigest() == compiled.SOURCE, "pip install -e . compiles it anew"
+    digest = hashlib.sha256(b"".join((PACKAGE / each).read_bytes() for each in SOURCES)).hexdigest()
+    assert digest == compiled.SOURCE, "pip install -e . compiles it anew"
 
 
 @pytest.mark.parametrize("wanted", ["", "1"])
@@ -68,6 +71,15 @@ def test_echoserver_no_extensions(scan_in_c: object, wanted: str) -> None:
         env={"ECHOSERVER_NO_EXTENSIONS": wanted},
     )  # fmt: skip
     assert said.stdout.strip() == str(bool(wanted))
+
+
+def test_what_was_compiled_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "_echoserver.py").write_text("INTERFACE = 0\n")
+    asking = "from echoserver.config import compiled; print(compiled.functions)"
+    said = subprocess.run(
+        [sys.executable, "-c", asking], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert said.stdout == "None\n"
 
 
 def test_no_bytes_no_reading(scan_in_c: Callable[[object], Scanned | None]) -> None:

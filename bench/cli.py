@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import arms, attacks, compare, costs, engines, fairness, figures, gate, images, loads
+from bench import arms, attacks, compare, costs, engines, fairness, figures, gate, images, loads, sections
 from bench.arms import Missing
 from bench.engines import EngineFailed
 from bench.figures import NoFigures, Result
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="compare | costs | fairness | images | report | gate",
+        metavar="compare | costs | fairness | sections | images | report | gate",
         parser_class=_Parser,
     )
 
@@ -141,6 +141,16 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the result (default: {LATEST_FAIRNESS})",
     )  # fmt: skip
     fair.add_argument("--markdown", type=Path, metavar="FILE", help="the same as a table")
+
+    reading = commands.add_parser(
+        "sections", help="what a header section costs by its size, in memory", allow_abbrev=False,
+        description="Times requests whose header section is read anew, and the same again, without system calls: a "
+        "table, sections.json and a picture.",
+    )  # fmt: skip
+    reading.add_argument(
+        "--into", type=Path, default=figures.RESULTS, metavar="FOLDER", help="where they go (default: %(default)s)"
+    )
+    reading.add_argument("--quick", action="store_true", help="few rounds, whose figures are worth nothing")
 
     imaging = commands.add_parser(
         "images",
@@ -213,7 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises SystemExit(2) for bad usage."""
     asked = _parser().parse_args(arguments)
     command = {
-        "compare": _compare, "costs": _costs, "fairness": _fairness, "images": _images, "report": _report, "gate": _gate
+        "compare": _compare, "costs": _costs, "fairness": _fairness, "sections": _sections, "images": _images,
+        "report": _report, "gate": _gate,
     }  # fmt: skip
     try:
         return command[asked.command](asked)
@@ -309,6 +320,13 @@ def _fairness(asked: argparse.Namespace) -> int:
     if without := [name for name in names if not result["loads"][name]["arms"][compare.OURS]["median"]]:
         print(f"bench: echoserver has no figure for {', '.join(without)}", file=sys.stderr)
         return FAILED
+    return OK
+
+
+def _sections(asked: argparse.Namespace) -> int:
+    figures_of_all = sections.both(2 if asked.quick else 200, functools.partial(print, flush=True))
+    for path in sections.write(figures_of_all, asked.into):
+        print(f"written: {path}")
     return OK
 
 

@@ -645,8 +645,8 @@ USAGE = {
     ("gate", "--quickly"): "unrecognized arguments: --quickly",
     ("images", "tiny"): "TARGET: 'tiny' is not an image: expected one of slim, alpine, scratch, minimal",
     ("images", "--runs", "0"): "--runs: '0' is not a count: expected a whole number from 1",
-    ("race",): "compare | costs | fairness | images | report | gate: invalid choice: 'race'",
-    (): "the following arguments are required: compare | costs | fairness | images | report | gate",
+    ("race",): "compare | costs | fairness | sections | images | report | gate: invalid choice: 'race'",
+    (): "the following arguments are required: compare | costs | fairness | sections | images | report | gate",
 }
 
 

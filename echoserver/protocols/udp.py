@@ -12,7 +12,7 @@ REFLECTORS = frozenset({7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 427,
 """Source ports below 1024 of services that answer what they are sent: an echo to them could go on for ever."""
 
 _PER_TURN = 64  # datagrams a turn of the loop: others have work too
-_BYTES_PER_TURN = 256 << 10  # likewise, where they are large
+_BYTES_PER_TURN = 256 << 10  # likewise, where they are large; udp.c looks at it after 16, which is up to 1 MiB more
 _RECEIVED, _SENT = (counters.index(f"{each}_bytes", "udp") for each in ("received", "sent"))
 _ECHOED, _NOT_ANSWERED = (counters.index("datagrams", each) for each in ("echoed", "not_answered"))
 _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
@@ -21,8 +21,9 @@ _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 class UdpEcho:
     """Reads a bound datagram socket whenever it has something, and sends each datagram back.
 
-    buffer has room for any datagram (64 KiB) and is used only while readable() runs. A datagram that the kernel has
-    no room to send is dropped, as any network would.
+    buffer has room for any datagram (64 KiB) and is used only while echo_in_python() runs; udp.c has 1 MiB of
+    its own, whose pages are there once they have been written to. A datagram that the kernel has no room to send is dropped, as any
+    network would.
     """
 
     __slots__ = (

@@ -17,7 +17,7 @@ from echoserver.worker import process
 
 
 def build(settings: config.Config) -> dict[str, str]:
-    """What is running, by name: echoserver, Python, the event loop, httptools, and whether compiled.c was."""
+    """What is running, by name: echoserver, Python, the event loop, httptools, and whether compiled.c was compiled."""
     import httptools  # noqa: PLC0415 - only for its version
 
     loop = "asyncio"

@@ -119,7 +119,7 @@ scan(PyObject *module, PyObject *data)
             after = skip(after + 1, DIGIT);
         if (after > at + 6 && begins(after, "\r\n")) {
             host = true;
-            key_size = 4;
+            key_size = 1;
             at = after + 2;
         }
     }
@@ -174,7 +174,7 @@ scan(PyObject *module, PyObject *data)
         filled += sizes[each];
     }
     if (host)
-        memcpy(key + filled, "host", 4);
+        key[filled] = '\n';
     Py_ssize_t section = at - (const unsigned char *)first;
     if (query == NULL)
         return Py_BuildValue("y#nO", key, (Py_ssize_t)key_size, section, Py_None);

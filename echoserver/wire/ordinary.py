@@ -32,7 +32,8 @@ _LINE_END = b"\r\n"
 _BEGINNING_AND_END = (None, None)
 
 Scanned = tuple[bytes, int, bytes | None]
-"""The lines that decide, joined; the size of the header section in bytes; the query, if there is one."""
+"""What decides about the answer: the lines, joined, each behind an LF, and an LF for a Host that needs no closer look;
+the size of the header section in bytes; the query, if there is one."""
 
 
 class _Events:
@@ -72,7 +73,7 @@ def lines_that_decide(head: bytes) -> bytes | None:
 def _lines_behind(line: re.Match[bytes], data: bytes, end: int) -> bytes:
     lines = _LINES_THAT_DECIDE.findall(data, line.end() - 1, end)
     if line[2] is not None:
-        lines.append(b"host")
+        lines.append(b"\n")  # for the Host; each other line begins with it, and goes on
     return b"".join(lines)
 
 
@@ -98,7 +99,7 @@ def scan_in_python(data: bytes) -> Scanned | None:
         _parser.renew()
         return None
     lines = _lines_behind(line, data, end)
-    if b"close" in lines.lower():  # llhttp takes nothing after a request that is its connection's last
+    if b"close" in data[:end].lower():  # llhttp takes nothing after a request that is its connection's last
         _parser.renew()
     else:
         events.to_come += _BEGINNING_AND_END

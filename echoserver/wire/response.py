@@ -67,8 +67,8 @@ def fields(content_type: bytes, length: int | None, connection: bytes, extra: by
 
 def around_length(content_type: bytes, connection: bytes, extra: bytes) -> tuple[bytes, bytes]:
     """fields() before and behind the length."""
-    before, behind = fields(content_type, 0, connection, extra).split(b": 0\r\n", 1)
-    return before + b": ", b"\r\n" + behind
+    said = b"Connection: %b\r\n" % connection if connection else b""
+    return b"Content-Type: %b\r\n%bContent-Length: " % (content_type, NO_SNIFF), b"\r\n%b%b\r\n" % (said, extra)
 
 
 def no_content(status: int, connection: bytes, extra: bytes = b"") -> bytes:

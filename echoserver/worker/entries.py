@@ -41,8 +41,8 @@ def websocket_upgrade(settings: config.Config) -> Upgrade | None:
 def _upgrade(site: Site, origin: Origin, request: Request) -> Connection:
     try:
         from echoserver.protocols.websocket.handshake import upgrade  # noqa: PLC0415 - likewise
-    except (ImportError, MemoryError):
-        raise HttpError(503, "there is no memory left to load WebSocket") from None
+    except (ImportError, MemoryError, OSError):
+        raise HttpError(503, "WebSocket cannot be loaded: too little memory, or too few file descriptors") from None
     return upgrade(site, origin, request)
 
 

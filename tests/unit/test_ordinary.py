@@ -36,7 +36,7 @@ Empty:
 
 """.replace(b"\n", b"\r\n")
 WHOLE = HEAD + b"hello\r\n\r\nyou"
-LINES = b"\nContent-Length:\ncOntent-type: application/json\nAccept:*/*\nContent-Language: \xc3\xa4host"
+LINES = b"\nContent-Length:\ncOntent-type: application/json\nAccept:*/*\nContent-Language: \xc3\xa4\n"
 
 PIECES = (
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b":", b"?", b"#", b"\x7f", b"\xff", b"/", b"0", b"9" * 20,

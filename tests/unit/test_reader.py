@@ -75,6 +75,10 @@ ORDINARY = {
     "keep-alive": (
         request(b"GET /a", b"Connection: keep-alive"), request(b"GET /b", b"Connection: keep-alive"),
     ),
+    "a type like the end of a length": (
+        request(b"POST /a", b"Content-Type: 0", b"Content-Language: a: 0", content=b"1"),
+        request(b"PUT /b", b"Content-Type: 0", b"Content-Language: a: 0", content=b"hello"),
+    ),
     "100 fields": (GET, request(b"GET /", *(b"a:%d" % number for number in range(98)), b"Accept: */*")),
 }  # fmt: skip
 
@@ -97,6 +101,7 @@ EXTRAORDINARY = {
     "fields that decide, unknown": request(b"POST /a", b"Content-Type: c/d", content=b"hello"),
     "no content": request(b"POST /a", b"Content-Type: a/b", b"Content-Length: 0"),
     "two at once": POST + POST,
+    "Proxy-Connection, which llhttp heeds": request(b"GET /a", b"Proxy-Connection: close", b"Accept: unknown"),
     "one and the beginning of another": POST + b"G",
     "an empty line behind it": POST + b"\r\n",
     "empty lines behind a GET": GET + b"\r\n\r\n",
@@ -143,6 +148,25 @@ def test_extraordinary(data: bytes) -> None:
         assert reader.answer(POST, PREFIX) is not None, "what came before does not matter"
 
 
+NOT_ALIKE = {
+    "no Host": (GET, request(b"GET /a", b"Accept: */*host", host=b"A: b")),
+    "two Hosts": (
+        request(b"GET /a", b"Host: x", b"Accept: zhost", host=b"A: b"), request(b"GET /a", b"Host: x", b"Accept: z"),
+    ),
+    "two Hosts, with content": (
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\nHost: localhost\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nHost: evil\r\nContent-Length: 2\r\nHost: local\r\n\r\nab",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "data"), NOT_ALIKE.values(), ids=NOT_ALIKE)
+def test_lines_that_only_look_alike_joined_are_not_taken_for_each_other(before: bytes, data: bytes) -> None:
+    reader = reader_of(before)
+    assert reader.answer(before, PREFIX) is not None
+    assert reader.answer(data, PREFIX) is None
+
+
 @pytest.mark.parametrize("data", [POST, GET], ids=["POST", "GET"])
 def test_closing__no_request_is_ordinary(data: bytes) -> None:
     reader = reader_of(POST, GET)
@@ -174,7 +198,7 @@ NAMES = (
 )  # fmt: skip
 VALUES = (
     b"a/b", b"gzip", b"5", b"0", b"close", b"keep-alive", b"Upgrade", b"chunked", b"100-continue", b"websocket", b"*/*",
-    b"application/json", b"", b"\xe4", b"\0",
+    b"application/json", b"", b"\xe4", b"\0", b"*/*host", b"a: 0",
 )  # fmt: skip
 TARGETS = (
     b"/",

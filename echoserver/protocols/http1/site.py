@@ -111,8 +111,9 @@ class Site:
                 )
             try:
                 return 200, metrics.CONTENT_TYPE, self._metrics(), b""
-            except (ImportError, MemoryError):
-                return 503, _TEXT, b"503 Service Unavailable: there is no memory left to load metrics\n", b""
+            except (ImportError, MemoryError, OSError):
+                why = b"metrics cannot be loaded: too little memory, or too few file descriptors"
+                return 503, _TEXT, b"503 Service Unavailable: %b\n" % why, b""
         if target == b"/readyz":
             return (200, _TEXT, b"ready\n", b"") if self.ready else (503, _TEXT, b"draining\n", b"")
         if target == BROWSER_PAGE:

@@ -21,9 +21,9 @@ _IP_PKTINFO = 8  # linux/in.h; the socket module has it from Python 3.14
 class UdpEcho:
     """Reads a bound datagram socket whenever it has something, and sends each datagram back.
 
-    buffer has room for any datagram (64 KiB) and is used only while echo_in_python() runs; udp.c has 1 MiB of
-    its own, whose pages are there once they have been written to. A datagram that the kernel has no room to send is dropped, as any
-    network would.
+    buffer has room for any datagram (64 KiB) and is used only while echo_in_python() runs; udp.c has 1 MiB of its own,
+    whose pages are there once they have been written to. A datagram that the kernel has no room to send is dropped, as
+    any network would.
     """
 
     __slots__ = (

@@ -1,11 +1,13 @@
 """``python -m bench`` as people run it: to its end, or until it is interrupted."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.process.processes import alive, children
 from tests.servers import PATIENCE, wait_for
@@ -38,3 +40,19 @@ def interrupt(number: signal.Signals, *words: str, at_work: Callable[[list[int]]
         process.wait()
     assert (process.returncode, said) == (1, "bench: interrupted\n")
     wait_for(lambda: not any(map(alive, started)), "the end of all")
+
+
+def counted(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What a client says of each round, the native one or one that talks as it does; fails where it has failed."""
+    assert (done.returncode, done.stderr) == (0, "")
+    ready, *lines = done.stdout.splitlines()
+    assert ready == "ready"
+    rounds = [json.loads(line) for line in lines]
+    for each in rounds:
+        assert set(each) == {"requests", "due", "seconds", "client_cpu", "latency_us"}
+        assert list(each["latency_us"]) == ["50", "75", "90", "99", "99.9", "max"]
+        latencies = list(each["latency_us"].values())
+        assert latencies == sorted(latencies)
+        assert (latencies[-1] > 0) == (each["requests"] > 0)
+        assert each["client_cpu"] >= 0
+    return rounds

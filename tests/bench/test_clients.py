@@ -5,7 +5,6 @@ import dataclasses
 import fcntl
 import functools
 import itertools
-import json
 import os
 import re
 import selectors
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import pytest
 
@@ -27,6 +26,7 @@ from bench import clients, running
 from bench.clients import Same, ThrownAway
 from bench.figures import Round
 from bench.loads import ACCEPT, HANDSHAKE, LOADS, Load, frame, pattern
+from tests.bench.commands import counted
 from tests.programs import needs
 from tests.servers import PATIENCE, Server
 
@@ -196,22 +196,6 @@ def run(
         [program, *options, where, str(file)], input="".join(f"{each}\n" for each in seconds),
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
-
-
-def counted(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """What it says of each round; fails where it has failed."""
-    assert (done.returncode, done.stderr) == (0, "")
-    ready, *lines = done.stdout.splitlines()
-    assert ready == "ready"
-    rounds = [json.loads(line) for line in lines]
-    for each in rounds:
-        assert set(each) == {"requests", "due", "seconds", "client_cpu", "latency_us"}
-        assert list(each["latency_us"]) == ["50", "75", "90", "99", "99.9", "max"]
-        *percentiles, longest = each["latency_us"].values()
-        assert percentiles == sorted(percentiles)
-        assert (longest > 0) == (each["requests"] > 0)
-        assert each["client_cpu"] >= 0
-    return rounds
 
 
 @pytest.fixture(scope="module")

@@ -331,15 +331,20 @@ def peer(name: str, protocol: str, folder: Path) -> Iterator[running.Server]:
         yield server
 
 
+def answers_all(protocol: str, server: running.Server, folder: Path) -> None:
+    """All that the bench sends over a protocol is answered."""
+    for load in [each for each in LOADS.values() if each.protocol == protocol]:
+        client = clients.client(load, server, clients.check(load, server), CPUS, folder)
+        assert client(0.1)["rate"] > 0
+
+
 @pytest.mark.usefixtures("native_client")
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if arm.speaks == ("ws",)])
 def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
     """Those that are installed answer all that the bench sends."""
     with peer(name, "ws", tmp_path) as server:
         assert re.match(r"\d", arms.ARMS[name].version())
-        for load in [each for each in LOADS.values() if each.protocol == "ws"]:
-            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
-            assert client(0.1)["rate"] > 0
+        answers_all("ws", server, tmp_path)
 
 
 @needs("wrk")
@@ -357,9 +362,7 @@ def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
 def test_peers_over_udp(name: str, tmp_path: Path) -> None:
     """Those that are installed answer all that the bench sends."""
     with peer(name, "udp", tmp_path) as server:
-        for load in [each for each in LOADS.values() if each.protocol == "udp"]:
-            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
-            assert client(0.1)["rate"] > 0
+        answers_all("udp", server, tmp_path)
 
 
 @needs("wrk", "openssl")
@@ -368,9 +371,7 @@ def test_peers_over_udp(name: str, tmp_path: Path) -> None:
 def test_peers_over_tls(name: str, tmp_path: Path) -> None:
     """Those that are installed answer all that the bench sends, over TLS 1.3, and resume sessions."""
     with peer(name, "https", tmp_path) as server:
-        for load in [each for each in LOADS.values() if each.protocol == "https"]:
-            client = clients.client(load, server, clients.check(load, server), CPUS, tmp_path)
-            assert client(0.1)["rate"] > 0
+        answers_all("https", server, tmp_path)
 
 
 @needs("wrk", "nginx")

@@ -1,7 +1,6 @@
 """The client of short connections: no handshake counts that is not as it should be, and no answer but an echo."""
 
 import contextlib
-import json
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ from bench import clients, handshakes, running
 from bench.clients import Same, ThrownAway
 from bench.handshakes import Client, Unacceptable
 from bench.loads import LOADS, pattern
+from tests.bench.commands import counted
 from tests.certificates import Certificates
 from tests.servers import PATIENCE, Server
 
@@ -111,19 +111,10 @@ def run(port: int, *options: str, folder: Path, seconds: str = "0.2\n") -> subpr
     )  # fmt: skip
 
 
-def counted(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """What it says of each round, as the native client does; fails where it has failed."""
-    assert (done.returncode, done.stderr) == (0, "")
-    ready, *lines = done.stdout.splitlines()
-    assert ready == "ready"
-    rounds = [json.loads(line) for line in lines]
-    for each in rounds:
-        assert set(each) == {"requests", "due", "seconds", "client_cpu", "latency_us"}
-        assert list(each["latency_us"]) == ["50", "75", "90", "99", "99.9", "max"]
-        latencies = list(each["latency_us"].values())
-        assert latencies == sorted(latencies)
-        assert each["requests"] > 0
-        assert each["client_cpu"] > 0
+def served(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What it says of each round; fails where it has failed, or served nobody."""
+    rounds = counted(done)
+    assert all(each["requests"] > 0 and each["client_cpu"] > 0 for each in rounds)
     return rounds
 
 
@@ -142,7 +133,7 @@ def in_time_wait(port: int) -> int:
 
 @pytest.mark.parametrize("options", [(), ("-r",)], ids=["new", "resumed"])
 def test_the_client_against_the_server(port: int, options: tuple[str, ...], tmp_path: Path) -> None:
-    short, long = counted(run(port, "-c", "3", *options, folder=tmp_path, seconds="0.1\n0.2\n"))
+    short, long = served(run(port, "-c", "3", *options, folder=tmp_path, seconds="0.1\n0.2\n"))
     assert short["seconds"] >= 0.1
     assert long["seconds"] >= 0.2
     assert in_time_wait(port) == 0
@@ -155,7 +146,7 @@ def test_the_server_has_seen_what_the_client_counts(
     certificates: Certificates, answer: bytes, resumes: bool, tmp_path: Path
 ) -> None:
     with scripted(certificates, answer) as server:
-        (figures,) = counted(run(server.port, "-c", "2", *["-r"] * resumes, folder=tmp_path))
+        (figures,) = served(run(server.port, "-c", "2", *["-r"] * resumes, folder=tmp_path))
     assert server.connections == len(server.reused) == figures["requests"] + 4
     assert server.reused.count(not resumes) == (2 if resumes else 0), "the first of each thread is new"
 

@@ -244,6 +244,13 @@ def opened(worker: Worker, protocol: str = "http") -> Connection:
     return cast(Connection, worker.factory(protocol)())
 
 
+@pytest.fixture(autouse=True)
+def one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of an exchange in one turn, also where the process has to wait for a core: no loop runs that would go on."""
+    for module in ("protocols.http1.connection", "protocols.websocket.connection", "layers.tls"):
+        monkeypatch.setattr(f"echoserver.{module}.TURN_SECONDS", 60.0)
+
+
 @pytest.fixture
 def worker(loop: asyncio.AbstractEventLoop) -> Worker:
     return Worker(config.parse({}), loop)

@@ -398,8 +398,11 @@ def test_a_read_that_looks_like_a_short_message_and_is_within_another(
         assert client.sent == answer
 
 
-def test_large_messages_are_written_one_by_one(loop: asyncio.AbstractEventLoop) -> None:
+def test_large_messages_are_written_one_by_one(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Together they would be copied; all of a read that takes no long time is answered in one turn."""
+    monkeypatch.setattr(websocket, "TURN_SECONDS", 60.0)
     with Client(make(loop)) as client:
         before = client.writes
         client.feed(large(BINARY, bytes(100_000)) * 2, turns=False)

@@ -95,7 +95,7 @@ def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder
     """The client that a load asks for; answers: those to what it sends. Raises Missing."""
     file = folder / _file_name(load)
     if not file.exists():
-        file.write_bytes(pools.packed(pools.pool(load.name)) if load.pool else load.sent)
+        file.write_bytes(pools.packed(pools.pool(load.pool)) if load.pool else load.sent)
     if load.native or load.handshakes:
         words = (handshakes_words if load.handshakes else native_words)(load, server.where, file)
         return lambda seconds: _run_native(words, load, server, seconds, cpus)
@@ -110,8 +110,8 @@ def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder
 
 
 def _file_name(load: Load) -> str:
-    """Of what is sent; wrk's script knows a pool by it."""
-    return f"{load.name}.{'pool' if load.pool else 'request'}"
+    """Of what is sent; both clients know a pool by it."""
+    return f"{load.pool}.pool" if load.pool else f"{load.name}.request"
 
 
 def wrk_words(load: Load) -> list[str]:
@@ -142,8 +142,11 @@ def described(load: Load) -> str:
         options = [f"{load.connections} connections"]
         options += [f"{load.active} of them active"] * bool(load.active)
         options += [f"{load.rate} requests a second at equal distances"] * bool(load.rate)
+        options += [_file_name(load)] * bool(load.pool)
         return f"bench/native/client.c, {', '.join(options)}"
-    return " ".join(["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", _file_name(load)] * load.pool])
+    return " ".join(
+        ["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", _file_name(load)] * bool(load.pool)]
+    )
 
 
 # --- the clients --------------------------------------------------------------------------------------------------
@@ -285,7 +288,7 @@ def _connected(load: Load, server: Running) -> socket.socket:
 def _check_pool(load: Load, server: Running) -> Mixed:
     """One connection sends requests from all over the pool. Content comes back byte for byte; of a header section,
     which some have in words of their own, the X-Request-Id."""
-    requests = pools.pool(load.name)
+    requests = pools.pool(load.pool)
     around = []
     try:
         with server.connect() as connection:

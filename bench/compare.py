@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import resource
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,17 +111,32 @@ def measure(
     keep: Callable[[Result], None] | None = None,
 ) -> None:
     """Put the figures of these loads into the result."""
-    for load in loads:
-        if load.protocol == "https":
-            try:
-                arms.certificate()
-            except Missing as missing:
-                result["skipped"][load.name] = str(missing)
-                continue
+    for each in loads:
+        try:
+            load = _prepared(each, method)
+        except (Missing, ServerFailed, ThrownAway) as why:
+            result["skipped"][each.name] = str(why)
+            continue
         _compare_one(load, _arms_of(load, found), method, watcher, result)
         watcher.ends(load, result)
         if keep is not None:
             keep(result)
+
+
+def _prepared(load: Load, method: Method) -> Load:
+    """A load that has all that it needs: a certificate, or its rate. Raises Missing, and for the rate ServerFailed or
+    ThrownAway."""
+    if load.protocol == "https":
+        arms.certificate()
+    if not load.half_of:
+        return load
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(running.folder()))
+        client = _start(load, arms.ARMS[load.half_of], cpus(), folder, seconds=method.seconds, stack=stack)
+        if method.warm_up:
+            client()
+        answered = statistics.median(client()["rate"] for _ in range(method.rounds * method.starts))
+    return dataclasses.replace(load, rate=round(answered / 2))
 
 
 def installed(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
@@ -161,7 +177,7 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
     shared = several_cpus() if load.workers > 1 else (*cpus(), "")
     of_load: dict[str, Any] = {
         "title": load.title, "group": load.group, "content": load.content, "client": clients.described(load),
-        "notes": shared[2], "arms": {arm.name: {"rounds": []} for arm in taking_part},
+        "notes": shared[2] or _why_this_rate(load), "arms": {arm.name: {"rounds": []} for arm in taking_part},
     }  # fmt: skip
     for arm in taking_part:
         if load.name in arm.cannot:
@@ -201,6 +217,10 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
                     take(name, client, start, turn)
     # a client that keeps a rate is always busy: that says nothing of its ceiling
     figures.summarise(of_load["arms"], client_cpus=0 if load.rate else len(shared[1]))
+
+
+def _why_this_rate(load: Load) -> str:
+    return f"{load.rate} requests a second: half of what {load.half_of} answered before" if load.half_of else ""
 
 
 def _start(

@@ -28,9 +28,11 @@ class Load:
     """protocol: what the server speaks (tcp, udp, http, https, ws), on a unix socket where unix is set. content: bytes
     a request, None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
     pool: instead of what is sent and its content, one request after the other of those that bench.pools has by this
-    load's name.
+    name.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
+    half_of: the rate is half of what this arm answers where each is sent as soon as its connection has the last answer,
+    which is measured before.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
     handshakes: bench.handshakes is the client, a connection each, with a TLS handshake that is "new" or "resumed".
     steps: numbers of idle connections at which memory is read. arms: those that it is for, where not all that can.
@@ -45,8 +47,9 @@ class Load:
     connections: int = 64
     active: int = 0
     answers: int = 1
-    pool: bool = False
+    pool: str = ""
     rate: int = 0
+    half_of: str = ""
     unix: bool = False
     native: bool = False
     handshakes: str = ""
@@ -113,7 +116,7 @@ def _tls(name: str, title: str, size: int = 64, *fields: bytes, connections: int
 
 
 def _pool(name: str, title: str) -> Load:
-    return Load(name, title, "mix", "http", None, b"", pool=True)
+    return Load(name, title, "mix", "http", None, b"", pool=name)
 
 
 _SMALL = request(content=pattern(64))
@@ -170,6 +173,8 @@ _LOADS = (
     Load("idle1k", "POST of 64 B on 10 of 1,000 connections", "http", "http", 64, _SMALL, 1000, 10, native=True),
     Load("idle10k", "POST of 64 B on 100 of 10,000 connections", "http", "http", 64, _SMALL, 10_000, 100, native=True),
     Load("latency", "POST of 64 B, 10,000 a second", "rate", "http", 64, _SMALL, rate=10_000, native=True),
+    Load("mixrate", "a proxy's requests, half as many as nginx can answer", "rate", "http", None, b"", pool="mix",
+         half_of="nginx", native=True),
     Load("workers2", "POST of 64 B, two workers against one", "workers", "http", 64, _SMALL, workers=2),
     Load("memory", "idle keep-alive connections", "memory", "http", 64, _SMALL, native=True,
          steps=(0, 1000, 5000, 10_000)),
@@ -177,5 +182,7 @@ _LOADS = (
 
 LOADS = {each.name: each for each in _LOADS}
 
-QUICK = ("mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "tls64", "tlsresume", "ws64", "latency")
+QUICK = (
+    "mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "tls64", "tlsresume", "ws64", "latency", "mixrate",
+)  # fmt: skip
 """What --quick runs: each client, and what they do otherwise than by default."""

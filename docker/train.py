@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import clients
 from bench.loads import LOADS
 
-_SKIPPED = {"idle10k", "memory", "workers2", "latency"}  # nothing that the others do not do
+_SKIPPED = {"idle10k", "memory", "workers2", "latency", "mixrate"}  # nothing that the others do not do
 
 
 def main(executable: str, seconds: str = "2") -> None:

@@ -6,10 +6,15 @@
  * Sends FILE's bytes again and again, and checks every byte that comes back: the same (raw); or with -h, FILE being an
  * HTTP request with Content-Length, a 200 whose content is the same (chunked only where it is small); or with -w, FILE
  * being a masked frame (WebSocket, RFC 6455), a message of the same type with the same content, in any number of frames,
- * after a handshake that is no exchange; or with -u, a datagram each way on a connected UDP socket. ADDRESS is a port of 127.0.0.1 or the path of a unix socket. Each connection
- * makes one exchange at first; then "ready" is printed. For each line of standard input, a number of seconds, the ACTIVE
- * first connections (default: all) go on for so long, and one line of JSON says what they did. At the end of standard
- * input all connections are reset, so that none is left in TIME_WAIT.
+ * after a handshake that is no exchange; or with -u, a datagram each way on a connected UDP socket. ADDRESS is a port of
+ * 127.0.0.1 or the path of a unix socket. Each connection makes one exchange at first; then "ready" is printed. For each
+ * line of standard input, a number of seconds, the ACTIVE first connections (default: all) go on for so long, and one line
+ * of JSON says what they did. At the end of standard input all connections are reset, so that none is left in TIME_WAIT.
+ *
+ * With -h, a FILE named NAME.pool has requests that differ, each after its length (4 bytes, of which the least comes
+ * first). Each connection sends them one after the other, and then from the first one on again; where it begins is another
+ * place for each. What has to come back is a 200 with the same content, or to a request without content the header
+ * section: of that the X-Request-Id, for some servers have it in words of their own, or all where there is none.
  *
  * Without -r each active connection sends its next request as soon as it has its answer (a closed loop). With -r so
  * many requests a second are due at equal distances, whatever the server does (an open loop): each is sent by whichever
@@ -50,6 +55,15 @@ struct connection {
                                WebSocket: of content, up to the end of the frame */
     long long since;        /* ns: when the request was sent, or was due */
     char head[HEAD];
+    struct turn *turn; /* of a pool: the last one that was sent */
+    char *gathered;    /* of a pool: the answer, as far as it is here */
+};
+
+/* A request of a pool, and what comes back; within: somewhere in the content. */
+struct turn {
+    char *request, *echo;
+    long size, echo_size;
+    int within;
 };
 
 static char *request, *content, *preamble = "";
@@ -57,6 +71,9 @@ static long size, content_size;
 static int http, udp, websocket, ep, count = 1;
 static long long patience = 10000; /* ms */
 static struct connection *all;
+static struct turn *pool;     /* NULL: there is one request */
+static long pool_size, room;  /* room: bytes that an answer may have */
+static char *plain;           /* as many, for what was chunked */
 static unsigned long histogram[FINE + COARSE], done;
 static long long longest;
 static char buffer[1 << 18];
@@ -96,8 +113,10 @@ static double percentile(double percent) {
 }
 
 static void send_some(struct connection *c) {
-    while (c->sent < size) {
-        long w = write(c->fd, request + c->sent, size - c->sent);
+    const char *from = pool ? c->turn->request : request;
+    long all_of_it = pool ? c->turn->size : size;
+    while (c->sent < all_of_it) {
+        long w = write(c->fd, from + c->sent, all_of_it - c->sent);
         if (w < 0 && errno == EAGAIN) return;
         if (w <= 0) fail("a write failed");
         c->sent += w;
@@ -107,6 +126,7 @@ static void send_some(struct connection *c) {
 static void begin(struct connection *c, long long since) {
     c->busy = 1, c->sent = c->got = c->head_size = 0, c->since = since;
     c->answer = http || websocket ? 0 : size, c->more = websocket;
+    if (pool && ++c->turn == pool + pool_size) c->turn = pool;
     send_some(c);
 }
 
@@ -198,10 +218,64 @@ static int receive_datagram(struct connection *c) {
     return c->busy = 0, 1;
 }
 
+/* Puts a chunked answer's content together in plain. Returns its length; -1: its last chunk is not here. */
+static long put_together(char *at, char *end) {
+    for (long whole = 0, n;; whole += n) {
+        char *line = memmem(at, end - at, "\r\n", 2), *after;
+        if (!line) return -1;
+        n = strtol(at, &after, 16);
+        if (after == at || after != line || n < 0) wrong("a chunk without a length");
+        at = line + 2;
+        if (n > end - at - 2) return -1;
+        if (memcmp(at + n, "\r\n", 2)) wrong("a chunk of another length");
+        memcpy(plain + whole, at, n), at += n + 2;
+        if (n) continue;
+        if (at < end) wrong("a long echo");
+        return whole;
+    }
+}
+
+/* Whether all of an answer to a request of a pool has come: then it is the right one. */
+static int is_whole(struct connection *c) {
+    struct turn *turn = c->turn;
+    if (!c->head_size) {
+        char *blank = strstr(c->gathered, "\r\n\r\n"), *field;
+        if (!blank) return 0;
+        blank[2] = 0;
+        if (strncmp(c->gathered, "HTTP/1.1 200 ", 13)) wrong("a status other than 200");
+        c->head_size = blank + 4 - c->gathered;
+        field = strcasestr(c->gathered, "\r\ncontent-length:");
+        if (field) c->answer = c->head_size + strtol(field + 17, NULL, 10);
+        else if (!strstr(c->gathered, "chunked")) wrong("neither Content-Length nor chunked content");
+        if (field && !turn->within && c->answer != c->head_size + turn->echo_size) wrong("an echo of another length");
+    }
+    char *came = c->gathered + c->head_size;
+    long n = c->answer - c->head_size;
+    if (!c->answer) n = put_together(came, c->gathered + c->got), came = plain;
+    else if (c->got > c->answer) wrong("a long echo");
+    else if (c->got < c->answer) return 0;
+    if (n < 0) return 0;
+    if (!turn->within && n != turn->echo_size) wrong("an echo of another length");
+    if (turn->within ? !memmem(came, n, turn->echo, turn->echo_size) : memcmp(came, turn->echo, n)) wrong("a wrong echo");
+    return 1;
+}
+
+/* Reads what has come of an answer to a request of a pool, as receive() does. It is gathered, for it may be chunked. */
+static int receive_gathered(struct connection *c) {
+    for (long r; (r = read_some(c->fd, c->gathered + c->got, room - c->got));) {
+        if (!c->busy) wrong("bytes that nobody asked for");
+        c->gathered[c->got += r] = 0;
+        if (is_whole(c)) return c->busy = c->got = 0, 1;
+        if (c->got == room) wrong("an answer that is too long");
+    }
+    return 0;
+}
+
 /* Reads what has come. Returns 1 when the answer is complete. */
 static int receive(struct connection *c) {
     if (udp) return receive_datagram(c);
     if (websocket) return receive_frames(c);
+    if (pool) return receive_gathered(c);
     for (;;) {
         long most = c->busy && c->answer ? c->answer - c->got : (long)sizeof buffer;
         long r = read_some(c->fd, buffer, most < (long)sizeof buffer ? most : (long)sizeof buffer);
@@ -263,6 +337,10 @@ static void open_all(const char *address) {
     all = calloc(count, sizeof *all);
     for (int i = 0; i < count; i++) {
         struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = i}, ready[1];
+        if (pool) { /* the one before that with which it begins */
+            all[i].turn = &pool[(i * pool_size / count + pool_size - 1) % pool_size];
+            all[i].gathered = malloc(room + 1);
+        }
         all[i].fd = connect_to(address);
         epoll_ctl(ep, EPOLL_CTL_ADD, all[i].fd, &e);
         for (begin(&all[i], now()); !receive(&all[i]); send_some(&all[i])) {
@@ -379,6 +457,30 @@ static void unmask(void) {
     for (long i = 0; i < content_size; i++) content[i] = request[at + 4 + i] ^ request[at + (i & 3)];
 }
 
+/* Finds the requests in the file's bytes. Returns 0 where they are others. */
+static int make_pool(void) {
+    for (long at = 0, n; at < size; at += 4 + n) {
+        unsigned char *length = (unsigned char *)request + at;
+        if (size - at < 4) return 0;
+        n = length[0] | length[1] << 8 | length[2] << 16 | (long)length[3] << 24;
+        if (n > size - at - 4) return 0;
+        pool = realloc(pool, (pool_size + 1) * sizeof *pool);
+        struct turn *turn = &pool[pool_size++];
+        char *blank = memmem(request + at + 4, n, "\r\n\r\n", 4), *name;
+        if (!blank) return 0;
+        *turn = (struct turn){request + at + 4, blank + 4, n, request + at + 4 + n - (blank + 4), 0};
+        if (n > room) room = n;
+        if (turn->echo_size) continue;
+        turn->echo = turn->request, turn->echo_size = n;
+        if (!(name = memmem(turn->request, n, "\r\nX-Request-Id: ", 16)) || name[16] == '\r') continue;
+        turn->echo = name + 16, turn->within = 1;
+        turn->echo_size = (char *)memmem(turn->echo, blank + 2 - turn->echo, "\r\n", 2) - turn->echo;
+    }
+    room = 2 * room + 4 * HEAD; /* with a head, chunks, and other words */
+    plain = malloc(room);
+    return pool_size > 0;
+}
+
 int main(int argc, char **argv) {
     int active = 0, option;
     double rate = 0, interval = 0, seconds;
@@ -411,6 +513,9 @@ int main(int argc, char **argv) {
         if (size < 6) return fputs("client: no frame of a WebSocket client\n", stderr), 1;
         unmask();
     }
+    char *dot = strrchr(argv[optind + 1], '.');
+    if (http && dot && !strcmp(dot, ".pool") && !make_pool())
+        return fputs("client: no pool of HTTP requests\n", stderr), 1;
     ep = epoll_create1(0);
     signal(SIGPIPE, SIG_IGN); /* a write that fails has something to say */
     open_all(argv[optind]);

@@ -187,10 +187,16 @@ def websocket(reply: Reply, *hello: bytes | None) -> Reply:
 
 
 def run(
-    program: str, *options: str, where: str, sent: bytes, folder: Path, seconds: Sequence[str] = ("0.05",)
+    program: str,
+    *options: str,
+    where: str,
+    sent: bytes,
+    folder: Path,
+    seconds: Sequence[str] = ("0.05",),
+    name: str = "request",
 ) -> subprocess.CompletedProcess[str]:
-    """The native client, from its start to its end."""
-    file = folder / "request"
+    """The native client, from its start to its end. name: of the file that it is given."""
+    file = folder / name
     file.write_bytes(sent)
     return subprocess.run(
         [program, *options, where, str(file)], input="".join(f"{each}\n" for each in seconds),

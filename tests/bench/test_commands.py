@@ -275,6 +275,31 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("peers", "native_client", "limit_server")
+def test_half_of_what_another_answers() -> None:
+    """It is measured before, and need not take part."""
+    load = dataclasses.replace(POST, half_of=HONEST[0])
+    result = compare.compare([load], [compare.LIMIT, compare.OURS], compare.QUICK, Recorder())
+    of_load = result["loads"]["post"]
+    rate = of_load["offered_rate"]
+    assert rate > 100
+    assert of_load["notes"] == f"{rate} requests a second: half of what {HONEST[0]} answered before"
+    assert f"{rate} requests a second at equal distances" in of_load["client"]
+    assert list(of_load["arms"]) == [compare.LIMIT, compare.OURS]
+    for arm in of_load["arms"].values():
+        assert {"50", "99", "99.9"} <= set(arm["median"]["latency_us"])
+        assert "ceiling" not in arm["median"], "the client is always busy"
+
+
+@pytest.mark.usefixtures("peers", "native_client", "limit_server")
+@pytest.mark.parametrize("liar", ["broke", "unbuilt", "wrong", "wrong-later"])
+def test_without_what_another_answers_there_is_no_rate(liar: str) -> None:
+    load = dataclasses.replace(POST, half_of=liar)
+    result = compare.compare([load], [compare.LIMIT, compare.OURS], compare.QUICK, Recorder())
+    assert result["loads"] == {}
+    assert result["skipped"]["post"].startswith(LIARS[liar])
+
+
+@pytest.mark.usefixtures("peers", "native_client", "limit_server")
 def test_what_lies_has_no_figures_and_that_is_said(tmp_path: Path) -> None:
     """And the others have theirs."""
     good = [compare.LIMIT, compare.OURS, *HONEST]
@@ -348,13 +373,14 @@ def test_peers_over_websocket(name: str, tmp_path: Path) -> None:
 
 
 @needs("wrk")
-@pytest.mark.usefixtures("limit_server")
+@pytest.mark.usefixtures("native_client", "limit_server")
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if "http" in arm.speaks])
 def test_peers_and_requests_that_differ(name: str, tmp_path: Path) -> None:
-    """Those that are installed answer all of them, and a round of `mix` counts."""
+    """Those that are installed answer all of them, and a round of `mix` counts, with either client."""
     with peer(name, "http", tmp_path) as server:
         answers = {load.name: clients.check(load, server) for load in LOADS.values() if load.group == "mix"}
-        assert clients.client(LOADS["mix"], server, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
+        for load in (LOADS["mix"], LOADS["mixrate"]):
+            assert clients.client(load, server, answers["mix"], CPUS, tmp_path)(0.1)["rate"] > 0
 
 
 @pytest.mark.usefixtures("native_client", "limit_server")

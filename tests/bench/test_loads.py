@@ -97,10 +97,13 @@ def test_bytes_tell_where_they_belong() -> None:
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
-    assert bool(load.sent) != load.pool
-    if load.protocol in {"tcp", "udp", "ws"} or load.unix or load.rate or load.active or load.steps:
+    assert bool(load.sent) != bool(load.pool)
+    if load.protocol in {"tcp", "udp", "ws"} or load.unix or load.rate or load.half_of or load.active or load.steps:
         assert load.native, "wrk can't"
-    if load.native and load.protocol == "http":
+    if load.half_of:
+        assert load.protocol in arms.ARMS[load.half_of].speaks
+        assert (load.group, load.rate, load.workers) == ("rate", 0, 1), "its rate is measured"
+    if load.native and load.protocol == "http" and not load.pool:
         assert b"\r\nContent-Length: " in load.sent, "the native client knows the length from there"
         assert load.answers == 1
     if load.handshakes:
@@ -152,6 +155,7 @@ def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     assert any(each.handshakes for each in quick)
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)
+    assert any(each.half_of for each in quick)
     assert any(each.answers > 1 for each in quick)
     assert any(COUNTED in each.sent for each in quick)
     assert any(each.pool for each in quick)

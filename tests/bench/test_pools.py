@@ -11,6 +11,7 @@ import re
 import socket
 import socketserver
 import statistics
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +25,12 @@ from bench.clients import Mixed, ThrownAway
 from bench.figures import Round
 from bench.loads import COUNTED, LOADS
 from echoserver.wire import request
-from tests.bench.test_clients import Watched
+from tests.bench.commands import counted
+from tests.bench.test_clients import Watched, run
 from tests.programs import needs
 from tests.servers import Server
 
-POOLS = [each.name for each in LOADS.values() if each.pool]
+POOLS = [each.name for each in LOADS.values() if each.pool and not each.native]
 BLANK = b"\r\n\r\n"
 
 # --- what they are ----------------------------------------------------------------------------------------------------
@@ -59,7 +61,8 @@ def test_all_pools_are_loads() -> None:
     for name in POOLS:
         load = LOADS[name]
         assert (load.group, load.protocol, load.workers, load.answers) == ("mix", "http", 1, 1), "one thread sends it"
-        assert not load.native
+        assert load.pool == name
+    assert {each.pool for each in LOADS.values()} == {*POOLS, ""}, "the native client sends the same ones"
 
 
 @pytest.mark.parametrize("name", POOLS)
@@ -167,16 +170,19 @@ def response(content: bytes, status: str = "200 OK") -> bytes:
 
 
 class Recording(socketserver.ThreadingTCPServer):
-    """Answers as it is told, and keeps what it was sent, in the order in which it came."""
+    """Answers as it is told, and keeps what it was sent, in the order in which it came. torn: bytes that it sends at a
+    time; 0: all."""
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, torn: int) -> None:
         super().__init__(("127.0.0.1", 0), _Recorded)
         self.answer = answer
+        self.torn = torn
         self.requests: list[bytes] = []
+        self.connections: dict[object, list[bytes]] = {}  # the requests of each, in the order in which they were made
         self.where = str(self.server_address[1])
 
     def connect(self) -> socket.socket:
@@ -196,12 +202,16 @@ class _Recorded(socketserver.StreamRequestHandler):
                 size = re.search(rb"\r\nContent-Length: (\d+)", head)
                 sent = head + (self.rfile.read(int(size[1])) if size else b"")
                 recording.requests.append(sent)
-                self.wfile.write(recording.answer(sent))
+                recording.connections.setdefault(self.client_address, []).append(sent)
+                answer = recording.answer(sent)
+                step = recording.torn or len(answer)
+                for at in range(0, len(answer), step):
+                    self.wfile.write(answer[at : at + step])
 
 
 @contextlib.contextmanager
-def recording(answer: Answer = echo) -> Iterator[Recording]:
-    with Recording(answer) as server:
+def recording(answer: Answer = echo, *, torn: int = 0) -> Iterator[Recording]:
+    with Recording(answer, torn) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield server
@@ -284,6 +294,96 @@ def test_a_number_in_each_of_its_places(tmp_path: Path) -> None:
     assert len(seen) == len(server.requests) > 100
 
 
+# --- what the native client sends -------------------------------------------------------------------------------------
+
+
+def native(
+    program: str, *options: str, where: str, requests: Sequence[bytes], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """From its start to its end, with one round."""
+    return run(program, "-h", *options, where=where, sent=pools.packed(requests), folder=folder, name="some.pool")
+
+
+@pytest.mark.parametrize("options", [(), ("-r", "2000"), ("-i", "1")], ids=["closed loop", "fixed rate", "paced"])
+def test_each_connection_goes_through_the_pool(
+    native_client: str, options: tuple[str, ...], small: Sequence[bytes], tmp_path: Path
+) -> None:
+    """From a place of its own, again and again."""
+    with recording() as server:
+        done = native(native_client, "-c", "4", *options, where=server.where, requests=small, folder=tmp_path)
+        by_connection = list(server.connections.values())
+    (figures,) = counted(done)
+    assert len(by_connection) == 4
+    assert [sent[0] for sent in by_connection] == [small[each * len(small) // 4] for each in range(4)]
+    for sent in by_connection:
+        at = small.index(sent[0])
+        assert sent == [small[each % len(small)] for each in range(at, at + len(sent))]
+    counts = sum(map(len, by_connection)) - 4
+    assert figures["requests"] <= counts <= figures["requests"] + 4
+    if "-r" in options:
+        assert figures["requests"] == figures["due"] == 100
+
+
+def test_a_pool_that_comes_again(native_client: str, tmp_path: Path) -> None:
+    with recording() as server:
+        counted(native(native_client, where=server.where, requests=pools.pool("mix")[:3], folder=tmp_path))
+    assert len(server.requests) > 9
+    assert server.requests[3:6] == server.requests[:3] == list(pools.pool("mix")[:3])
+
+
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("options", [(), ("-r", "2000")], ids=["closed loop", "fixed rate"])
+def test_the_native_client_against_the_server(
+    native_client: str, options: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    with Server() as server:
+        done = native(native_client, "-c", "16", *options, where=str(server.http), requests=pools.pool(name),
+                      folder=tmp_path)  # fmt: skip
+    (figures,) = counted(done)
+    assert figures["requests"] == 100 if options else figures["requests"] > 0
+
+
+def chunked(sent: bytes) -> bytes:
+    """The same echo, 100 bytes at a time."""
+    content = echo(sent).partition(BLANK)[2]
+    parts = [*(content[at : at + 100] for at in range(0, len(content), 100)), b""]
+    coded = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in parts)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + coded
+
+
+PLAIN = b"GET /head HTTP/1.1\r\nHost: localhost\r\nAge: 0\r\n\r\n"
+"""Neither content nor X-Request-Id: all of it has to come back, and that ends as a chunked answer does."""
+
+SAID: dict[str, Answer] = {
+    "with a length": echo,
+    "chunked": chunked,
+    "other words": lambda sent: response(sent.lower()[:-9]) if sent.startswith(b"GET /head/") else echo(sent),
+}
+
+
+@pytest.mark.parametrize("torn", [0, 3], ids=["whole", "torn"])
+@pytest.mark.parametrize("how", SAID)
+def test_answers_in_other_words(native_client: str, how: str, torn: int, tmp_path: Path) -> None:
+    requests = [*pools.pool("mix")[:20], PLAIN]
+    with recording(SAID[how], torn=torn) as server:
+        done = native(native_client, "-c", "2", "-r", "400", where=server.where, requests=requests, folder=tmp_path)
+    assert counted(done)[0]["requests"] == 20
+
+
+NO_POOLS = {
+    "empty": b"",
+    "cut in a length": pools.packed([PLAIN]) + b"\1\0",
+    "cut in a request": pools.packed([PLAIN])[:-1],
+    "no request": pools.packed([b"hello"]),
+}
+
+
+@pytest.mark.parametrize("how", NO_POOLS)
+def test_what_is_no_pool(native_client: str, how: str, tmp_path: Path) -> None:
+    done = run(native_client, "-h", where="1", sent=NO_POOLS[how], folder=tmp_path, name="some.pool")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "client: no pool of HTTP requests\n")
+
+
 # --- what does not count ----------------------------------------------------------------------------------------------
 
 GET, PATCH, PUT = b"GET", b"PATCH", b"PUT"
@@ -344,6 +444,50 @@ def test_wrk_counts_no_other_lengths(what: bytes, small: Sequence[bytes], tmp_pa
         with pytest.raises(ThrownAway) as error:
             round_of("mix", liar.where, answers, tmp_path, connections=2)
     assert re.fullmatch(r"wrk: \d+ bytes for \d+ answers of \d+ on average: echoes of another length", str(error.value))
+
+
+def another_length(sent: bytes) -> bytes:
+    return response(sent.partition(BLANK)[2][:-1])
+
+
+WRONG, LENGTH = "a wrong echo", "an echo of another length"
+LIES: dict[str, tuple[str, Answer]] = {
+    "a byte": (WRONG, lying(PATCH, changed)),
+    "a byte, chunked": (WRONG, lying(PUT, lambda sent: chunked(sent[:-1] + bytes([sent[-1] ^ 1])))),
+    "cut": (LENGTH, lying(PUT, another_length)),
+    "cut, chunked": (LENGTH, lying(PUT, lambda sent: chunked(sent[:-1]))),
+    "longer, chunked": (LENGTH, lying(PUT, lambda sent: chunked(sent + b"x"))),
+    "more than it says": ("a long echo", lying(PUT, lambda sent: echo(sent) + b"x")),
+    "more than its chunks": ("a long echo", lying(PUT, lambda sent: chunked(sent) + b"x")),
+    "another head": (WRONG, lying(GET, of_another)),
+    "another head, chunked": (WRONG, lying(GET, lambda sent: chunked(of_another(sent).partition(BLANK)[2]))),
+    "no head": (WRONG, lying(GET, lambda _: response(b"hello"))),
+    "status": ("a status other than 200", lying(GET, failed)),
+    "no length": (
+        "neither Content-Length nor chunked content", lying(GET, lambda _: b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n")
+    ),
+    "too long": ("an answer that is too long", lying(GET, lambda sent: response(sent + bytes(20_000)))),
+    "too long, chunked": (
+        "an answer that is too long", lying(GET, lambda sent: chunked(b"GET /" + BLANK + bytes(20_000)))
+    ),
+    "a chunk without a length": (
+        "a chunk without a length", lying(GET, lambda sent: chunked(sent).replace(b"\r\n64\r\n", b"\r\nx\r\n"))
+    ),
+    "a chunk that is longer": (
+        "a chunk of another length", lying(GET, lambda sent: chunked(sent).replace(b"\r\n64\r\n", b"\r\n63\r\n"))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_about_some_ends_the_native_client(
+    native_client: str, lie: str, small: Sequence[bytes], tmp_path: Path
+) -> None:
+    why, answer = LIES[lie]
+    with recording(answer) as server:
+        done = native(native_client, "-c", "4", "-r", "2000", where=server.where, requests=small, folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"client: {why} after \d+ echoes\n", done.stderr)
 
 
 @pytest.mark.parametrize("name", POOLS)

@@ -91,14 +91,14 @@ Client = Callable[[float], Round]
 """Puts its load on its server for so many seconds, and returns the round's figures. Raises ThrownAway."""
 
 
-def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder: Path) -> Client:
-    """The client that a load asks for; answers: those to what it sends. Raises Missing."""
+def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder: Path, *, niceness: int = 0) -> Client:
+    """The client that a load asks for; answers: those to what it sends. niceness: a native one's. Raises Missing."""
     file = folder / _file_name(load)
     if not file.exists():
         file.write_bytes(pools.packed(pools.pool(load.pool)) if load.pool else load.sent)
     if load.native or load.handshakes:
         words = (handshakes_words if load.handshakes else native_words)(load, server.where, file)
-        return lambda seconds: _run_native(words, load, server, seconds, cpus)
+        return lambda seconds: _run_native(words, server, seconds, cpus, niceness)
     program = arms.needs("wrk", "wrk")
     target = [f"{load.protocol}://127.0.0.1:{server.where}", "--", str(file)]
 
@@ -182,8 +182,11 @@ def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cp
     return _round(requests, counts["microseconds"] / 1e6, spent, client_cpu, counts["latency_us"])
 
 
-def _run_native(words: list[str], load: Load, server: Running, seconds: float, cpus: set[int]) -> Round:
-    with started(words, cpus, cwd=running.ROOT) as process:
+def _run_native(words: list[str], server: Running, seconds: float, cpus: set[int], niceness: int) -> Round:
+    # a session of its own, that its niceness counts
+    with started(words, cpus, cwd=running.ROOT, niceness=niceness, start_new_session=bool(niceness)) as process:
+        if niceness:
+            running.of_session(process.pid, niceness)
         before = server.cpu_seconds()
         counts = json.loads(ask(process, f"{seconds}\n"))
         spent = server.cpu_seconds() - before
@@ -202,7 +205,7 @@ def _round(requests: int, seconds: float, spent: float, client_cpu: float, laten
 @contextlib.contextmanager
 def started(words: list[str], cpus: set[int], **options: Any) -> Any:
     """A client that talks as the native one does, connected and ready; ended when the context ends. options: those of
-    Popen. Raises ThrownAway."""
+    running.pinned(). Raises ThrownAway."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with running.pinned(words, cpus, text=True, **pipes, **options) as process:
         try:

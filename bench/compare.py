@@ -132,7 +132,9 @@ def _prepared(load: Load, method: Method) -> Load:
         return load
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(running.folder()))
-        client = _start(load, arms.ARMS[load.half_of], cpus(), folder, seconds=method.seconds, stack=stack)
+        arm = arms.ARMS[load.half_of]
+        niceness = _niceness(load, [arm], method)
+        client = _start(load, arm, cpus(), folder, seconds=method.seconds, niceness=niceness, stack=stack)
         if method.warm_up:
             client()
         answered = statistics.median(client()["rate"] for _ in range(method.rounds * method.starts))
@@ -186,6 +188,7 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
     result["loads"][load.name] = of_load
     if load.rate:
         of_load["offered_rate"] = load.rate
+    niceness = _niceness(load, taking_part, method)
     turns = range(1, 2) if load.steps else range(0 if method.warm_up else 1, method.rounds + 1)
     watcher.begins(load, [arm.name for arm in taking_part], method.starts * len(turns) * len(taking_part))
 
@@ -209,7 +212,9 @@ def _compare_one(load: Load, taking_part: list[Arm], method: Method, watcher: Wa
             ready: dict[str, Callable[[], Round]] = {}
             for arm in taking_part:
                 try:
-                    ready[arm.name] = _start(load, arm, shared[:2], folder, seconds=method.seconds, stack=stack)
+                    ready[arm.name] = _start(
+                        load, arm, shared[:2], folder, seconds=method.seconds, niceness=niceness, stack=stack
+                    )
                 except (ThrownAway, ServerFailed, Missing) as why:  # some have a program for each protocol
                     throw_away(arm.name, why, start, turns[0])
             for turn in turns:
@@ -223,8 +228,22 @@ def _why_this_rate(load: Load) -> str:
     return f"{load.rate} requests a second: half of what {load.half_of} answered before" if load.half_of else ""
 
 
+def _niceness(load: Load, taking_part: Sequence[Arm], method: Method) -> int:
+    """Of servers and client, where latency is of interest: what else runs would be in it. It is the same for all, so it
+    is that of those that start by themselves."""
+    first = (load.rate or load.half_of) and not method.quick and all(arm.start is None for arm in taking_part)
+    return running.FIRST if first else 0
+
+
 def _start(
-    load: Load, arm: Arm, cpus: tuple[set[int], set[int]], folder: Path, *, seconds: float, stack: contextlib.ExitStack
+    load: Load,
+    arm: Arm,
+    cpus: tuple[set[int], set[int]],
+    folder: Path,
+    *,
+    seconds: float,
+    niceness: int,
+    stack: contextlib.ExitStack,
 ) -> Callable[[], Round]:
     """Start an arm, until the stack ends, and look at its answer; returns what takes a round. Raises ThrownAway."""
     home = folder / arm.name
@@ -236,10 +255,11 @@ def _start(
         udp = load.protocol == "udp"
         where = str(home / "socket") if load.unix else running.free_port(udp=udp)
         words = arm.command(where, load.protocol, home)
-        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home, udp=udp))
+        server = stack.enter_context(Server(arm.name, words, where, cpus[0], home, udp=udp, niceness=niceness))
     if load.steps:
         return lambda: {"memory_bytes": _by_connections(load, server, cpus[1], home)}
-    client = clients.client(load, server, clients.check(load, server), cpus[1], folder)  # what is sent is the same
+    answers = clients.check(load, server)
+    client = clients.client(load, server, answers, cpus[1], folder, niceness=niceness)  # what is sent is the same
     return lambda: client(seconds)
 
 

@@ -34,7 +34,7 @@ INTERVAL = 5
 """Milliseconds between two requests of the honest client."""
 
 _REQUEST = request(content=b"hello")
-_FAVOURED, _GIVES_WAY = -20, 10  # niceness
+_GIVES_WAY = 10  # niceness
 _RESTS = 0.001  # seconds of CPU time in 50 ms that are next to nothing
 _PATIENCE = 2.0  # seconds that one may take to come to rest
 _NAMES = {"median": "50", "p99": "99", "worst": "max"}
@@ -117,7 +117,7 @@ def _take(attack: Attack, arm: str, method: Method, say: Say) -> Round:
         try:
             with (
                 Server(
-                    arm, words, ports["http"], server_cpus, folder, niceness=0 if method.quick else _FAVOURED
+                    arm, words, ports["http"], server_cpus, folder, niceness=0 if method.quick else running.FIRST
                 ) as server,
                 _honest_client(attack, server, client_cpus, folder) as client,
             ):
@@ -148,7 +148,7 @@ def _honest_client(attack: Attack, server: Server, cpus: set[int], folder: Path)
 def _beside(attack: Attack, port: str, server: Server, client: subprocess.Popen[str], method: Method) -> Round:
     """The honest client's figures, and the attackers'. Raises ThrownAway."""
     count = 0 if attack.name == QUIET else method.attackers
-    niceness = _GIVES_WAY if method.quick or not _goes_first(client.pid) else _FAVOURED
+    niceness = _GIVES_WAY if method.quick or not _goes_first(client.pid) else running.FIRST
     words = [sys.executable, "-m", "bench.attackers", attack.name, str(count), port, str(niceness)]
     with clients.started(words, compare.cpus()[1], cwd=running.ROOT) as attackers:
         _await_rest(server)

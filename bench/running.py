@@ -13,6 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
+FIRST = -20
+"""The niceness of what goes before all else on the machine."""
+
 _NOT_INHERITED = re.compile("PORT|WEB_CONCURRENCY|(ECHOSERVER|GRANIAN|UVICORN)_.*")  # all arms have their defaults
 _PATIENCE = 20.0  # seconds that a server has to begin to listen
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -113,9 +116,8 @@ class Server(Running):
                 niceness=niceness, env={**inherited, "GOMAXPROCS": str(len(cpus)), "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         super().__init__(name, where, self._process.pid, udp=udp)
-        if niceness:  # each session is a group of its own, whose niceness counts among groups (sched(7), autogroup)
-            with contextlib.suppress(OSError):
-                Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
+        if niceness:
+            of_session(self.pid, niceness)
 
     def __enter__(self) -> Self:
         try:
@@ -171,6 +173,13 @@ def pinned(words: list[str], cpus: set[int], *, niceness: int = 0, **options: An
         os.sched_setaffinity(0, mine)
         if niceness < 0:
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
+def of_session(pid: int, niceness: int) -> None:
+    """Give it to a process's session too, where we may: each is a group of its own, and among groups only theirs counts
+    (sched(7), autogroup)."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def free_port(*, udp: bool = False) -> str:

@@ -290,6 +290,27 @@ def test_half_of_what_another_answers() -> None:
         assert "ceiling" not in arm["median"], "the client is always busy"
 
 
+@pytest.mark.usefixtures("native_client", "limit_server", "peers")
+@pytest.mark.parametrize(
+    ("rate", "quick", "niceness"), [(200, False, running.FIRST), (200, True, 0), (0, False, 0)],
+    ids=["a fixed rate", "quick", "a closed loop"],
+)  # fmt: skip
+def test_what_goes_first(rate: int, quick: bool, niceness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers and client, where latency is of interest."""
+    seen = []
+    pinned = running.pinned
+
+    def spy(words: list[str], cpus: set[int], *, niceness: int = 0, **options: Any) -> subprocess.Popen[Any]:
+        seen.append(niceness)
+        return pinned(words, cpus, niceness=niceness, **options)
+
+    monkeypatch.setattr(running, "pinned", spy)
+    method = dataclasses.replace(compare.QUICK, seconds=0.1, quick=quick)
+    result = compare.compare([dataclasses.replace(POST, rate=rate)], [compare.LIMIT, compare.OURS], method, Recorder())
+    assert all(arm["median"] for arm in result["loads"]["post"]["arms"].values())
+    assert seen == 4 * [niceness]
+
+
 @pytest.mark.usefixtures("peers", "native_client", "limit_server")
 @pytest.mark.parametrize("liar", ["broke", "unbuilt", "wrong", "wrong-later"])
 def test_without_what_another_answers_there_is_no_rate(liar: str) -> None:

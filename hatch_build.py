@@ -13,7 +13,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
-SOURCES = ("echoserver/compiled.c", "echoserver/protocols/udp.c", "echoserver/wire/ordinary.c")
+SOURCES = (
+    "echoserver/compiled.c",
+    *(f"echoserver/{name}.c" for name in ("protocols/udp", "wire/hpack", "wire/huffman", "wire/ordinary")),
+)
 NAME = "_echoserver.abi3.so"  # the stable interface, of 3.11 as the sources say: one for all versions from there on
 
 

@@ -1,5 +1,5 @@
-"""What puts a load on a server and counts: wrk, the native client, or the one of handshakes; and a look at each echo
-before it counts."""
+"""What puts a load on a server and counts: wrk, h2load, a native client, or the one of handshakes; and a look at each
+echo before it counts."""
 
 import contextlib
 import dataclasses
@@ -8,6 +8,8 @@ import io
 import json
 import math
 import os
+import re
+import resource
 import socket
 import ssl
 import statistics
@@ -19,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from bench import arms, handshakes, pools, running
+from bench import arms, handshakes, http2, pools, running
 from bench.figures import Round
 from bench.loads import ACCEPT, COUNTED, HANDSHAKE, Load, pattern
 from bench.running import Running
@@ -29,6 +31,9 @@ _TIMEOUT = 10  # seconds without an answer after which a round is thrown away
 _AT_ONCE = 16 << 10  # bytes that the kernel takes, whether or not they are read
 _LOOKS = 400  # requests of a pool whose answers are looked at
 _NATIVE = {"http": "-h", "udp": "-u", "ws": "-w"}  # the native client's options
+
+
+HTTP2 = ("h2c", "h2", "grpc")
 
 
 class ThrownAway(Exception):
@@ -93,12 +98,14 @@ Client = Callable[[float], Round]
 
 def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder: Path, *, niceness: int = 0) -> Client:
     """The client that a load asks for; answers: those to what it sends. niceness: a native one's. Raises Missing."""
-    file = folder / _file_name(load)
+    file = folder / file_name(load)
     if not file.exists():
-        file.write_bytes(pools.packed(pools.pool(load.pool)) if load.pool else load.sent)
+        file.write_bytes(to_send(load))
     if load.native or load.handshakes:
         words = (handshakes_words if load.handshakes else native_words)(load, server.where, file)
         return lambda seconds: _run_native(words, server, seconds, cpus, niceness)
+    if load.protocol in HTTP2:
+        return H2load(load, server, cast(Same, answers), cpus, file)
     program = arms.needs("wrk", "wrk")
     target = [f"{load.protocol}://127.0.0.1:{server.where}", "--", str(file)]
 
@@ -109,9 +116,29 @@ def client(load: Load, server: Running, answers: Answers, cpus: set[int], folder
     return run
 
 
-def _file_name(load: Load) -> str:
-    """Of what is sent; both clients know a pool by it."""
+def file_name(load: Load) -> str:
+    """Of what is sent; clients of HTTP/1 know a pool by it."""
+    if load.encoding:
+        return f"{load.pool}.{load.encoding}"
     return f"{load.pool}.pool" if load.pool else f"{load.name}.request"
+
+
+def to_send(load: Load) -> bytes:
+    """The bytes of that file."""
+    if load.encoding:
+        return http2.packed(load.pool, load.connections, load.encoding)
+    return pools.packed(pools.pool(load.pool)) if load.pool else load.sent
+
+
+def look_for_client(load: Load) -> None:
+    """Raises Missing where HTTP/2 is to be spoken, and what its clients need is not there."""
+    if load.protocol not in HTTP2:
+        return
+    arms.needs_module("h2", "bench")  # which comes with hpack
+    if load.native:
+        arms.native("h2client")
+    else:
+        arms.needs("h2load", "nghttp2-client")
 
 
 def wrk_words(load: Load) -> list[str]:
@@ -121,11 +148,21 @@ def wrk_words(load: Load) -> list[str]:
 
 def native_words(load: Load, where: str, file: Path | str, connections: int | None = None) -> list[str]:
     """The native client's command line. Raises Missing."""
+    if load.protocol in HTTP2:
+        return [arms.native("h2client"), "-c", str(load.connections), "-m", str(load.streams), where, str(file)]
     words = [arms.native("client"), "-c", str(connections or load.connections)]
     words += [option for protocol, option in _NATIVE.items() if protocol == load.protocol]
     words += ["-a", str(load.active)] * bool(load.active)
     words += ["-r", str(load.rate)] * bool(load.rate)
     return [*words, where, str(file)]
+
+
+def h2load_words(load: Load) -> list[str]:
+    """h2load's options for a load, but for how many requests it makes, and of what content."""
+    words = ["-t1", f"-c{load.connections}", f"-m{load.streams}", f"--connection-inactivity-timeout={_TIMEOUT}"]
+    return words + [
+        word for name, value in http2.request_of(load)[1] for word in ("-H", f"{name.decode()}: {value.decode()}")
+    ]
 
 
 def handshakes_words(load: Load, where: str, file: Path | str) -> list[str]:
@@ -138,21 +175,85 @@ def described(load: Load) -> str:
     """The client as a person would call it."""
     if load.handshakes:
         return f"bench/handshakes.py, {load.connections} connections at a time, TLS sessions {load.handshakes}"
+    if load.protocol in HTTP2 and load.native:
+        return f"bench/native/h2client.c, {load.connections} connections, {load.streams} streams, {file_name(load)}"
+    if load.protocol in HTTP2:
+        return " ".join(["h2load", *h2load_words(load)])
     if load.native:
         options = [f"{load.connections} connections"]
         options += [f"{load.active} of them active"] * bool(load.active)
         options += [f"{load.rate} requests a second at equal distances"] * bool(load.rate)
-        options += [_file_name(load)] * bool(load.pool)
+        options += [file_name(load)] * bool(load.pool)
         return f"bench/native/client.c, {', '.join(options)}"
     return " ".join(
-        ["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", _file_name(load)] * bool(load.pool)]
+        ["wrk", *wrk_words(load), "-s", "bench/load/request.lua", *["--", file_name(load)] * bool(load.pool)]
     )
+
+
+_H2LOAD = {
+    "seconds": r"^finished in ([\d.]+[a-z]+),",
+    "succeeded": r"^requests: .* (\d+) succeeded,",
+    "ok": r"^status codes: (\d+) 2xx,",
+    "bytes": r"\((\d+)\) data$",
+    "longest": r"^time for request: +[\d.]+[a-z]+ +([\d.]+[a-z]+) ",
+}
+"""What h2load (1.52) says of its requests, and where."""
+_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
+
+
+class H2load:
+    """h2load as a client. It makes so many requests that they take the time that they should, by what the last ones
+    took. Given a time instead, it leaves out what is under way at the end: with many streams no little, and the server
+    has worked for it."""
+
+    def __init__(self, load: Load, server: Running, size: Same, cpus: set[int], file: Path) -> None:
+        """Raises Missing."""
+        scheme, path = ("https" if load.protocol == "h2" else "http"), http2.request_of(load)[0]
+        self._words = [arms.needs("h2load", "nghttp2-client"), *h2load_words(load)]
+        self._words += ["-d", str(file)] * (load.content is not None)
+        self._target = f"{scheme}://127.0.0.1:{server.where}{path}"
+        self._load, self._server, self._size, self._cpus = load, server, size.size, cpus
+        self._rate = 0.0
+
+    def __call__(self, seconds: float) -> Round:
+        least = requests = self._load.connections * self._load.streams
+        while not self._rate:
+            rate = self._make(requests)["rate"]
+            if requests / rate >= seconds / 4:  # sooner, it is the connections that have taken the time
+                self._rate = rate
+            requests *= 4
+        figures = self._make(max(least, round(self._rate * seconds)))
+        self._rate = figures["rate"]
+        return figures
+
+    def _make(self, requests: int) -> Round:
+        words = [*self._words, f"-n{requests}", self._target]
+        said, spent, usage = _watched(words, self._server, self._cpus)
+        found = {name: re.search(each, said, re.MULTILINE) for name, each in _H2LOAD.items()}
+        says = {name: each[1] for name, each in found.items() if each}
+        if len(says) < len(found):
+            raise ThrownAway(f"h2load: {(said.strip().splitlines() or ['it said nothing'])[-1]}")
+        if int(says["succeeded"]) != requests or int(says["ok"]) != requests:
+            raise ThrownAway(f"h2load: {says['succeeded']} of {requests} requests succeeded, {says['ok']} with a 2xx")
+        if int(says["bytes"]) != requests * self._size:
+            raise ThrownAway(
+                f"h2load: {says['bytes']} bytes in {requests} answers of {self._size}: echoes of another length"
+            )
+        took, longest = (_microseconds(says[each]) for each in ("seconds", "longest"))
+        return _round(requests, took / 1e6, spent, usage.ru_utime + usage.ru_stime, {"max": longest})
+
+
+def _microseconds(text: str) -> float:
+    """Of h2load's ``1.23ms``."""
+    number = text.rstrip("mus")
+    return float(number) * _UNITS[text[len(number) :]]
 
 
 # --- the clients --------------------------------------------------------------------------------------------------
 
 
-def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cpus: set[int]) -> Round:
+def _watched(words: list[str], server: Running, cpus: set[int]) -> tuple[str, float, resource.struct_rusage]:
+    """Run a client to its end: what it said, and the CPU time that the server and the client have used meanwhile."""
     before = server.cpu_seconds()
     with running.pinned(words, cpus, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -164,6 +265,11 @@ def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cp
         except BaseException:
             process.kill()
             raise
+    return said, spent, usage
+
+
+def _run_wrk(words: list[str], load: Load, server: Running, answers: Answers, cpus: set[int]) -> Round:
+    said, spent, usage = _watched(words, server, cpus)
     lines = said.strip().splitlines() or [""]
     try:
         counts = json.loads(lines[-1])
@@ -247,7 +353,22 @@ def resident_bytes(load: Load, server: Running, connections: int, cpus: set[int]
 
 def check(load: Load, server: Running) -> Answers:
     """Make one exchange, of a pool many, and look at the answer. Raises ThrownAway where it is no echo."""
+    if load.protocol in HTTP2:
+        return _check_http2(load, server)
     return _check_pool(load, server) if load.pool else Same(_check_one(load, server), load.answers)
+
+
+def _check_http2(load: Load, server: Running) -> Same:
+    """Of a pool nothing is looked at: the native client compares all answers, one on each connection before it
+    counts."""
+    if load.pool:
+        return Same(0)
+    try:
+        return Same(http2.look(load, server))
+    except OSError as error:
+        raise ThrownAway(f"no answer to a single request: {error}") from None
+    except http2.NoEcho as why:
+        raise ThrownAway(str(why)) from None
 
 
 def _check_one(load: Load, server: Running) -> int:

@@ -93,7 +93,7 @@ def begin(loads: Sequence[Load], method: Method) -> Result:
     _raise_descriptor_limit()
     server_cpus, client_cpus = cpus()
     arms.native("client")
-    if not all(load.native or load.handshakes for load in loads):
+    if not all(load.native or load.handshakes or load.protocol in clients.HTTP2 for load in loads):
         arms.needs("wrk", "wrk")
     return figures.new({
         **dataclasses.asdict(method),
@@ -124,9 +124,10 @@ def measure(
 
 
 def _prepared(load: Load, method: Method) -> Load:
-    """A load that has all that it needs: a certificate, or its rate. Raises Missing, and for the rate ServerFailed or
-    ThrownAway."""
-    if load.protocol == "https":
+    """A load that has all that it needs: its client, a certificate, or its rate. Raises Missing, and for the rate
+    ServerFailed or ThrownAway."""
+    clients.look_for_client(load)
+    if load.protocol in arms.OVER_TLS:
         arms.certificate()
     if not load.half_of:
         return load
@@ -158,7 +159,7 @@ def installed(wanted: list[Arm], result: Result, folder: Path) -> list[Arm]:
 
 
 def _arms_of(load: Load, found: list[Arm]) -> list[Arm]:
-    """Those that a load is for."""
+    """Those that a load is for, and those that say why they can't serve it."""
     if load.workers > 1:
         commands = {OURS: arms.echoserver, NGINX: arms.nginx}
         many = [
@@ -171,7 +172,9 @@ def _arms_of(load: Load, found: list[Arm]) -> list[Arm]:
         return [*(arm for arm in found if arm.name == OURS), *many]
     return [
         arm for arm in found
-        if load.protocol in arm.speaks and (arm.unix or not load.unix) and (not load.arms or arm.name in load.arms)
+        if (load.protocol in arm.speaks or load.name in arm.cannot)
+        and (arm.unix or not load.unix)
+        and (not load.arms or arm.name in load.arms)
     ]  # fmt: skip
 
 

@@ -25,14 +25,15 @@ _BROWSER = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """protocol: what the server speaks (tcp, udp, http, https, ws), on a unix socket where unix is set. content: bytes
-    a request, None where it has none. sent: what a connection sends at a time; answers: how many answers that gets.
-    pool: instead of what is sent and its content, one request after the other of those that bench.pools has by this
-    name.
+    """protocol: what the server speaks (tcp, udp, http, https, ws; HTTP/2 is h2c, and h2 over TLS; gRPC over h2c is
+    grpc), on a unix socket where unix is set. content: bytes a request, None where it has none. sent: what a connection
+    sends at a time, over HTTP/2 the content alone; answers: how many answers that gets. pool: instead of what is sent
+    and its content, one request after the other of those that bench.pools has by this name.
 
     rate: so many requests a second, whatever the server does; 0: each as soon as its connection has the last answer.
     half_of: the rate is half of what this arm answers where each is sent as soon as its connection has the last answer,
     which is measured before.
+    streams: of HTTP/2, that a connection has busy. encoding: of header blocks of a pool, one of bench.http2's.
     active: connections that do something, the rest are idle. native: the native client, which compares every byte.
     handshakes: bench.handshakes is the client, a connection each, with a TLS handshake that is "new" or "resumed".
     steps: numbers of idle connections at which memory is read. arms: those that it is for, where not all that can.
@@ -47,7 +48,9 @@ class Load:
     connections: int = 64
     active: int = 0
     answers: int = 1
+    streams: int = 1
     pool: str = ""
+    encoding: str = ""
     rate: int = 0
     half_of: str = ""
     unix: bool = False
@@ -91,6 +94,15 @@ def frame(content: bytes, first: int = 0x82) -> bytes:
     return head + _MASK + masked.to_bytes(size)
 
 
+PREFIX = 5
+"""Bytes of a message of gRPC before its content."""
+
+
+def message(content: bytes) -> bytes:
+    """A message of gRPC, not compressed."""
+    return struct.pack("!BI", 0, len(content)) + content
+
+
 def _tcp(name: str, title: str, size: int, **rest: object) -> Load:
     return Load(name, title, "tcp", "tcp", size, pattern(size), native=True, **rest)  # type: ignore[arg-type]
 
@@ -113,6 +125,22 @@ def _udp(name: str, title: str, size: int) -> Load:
 def _tls(name: str, title: str, size: int = 64, *fields: bytes, connections: int = 64, handshakes: str = "") -> Load:
     sent = request(*fields, content=pattern(size))
     return Load(name, title, "tls", "https", size, sent, connections, handshakes=handshakes)
+
+
+def _h2(
+    name: str, title: str, size: int | None = 64, *, connections: int = 50, streams: int = 1, tls: bool = False
+) -> Load:
+    sent = b"" if size is None else pattern(size)
+    return Load(name, title, "h2", "h2" if tls else "h2c", size, sent, connections, streams=streams)
+
+
+def _grpc(name: str, title: str, *, streams: int = 1) -> Load:
+    sent = message(pattern(64))
+    return Load(name, title, "grpc", "grpc", len(sent), sent, 50, streams=streams)
+
+
+def _h2_pool(name: str, title: str, encoding: str) -> Load:
+    return Load(name, title, "h2", "h2c", None, b"", 50, streams=10, pool="mix", encoding=encoding, native=True)
 
 
 def _pool(name: str, title: str) -> Load:
@@ -167,6 +195,20 @@ _LOADS = (
          handshakes="new"),
     _tls("tlsresume", "POST of 64 B, a connection each, TLS session resumed", 64, b"Connection: close", connections=8,
          handshakes="resumed"),
+    _h2("h2get", "HTTP/2, GET, the header section comes back", None),
+    _h2("h2post64", "HTTP/2, POST of 64 B"),
+    _h2("h2post64x10", "HTTP/2, POST of 64 B, 10 streams", streams=10),
+    _h2("h2post64x100", "HTTP/2, POST of 64 B, 100 streams", streams=100),
+    _h2_pool("h2mix", "HTTP/2, a proxy's requests, 10 streams, fields as nginx sends them", "nginx"),
+    _h2_pool("h2mixindexed", "HTTP/2, a proxy's requests, 10 streams, all fields put into the table", "indexed"),
+    _h2("h2post64k", "HTTP/2, POST of 64 KiB", 64 << 10, connections=32),
+    _h2("h2post1m", "HTTP/2, POST of 1 MiB, 10 streams", 1 << 20, connections=8, streams=10),
+    _h2("h2tls64", "HTTP/2 over TLS, POST of 64 B", tls=True),
+    _h2("h2tls64x10", "HTTP/2 over TLS, POST of 64 B, 10 streams", streams=10, tls=True),
+    _h2("h2tls64x100", "HTTP/2 over TLS, POST of 64 B, 100 streams", streams=100, tls=True),
+    _grpc("grpc64", "gRPC, unary calls with a message of 64 B"),
+    _grpc("grpc64x10", "gRPC, unary calls with a message of 64 B, 10 streams", streams=10),
+    _grpc("grpc64x100", "gRPC, unary calls with a message of 64 B, 100 streams", streams=100),
     _ws("ws64", "WebSocket, 64 B", 64, connections=50),
     _ws("ws4k", "WebSocket, 4 KiB", 4 << 10, connections=50),
     _ws("ws1m", "WebSocket, 1 MiB", 1 << 20, connections=16),
@@ -183,6 +225,7 @@ _LOADS = (
 LOADS = {each.name: each for each in _LOADS}
 
 QUICK = (
-    "mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "tls64", "tlsresume", "ws64", "latency", "mixrate",
+    "mix", "tcp64", "unix64", "udp64", "fields", "pipe16", "post1m", "tls64", "tlsresume", "h2post64x10", "h2mix",
+    "h2tls64", "grpc64x10", "ws64", "latency", "mixrate",
 )  # fmt: skip
 """What --quick runs: each client, and what they do otherwise than by default."""

@@ -17,7 +17,7 @@ class Progress(Watcher):
     """Use it as a context manager. Where the output is no terminal there is no bar, and the tables are plain text."""
 
     def __init__(self, loads: Sequence[Load], base: str = LIMIT) -> None:
-        """base: the arm that the others' CPU time is divided by; nginx where it does not take part."""
+        """base: the arm that the others' CPU time is divided by; nginx where it does not take part, or else grpc-go."""
         self._base = base
         self._console = Console(highlight=False, width=None if Console().is_terminal else 120)
         self._bar = progress.Progress(
@@ -58,8 +58,8 @@ class Progress(Watcher):
 
 def _table(load: Load, result: Result, base: str) -> Table:
     of_load = result["loads"][load.name]
-    if base not in of_load["arms"] and NGINX in of_load["arms"]:
-        base = NGINX
+    taking_part = [name for name, arm in of_load["arms"].items() if "cannot" not in arm]
+    base = next((each for each in (base, NGINX, "grpcgo") if each in taking_part), base)
     table = Table(
         title=f"{load.name}: {load.title}", title_justify="left", title_style="bold", box=None, pad_edge=False
     )

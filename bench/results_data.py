@@ -22,9 +22,14 @@ NAMES = {
     "nginx-2": "nginx, 2 workers",
     "fasthttp": "Go fasthttp",
     "nethttp": "Go net/http",
+    "gohttp2": "Go x/net/http2",
+    "nghttpd": "nghttpd",
+    "grpcgo": "grpc-go",
+    "grpcio": "grpcio",
     "bjoern": "bjoern",
     "granian": "Granian",
     "uvicorn": "Uvicorn",
+    "hypercorn": "Hypercorn",
     "node": "Node.js",
     "go": "Go net",
     "socat": "socat",
@@ -37,7 +42,8 @@ NAMES = {
 """The arms in the order in which they are shown, with their names for people."""
 
 GROUPS = {
-    "mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "tls": "TLS", "ws": "WebSocket"
+    "mix": "Requests that differ", "tcp": "TCP", "udp": "UDP", "http": "HTTP", "tls": "TLS", "h2": "HTTP/2",
+    "grpc": "gRPC", "ws": "WebSocket",
 }  # fmt: skip
 """The groups of loads that go as fast as they can, as they are shown, with their headings."""
 

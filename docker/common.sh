@@ -62,7 +62,7 @@ compile_extensions() { # compile_extensions FOLDER FLAGS
     compile httptools_url_parser "${api[@]}" -I"$http_parser" "$httptools/httptools/parser/url_parser.c"
     compile http_parser "$http_parser/http_parser.c"
     compile websockets "${api[@]}" "$websockets/src/websockets/speedups.c"
-    for file in compiled protocols/udp wire/ordinary; do
+    for file in compiled protocols/udp wire/hpack wire/huffman wire/ordinary; do
         compile "echoserver_$(basename "$file")" "${api[@]}" "$here/../echoserver/$file.c"
     done
     for name in api http llhttp; do

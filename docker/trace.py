@@ -128,6 +128,8 @@ def _use(pid, ports):
     for frames in (text + compressed + close, b"\x81\x81\0\0\0\0\xff", b"\x01\x80\0\0\0\0" + close):
         ask(http, b"HTTP/1.1 ", upgrade % 13, frames)
     ask(http, b"HTTP/1.1 ", upgrade % 12)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    ask(http, b"\0\0", preface + b"\0\0\6\1\5\0\0\0\1\x82\x86\x84\x41\1a")
     if "tcp" in ports:
         for size in (5, 5 << 20):
             ask(ports["tcp"], size, bytes(size))

@@ -17,6 +17,9 @@ from bench.loads import LOADS
 
 _SKIPPED = {"idle10k", "memory", "workers2", "latency", "mixrate"}  # nothing that the others do not do
 
+_SPOKEN = ("tcp", "udp", "http", "ws")
+"""What needs neither a certificate nor a client besides wrk and our own."""
+
 
 def main(executable: str, seconds: str = "2") -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -30,15 +33,15 @@ def _train(words: list[str], folder: Path, seconds: str, *, unix: bool) -> None:
         assert server.stderr is not None
         where = {"unix": str(folder / "socket")}
         for line in server.stderr:
-            if found := re.search(r"listening: (http|tcp) \S+:(\d+),", line):
+            if found := re.search(r"listening: (http|tcp|udp) \S+:(\d+),", line):
                 where[found[1]] = found[2]
             if line.endswith("ready\n"):
                 break
         for load in LOADS.values():
-            if load.name in _SKIPPED or load.unix != unix:
+            if load.name in _SKIPPED or load.unix != unix or load.protocol not in _SPOKEN:
                 continue
-            file = folder / "request"
-            file.write_bytes(load.sent)
+            file = folder / clients.file_name(load)
+            file.write_bytes(clients.to_send(load))
             at = where["unix" if unix else "http" if load.protocol == "ws" else load.protocol]
             if load.native:
                 run, given = clients.native_words(load, at, file), f"{seconds}\n"

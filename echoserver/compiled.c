@@ -10,19 +10,25 @@
 
 PyObject *echo_datagrams(PyObject *, PyObject *); /* protocols/udp.c */
 PyObject *scan(PyObject *, PyObject *);           /* wire/ordinary.c */
+PyObject *huffman(PyObject *, PyObject *);        /* wire/huffman.c */
+PyObject *decode_block(PyObject *, PyObject *);   /* wire/hpack.c */
 void fill_kinds(void);
+void fill_huffman(void);
 
 static int
 prepare(PyObject *module)
 {
     fill_kinds();
-    if (PyModule_AddIntConstant(module, "INTERFACE", 1) < 0) /* that of config/compiled.py */
+    fill_huffman();
+    if (PyModule_AddIntConstant(module, "INTERFACE", 3) < 0) /* that of config/compiled.py */
         return -1;
     return PyModule_AddStringConstant(module, "SOURCE", SOURCE); /* SHA-256 of the sources, where that was said */
 }
 
 static PyMethodDef methods[] = {
+    {"decode_block", decode_block, METH_VARARGS, NULL},
     {"echo_datagrams", echo_datagrams, METH_VARARGS, NULL},
+    {"huffman", huffman, METH_O, NULL},
     {"scan", scan, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -61,9 +61,9 @@ def _target(url: str | None, environment: Mapping[str, str]) -> tuple[values.Add
     if url is None:
         parser = arguments.make_parser()
         said = config.parse(arguments.from_environment(parser, environment))
-        where = said.admin or said.http or said.https
+        where = said.admin or said.http or said.https or said.any
         if where is None:
-            raise values.ConfigError("--http, --https and --admin are off: expected a URL to check")
+            raise values.ConfigError("--http, --https, --any and --admin are off: expected a URL to check")
         if where is said.https and said.tls_client_ca:
             raise values.ConfigError("--https requires client certificates: expected --admin, or a URL to check")
         if where.descriptors:

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 PACKAGES = {
-    "cc": "gcc libc6-dev", "chromedriver": "chromium-driver", "chromium": "chromium", "nm": "binutils",
+    "cc": "gcc libc6-dev", "chromedriver": "chromium-driver", "chromium": "chromium", "h2load": "nghttp2-client",
+    "nghttpd": "nghttp2-server", "nm": "binutils",
     "promtool": "prometheus", "strip": "binutils", "systemd-analyze": "systemd", "systemd-socket-activate": "systemd",
     "unshare": "util-linux",
 }  # fmt: skip

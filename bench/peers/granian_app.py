@@ -9,8 +9,10 @@ async def app(scope: Any, protocol: Any) -> None:
     kind = scope.headers.get("content-type", "application/octet-stream")
     if not content:
         kind = "text/plain"
+        authority = [f"host: {scope.authority}"] if scope.http_version == "2" else []
         lines = [
-            f"{scope.method} {scope.path} HTTP/1.1",
+            f"{scope.method} {scope.path} HTTP/{scope.http_version}",
+            *authority,
             *(f"{name}: {value}" for name, value in scope.headers.items()),
         ]
         content = "\r\n".join([*lines, "", ""]).encode()

@@ -1,4 +1,4 @@
-"""An ASGI application for uvicorn."""
+"""An ASGI application for uvicorn and hypercorn."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -88,7 +88,7 @@ class Controls:
 
     def choose(self) -> Outcome:
         """What one request gets."""
-        status, delay = _chosen(self._statuses), _chosen(self._delays)
+        status, delay = chosen(self._statuses), chosen(self._delays)
         code = None if status is None else int(status)
         return Outcome(code, delay or 0.0, _happens(self._close), _happens(self._abort))
 
@@ -100,10 +100,10 @@ class Controls:
         self.echo = text
 
     def set_status(self, text: str, _: Caps) -> None:
-        self._statuses = _weighted(text, _status)
+        self._statuses = weighted(text, _status)
 
     def set_delay(self, text: str, caps: Caps) -> None:
-        self._delays = _weighted(text, _duration_range)
+        self._delays = weighted(text, duration_range)
         if any(share.high > caps.delay for share in self._delays):
             raise values.ConfigError(f"at most {caps.delay:g} s are allowed here (--max-delay)")
 
@@ -247,7 +247,7 @@ def _percent_or_always(text: str) -> float:
     return values.percent(text) if text else 100.0
 
 
-def _weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Share]:
+def weighted(text: str, parse: Callable[[str], tuple[float, float]]) -> list[Share]:
     """``VALUE``, or ``VALUE:PERCENT,VALUE:PERCENT``: for the rest nothing special happens."""
     items = text.split(",")
     shares = []
@@ -267,7 +267,8 @@ def _status(text: str) -> tuple[float, float]:
     return float(text), float(text)
 
 
-def _duration_range(text: str) -> tuple[float, float]:
+def duration_range(text: str) -> tuple[float, float]:
+    """The shortest and the longest, in seconds. Raises ConfigError."""
     low, dash, high = text.partition("-")
     first = values.duration(low)
     last = values.duration(high) if dash else first
@@ -276,7 +277,8 @@ def _duration_range(text: str) -> tuple[float, float]:
     return first, last
 
 
-def _chosen(shares: list[Share]) -> float | None:
+def chosen(shares: list[Share]) -> float | None:
+    """A value of one of the ranges, by their percentages; None for the rest."""
     if not shares:
         return None
     point = random.random() * 100  # noqa: S311 - nothing secret

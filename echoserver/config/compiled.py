@@ -3,7 +3,7 @@
 import os
 from types import ModuleType
 
-_INTERFACE = 1
+_INTERFACE = 3
 """What compiled.c says that it is: another number for each change of what a function takes or gives."""
 
 

@@ -25,6 +25,7 @@ from echoserver.config.values import (
     prefix,
     size_or_off,
     some_or_off,
+    some_time,
 )
 
 
@@ -54,7 +55,7 @@ LISTENERS, TLS, FAULTS, CONNECTIONS, MEMORY = "listeners", "tls", "faults", "con
 ON_DEMAND = "on demand"
 DEADLINES, LOGS, PROCESS = "deadlines", "logs", "process"
 LEVELS = ("debug", "info", "warning", "error")
-PROTOCOLS = ("http", "https", "tcp", "tls", "udp", "admin")
+PROTOCOLS = ("http", "https", "tcp", "tls", "udp", "any", "admin")
 """The listeners, each named by its option."""
 
 
@@ -90,11 +91,14 @@ class Config:
     """All settings, checked. Sizes in bytes, durations in seconds, 0 = none."""
 
     host: str = _option("127.0.0.1", hostname, "HOST", LISTENERS, "the host of every ADDR that is only a port")
-    http: Address | None = _option("8080", address, "ADDR", LISTENERS, "HTTP/1.1 and HTTP/1.0", "PORT")
+    http: Address | None = _option("8080", address, "ADDR", LISTENERS, "HTTP/1.1, HTTP/1.0 and HTTP/2", "PORT")
     https: Address | None = _option("off", address, "ADDR", LISTENERS, "the same over TLS")
     tcp: Address | None = _option("8007", address, "ADDR", LISTENERS, "raw TCP echo (RFC 862)")
     tls: Address | None = _option("off", address, "ADDR", LISTENERS, "the same over TLS")
     udp: Address | None = _option("8007", inet_address, "ADDR", LISTENERS, "UDP echo (RFC 862)")
+    any: Address | None = _option(
+        "off", address, "ADDR", LISTENERS, "HTTP, HTTPS, TCP and TLS, told apart by a client's first bytes"
+    )
     admin: Address | None = _option(
         "off", address, "ADDR", LISTENERS, "serve /healthz, /readyz and /metrics here, and echo these paths elsewhere"
     )
@@ -154,6 +158,10 @@ class Config:
     max_message: int = _option(
         "16MiB", at_least(1), "SIZE", CONNECTIONS, "the longest WebSocket message; longer ones close with 1009"
     )
+    http2: bool = _option(
+        "on", on_or_off, "on|off", CONNECTIONS, "HTTP/2: over TLS by ALPN, else where a client begins with it"
+    )
+    max_streams: int = _option("128", count, "N", CONNECTIONS, "streams that may be open on a connection of HTTP/2")
     buffer_limit: int = _option(
         "auto", auto_or(1 << 16), "SIZE", MEMORY, "the most that is buffered for one connection"
     )
@@ -170,6 +178,13 @@ class Config:
         "TIME",
         DEADLINES,
         "for an HTTP header section (then 408), a PROXY preamble, or a TLS handshake",
+    )
+    detect_timeout: float = _option(
+        "1s",
+        some_time,
+        "TIME",
+        DEADLINES,
+        "a client of --any of which nothing can be told for this long speaks raw TCP",
     )
     keep_alive_timeout: float = _option(
         "75s", duration, "TIME", DEADLINES, "an idle HTTP connection is closed after this time"
@@ -188,6 +203,7 @@ class Config:
         DEADLINES,
         "a WebSocket client that sends nothing for this long is pinged, after as long again closed",
     )
+    http2_ping: float = _option("off", duration, "TIME", DEADLINES, "the same for a connection of HTTP/2")
     drain_delay: float = _option(
         "0", duration, "TIME", DEADLINES, "after a signal, go on serving this long while /readyz says 503"
     )
@@ -257,7 +273,7 @@ def parse(texts: Mapping[str, str]) -> Config:
         if given is not None and given.path is None and given.host is None and not given.descriptors:
             values[name] = dataclasses.replace(given, host=values["host"])
     if not any(values[name] for name in PROTOCOLS if name != "admin"):
-        raise ConfigError("nothing to serve: --http, --https, --tcp, --tls and --udp are all off")
+        raise ConfigError("nothing to serve: --http, --https, --tcp, --tls, --udp and --any are all off")
     taken: dict[Address, str] = {}
     for name in PROTOCOLS:
         where = values[name]

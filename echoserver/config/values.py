@@ -172,6 +172,14 @@ def duration(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]] if found else 0.0
 
 
+def some_time(text: str) -> float:
+    """As duration(), where none would make no sense."""
+    value = duration(text)
+    if not value:
+        raise ConfigError(f"{text!r} is no time: expected a number and a unit, as in 500ms, 10s, 2m")
+    return value
+
+
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%?", re.ASCII)
 
 

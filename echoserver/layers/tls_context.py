@@ -49,8 +49,10 @@ def contexts(config: Config) -> dict[str, ssl.SSLContext]:
     """
     if not available():
         raise CannotLoad("--https, --tls: there is no TLS in this build")
-    alpn = {"https": ["http/1.1"], "tls": []}
-    return {name: _context(config, alpn[name]) for name in alpn if getattr(config, name) is not None}
+    http = ["h2", "http/1.1"] if config.http2 else ["http/1.1"]
+    alpn: dict[str, list[str]] = {"https": http, "tls": [], "any": http}
+    wanted = [name for name in alpn if getattr(config, name) is not None and (name != "any" or config.tls_cert)]
+    return {name: _context(config, alpn[name]) for name in wanted}
 
 
 def _context(config: Config, alpn: list[str]) -> ssl.SSLContext:

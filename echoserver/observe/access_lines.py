@@ -28,7 +28,7 @@ _REMEMBERED = 256  # heads, hosts and seconds whose texts are remembered, each
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in every locale
 _MILLISECONDS = [f"{number:03d}" for number in range(1000)]
 
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb")(?: (.*?)(?: (HTTP/[0-9]\.[0-9]))?)?", re.DOTALL)
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb")(?: (.*?)(?: (HTTP/[0-9](?:\.[0-9])?))?)?", re.DOTALL)
 _FIELD = re.compile(rb"\n(?:(referer)|user-agent):[ \t]*([^\r\n]*)", re.IGNORECASE)
 _NOT_IN_TEXT = re.compile(r"[^ !#-\[\]-~]")
 _quoted = json.JSONEncoder().encode  # three times as fast as json.dumps()

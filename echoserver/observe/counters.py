@@ -7,7 +7,7 @@ from array import array
 
 from echoserver.config.options import PROTOCOLS
 
-STREAMS = (*(each for each in PROTOCOLS if each != "udp"), "websocket")
+STREAMS = (*(each for each in PROTOCOLS if each not in {"udp", "any"}), "websocket", "h2", "h2c")
 """The protocols that have connections."""
 
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)

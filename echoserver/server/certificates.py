@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def contexts(settings: config.Config) -> "dict[str, ssl.SSLContext]":
     """The TLS contexts that are needed. Raises CannotLoad."""
-    if settings.https is None and settings.tls is None:
+    over_tls = settings.https or settings.tls or (settings.any and settings.tls_cert)
+    if not over_tls:
         return {}
     from echoserver.layers import tls_context as tls  # noqa: PLC0415 - it is not needed otherwise
 

@@ -45,6 +45,7 @@ def serve(settings: config.Config, notes: Sequence[str] = ()) -> int:
         exposition = metrics.Exposition(build(settings)) if metrics.available() else None
         if settings.workers > 1:  # what they have in common is imported before they are forked
             entries.websocket_upgrade(settings)
+            entries.http2(settings)
             if exposition is not None:
                 exposition.prepare()
         shared = Shared(SharedCounters(settings.workers), tls, exposition)

@@ -133,7 +133,13 @@ class Context:
         # what is under way when it is reached, and malloc's share, come on top
         self.pressure_limit = settings.buffer_total // 2
         self.under_pressure = self.draining = self.rejecting = self.closing_idle = False
-        deadlines = (settings.header_timeout, settings.keep_alive_timeout, settings.idle_timeout, settings.ws_ping)
+        deadlines = (
+            settings.header_timeout,
+            settings.keep_alive_timeout,
+            settings.idle_timeout,
+            settings.ws_ping,
+            settings.http2_ping,
+        )
         self._interval = max(0.05, min([1.0, *(each / 4 for each in deadlines if each)]))
         self.log: AccessLog | None = None
         self.read_clock()

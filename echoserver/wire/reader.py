@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from echoserver.wire import request as messages
 from echoserver.wire import response
 from echoserver.wire.ordinary import lines_that_decide, scan
-from echoserver.wire.request import PAGES, REMEMBERED, Asks, Known, Preflight, Request
+from echoserver.wire.request import PAGES, READY, REMEMBERED, Asks, Fields, Known, Preflight, Request
 from echoserver.wire.response import HttpError
 
 ORDINARY_SIZE = 8 << 10
@@ -21,12 +21,13 @@ class RequestReader:
     """Reads header sections for connections that are answered alike.
 
     closing: every answer is its connection's last. unready: nothing is echoed at /readyz any more. echoes: what is no
-    page of the server's own is echoed, else refused.
+    page of the server's own is echoed, else refused. max_body: bytes of content at most, 0 for any. extra: field lines
+    of every echo. http2: what reads for connections of HTTP/2 that are answered alike, once there has been one.
     """
 
     __slots__ = (
-        "__weakref__", "_asks", "_echoes", "_extra", "_max_body", "_pages", "_plans", "_preflight", "closing", "known",
-        "unready",
+        "__weakref__", "_asks", "_echoes", "_pages", "_plans", "_preflight", "closing", "extra", "http2", "known",
+        "max_body", "unready",
     )  # fmt: skip
 
     _plans: dict[bytes, tuple[bytes, bytes, bool, bool]]
@@ -38,13 +39,14 @@ class RequestReader:
         self, max_body: int = 0, *, pages: AbstractSet[bytes] = PAGES, echoes: bool = True, extra: bytes = b"",
         known: Known | None = None, asks: Asks | None = None, preflight: Preflight | None = None,
     ) -> None:  # fmt: skip
-        self._max_body = max_body
+        self.max_body = max_body
         self._asks = asks
         self._preflight = preflight
         self._pages = pages
         self._echoes = echoes
-        self._extra = extra
+        self.extra = extra
         self.closing = self.unready = False
+        self.http2: object = None
         self.known: Known = {} if known is None else known
         self._plans = {}
 
@@ -63,21 +65,54 @@ class RequestReader:
         if not declared:
             return b"%b%b%d%b%b" % (prefix, before, end, behind, data), end, goes_on
         size = len(data) - end
-        if not size or 0 < self._max_body < size:
+        if not size or 0 < self.max_body < size:
             return None
         return b"%b%b%d%b%b" % (prefix, before, size, behind, data[end:]), end, goes_on
 
     def read(self, head: bytes) -> Request:
         """Read a whole header section. Raises HttpError."""
         found = messages.read(
-            head, self.known, max_body=self._max_body, closing=self.closing, pages=self._pages, extra=self._extra,
+            head, self.known, max_body=self.max_body, closing=self.closing, pages=self._pages, extra=self.extra,
             asks=self._asks, preflight=self._preflight,
         )  # fmt: skip
         if (found.probe or not self._echoes) and found.page is None:
             self._check_echo(head, found)
-        if found.size >= 0 and not self.closing and found.extra == self._extra:
+        if found.size >= 0 and not self.closing and found.extra == self.extra:
             self._plan(found)
         return found
+
+    def is_plain(self, path: bytes) -> bool:
+        """Whether a request of HTTP/2 for a path, with its query, asks for nothing but an echo."""
+        path, mark, query = path.partition(b"?")
+        return (
+            path[:1] == b"/"
+            and self._echoes
+            and path not in self._pages
+            and path != READY
+            and not (mark and self._asks is not None and self._asks.names(query))
+        )
+
+    def read_http2(
+        self, head: bytes, method: bytes, path: bytes, found: Fields, length: int, *,
+        declared: bool, protocol: bytes | None,
+    ) -> Request:  # fmt: skip
+        """What a request of HTTP/2 is answered with. Raises HttpError.
+
+        head: as HTTP/1.1 would have it. length: bytes of content as declared, -1 where they are not; declared: there is
+        content. protocol: what is to be spoken on its stream (RFC 8441).
+        """
+        if protocol is not None and (protocol != b"websocket" or method != b"CONNECT"):
+            raise HttpError(501, "the only :protocol supported is websocket, with CONNECT (RFC 8441)")
+        found = found.with_content(length, declared=declared)
+        request = messages.interpret(
+            Request(head), method if protocol is None else b"GET", path, b"2", found,
+            max_body=self.max_body, closing=False, pages=self._pages, extra=self.extra, asks=self._asks,
+            preflight=self._preflight,
+        )  # fmt: skip
+        request.upgrade = protocol is not None and request.page is None
+        if (request.probe or not self._echoes) and request.page is None:
+            self._check_echo(head, request)
+        return request
 
     def _plan(self, found: Request) -> None:
         """Remember what the answer is to others that only differ from a request in what does not decide about it."""
@@ -89,7 +124,7 @@ class RequestReader:
             if len(self._plans) >= REMEMBERED:
                 self._plans.clear()
             content_type = found.content_type or b"text/plain"
-            before, behind = response.around_length(content_type, found.connection, self._extra)
+            before, behind = response.around_length(content_type, found.connection, self.extra)
             self._plans[lines] = before, behind, declared, found.keep_alive
 
     def _check_echo(self, head: bytes, found: Request) -> None:
@@ -109,7 +144,7 @@ class RequestReader:
     def with_extra(self, extra: bytes) -> "RequestReader":
         """One that does the same, but for field lines that it adds to every echo."""
         made = RequestReader(
-            self._max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, asks=self._asks,
+            self.max_body, pages=self._pages, echoes=self._echoes, extra=extra, known=self.known, asks=self._asks,
             preflight=self._preflight,
         )  # fmt: skip
         made.closing, made.unready = self.closing, self.unready

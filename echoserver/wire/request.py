@@ -5,6 +5,7 @@ checked here: versions, Host, transfer codings, expectations, limits. llhttp kno
 one, so it is shown the fields under a request line of ours.
 """
 
+import copy
 import functools
 import re
 from collections.abc import Callable
@@ -104,6 +105,14 @@ class Fields:
         self.plain = self.host and not self.close and not self.expectations and not self.upgrade
         self.answer = fields(self.content_type, self.content_length, b"")
 
+    def with_content(self, length: int, *, declared: bool) -> "Fields":
+        """The same of HTTP/2, which says in another way whether there is content, and of what length; -1: of any."""
+        made = copy.copy(self)
+        made.declared, made.chunked, made.content_length = declared, declared and length < 0, max(0, length)
+        made.has_content = made.chunked or length > 0
+        made.answer = fields(made.content_type, made.content_length, b"")
+        return made
+
 
 def _how_it_is_coded(found: dict[bytes, list[bytes]]) -> bytes:
     """Content-Encoding and Content-Language (RFC 9110 sections 8.4 and 8.5), each line with the CRLF before it.
@@ -191,11 +200,11 @@ def _has_host(hosts: list[bytes] | None) -> bool:
         return False
     if len(hosts) > 1:
         raise HttpError(400, "a request must not have more than one Host field")
-    _check_host(hosts[0], "the Host field")
+    check_host(hosts[0], "the Host field")
     return True
 
 
-def _check_host(host: bytes, where: str) -> None:
+def check_host(host: bytes, where: str) -> None:
     """RFC 9110 section 4.2: a host, perhaps with a port. Zones of IPv6 addresses are for user interfaces (RFC 9844)."""
     if _HOST.fullmatch(host):
         return
@@ -300,7 +309,18 @@ def read(
     if version[0] != _ONE:
         raise HttpError(505, f"HTTP/{version.decode()} is not supported: expected HTTP/1.1 or HTTP/1.0")
     found = read_fields(head[line.end() - 2 :], {} if known is None else known)
-    request = Request(head)
+    return interpret(
+        Request(head), method, target, version, found,
+        max_body=max_body, closing=closing, pages=pages, extra=extra, asks=asks, preflight=preflight,
+    )  # fmt: skip
+
+
+def interpret(
+    request: Request, method: bytes, target: bytes, version: bytes, found: Fields, *,
+    max_body: int, closing: bool, pages: AbstractSet[bytes], extra: bytes,
+    asks: Asks | None, preflight: Preflight | None,
+) -> Request:  # fmt: skip
+    """What a request is answered with whose header section has been read: by any version of HTTP; as in read()."""
     request.extra = extra
     if closing or not found.plain or version == b"1.0":
         _apply_options(request, found, version, closing)
@@ -390,7 +410,7 @@ def path_of(method: bytes, target: bytes) -> bytes:
         raise HttpError(400, "the request target must not have a user before its host (RFC 9110 section 4.2.4)")
     if not authority or authority[:1] == b":":
         raise HttpError(400, "the request target must have a host after its scheme (RFC 9110 section 4.2.1)")
-    _check_host(authority, "the host in the request target")
+    check_host(authority, "the host in the request target")
     return target[uri.end() :].partition(b"?")[0]
 
 

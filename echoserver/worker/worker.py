@@ -76,8 +76,10 @@ class Worker:
         self._metrics_page, self._scrape_credit, self._scraped_at = b"", 0.0, 0.0
         metrics_page = functools.partial(self._metrics, exposition) if exposition is not None else None
         served_by = f"{_host_name()}:{number}".encode() if settings.served_by else b""
-        upgrade = entries.websocket_upgrade(settings)
-        self.site = sites.public(context, metrics_page=metrics_page, served_by=served_by, upgrade=upgrade)
+        upgrade, http2 = entries.websocket_upgrade(settings), entries.http2(settings)
+        self.site = sites.public(
+            context, metrics_page=metrics_page, served_by=served_by, upgrade=upgrade, begin_http2=http2
+        )
         self.admin = sites.admin(context, metrics_page=metrics_page, served_by=served_by)
         self.stopping = False
         self._accepting = Accepting(context, self.factory)
@@ -113,7 +115,7 @@ class Worker:
 
     def factory(self, protocol: str) -> Factory:
         """What makes the protocol of a new connection to a listener."""
-        by_protocol = {"http": self.site, "https": self.site, "admin": self.admin}
+        by_protocol = {"http": self.site, "https": self.site, "any": self.site, "admin": self.admin}
         return entries.factory(protocol, self.context, by_protocol, self._shared.contexts)
 
     def _read_clock(self) -> None:

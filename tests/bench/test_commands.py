@@ -259,15 +259,16 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """More arms than there are; and the limit of descriptors, which a comparison raises, as it was."""
     file = tmp_path / "peer.py"
     file.write_text(PEER, encoding="ascii")
-    for how in (*HONEST, *LIARS, "excused", "forgetful"):
+    for how in (*HONEST, *LIARS, "excused", "foreign", "forgetful"):
 
         def command(where: str, protocol: str, folder: Path, *, how: str = how) -> list[str]:
             if (how, protocol) == ("unbuilt", "http"):
                 raise arms.Missing("it can't be built")
             return [sys.executable, str(file), where, how]
 
-        cannot = {POST.name: "it has a cold"} if how == "excused" else {}
-        it = arms.Arm(how, ("http", "tcp"), command, lambda: "1", unix=True, cannot=cannot)
+        cannot = {POST.name: "it has a cold"} if how in {"excused", "foreign"} else {}
+        speaks = ("tcp",) if how == "foreign" else ("http", "tcp")
+        it = arms.Arm(how, speaks, command, lambda: "1", unix=True, cannot=cannot)
         monkeypatch.setitem(arms.ARMS, how, it)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
@@ -325,11 +326,12 @@ def test_what_lies_has_no_figures_and_that_is_said(tmp_path: Path) -> None:
     """And the others have theirs."""
     good = [compare.LIMIT, compare.OURS, *HONEST]
     watcher = Recorder()
-    result = compare.compare([POST], [*good, *LIARS, "excused"], compare.QUICK, watcher)
+    result = compare.compare([POST], [*good, *LIARS, "excused", "foreign"], compare.QUICK, watcher)
     figures.save(result, tmp_path / "result.json")
     found = figures.load(tmp_path / "result.json")["loads"]["post"]["arms"]
-    assert list(found) == [*good, *LIARS, "excused"]
-    assert found["excused"] == {"rounds": [], "cannot": "it has a cold", "median": None, "spread": {}, "ratio": {}}
+    assert list(found) == [*good, *LIARS, "excused", "foreign"]
+    for name in ("excused", "foreign"):
+        assert found[name] == {"rounds": [], "cannot": "it has a cold", "median": None, "spread": {}, "ratio": {}}
     for name in good:
         assert [set(each) for each in found[name]["rounds"]] == [ROUND]
         assert found[name]["median"]["cpu_us"] > 0
@@ -421,6 +423,26 @@ def test_peers_over_tls(name: str, tmp_path: Path) -> None:
         answers_all("https", server, tmp_path)
 
 
+@needs("h2load", "openssl")
+@pytest.mark.skipif(importlib.util.find_spec("h2") is None, reason="h2 is not installed: pip install '.[bench]'")
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [(name, each) for name, arm in arms.ARMS.items() for each in clients.HTTP2 if each in arm.speaks],
+)
+def test_peers_over_http2(name: str, protocol: str, tmp_path: Path) -> None:
+    """Those that are installed echo all that the bench sends, and rounds of either client count."""
+    arm = arms.ARMS[name]
+    with peer(name, protocol, tmp_path) as server:
+        for load in LOADS.values():
+            if load.protocol != protocol or load.name in arm.cannot:
+                continue
+            answers = clients.check(load, server)
+            if load.streams < 100 and (load.content or 0) < 1 << 20:
+                few = dataclasses.replace(load, connections=4)
+                assert clients.client(few, server, answers, CPUS, tmp_path)(0.05)["rate"] > 0
+
+
 @needs("wrk", "nginx")
 @pytest.mark.usefixtures("native_client", "limit_server", "peers")
 def test_two_workers() -> None:
@@ -435,7 +457,9 @@ def test_two_workers() -> None:
 
 LIBRARIES = {
     "fasthttp": ("go", "fasthttp is not installed: apt-get install golang-github-valyala-fasthttp-dev"),
+    "gohttp2": ("go", "http2 is not installed: apt-get install golang-golang-x-net-dev"),
     "gorilla": ("go", "websocket is not installed: apt-get install golang-github-gorilla-websocket-dev"),
+    "grpcgo": ("go", "grpc is not installed: apt-get install golang-google-grpc-dev"),
     "nodews": ("node", "ws is not installed: apt-get install node-ws"),
 }
 
@@ -461,6 +485,23 @@ def test_reasons_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
         progress.begins(POST, ["liar"], 1)
         progress.thrown_away(POST, "liar", "it said [/] and [bold]b'[/red]'")
     assert capsys.readouterr().out == "thrown away: post: liar: it said [/] and [bold]b'[/red]'\n"
+
+
+@needs_rich
+@pytest.mark.parametrize(
+    ("names", "base"),
+    [
+        (["echoserver", "limit", "nginx", "grpcgo"], "limit"), (["echoserver", "nginx", "grpcgo"], "nginx"),
+        (["echoserver", "-nginx", "grpcgo"], "grpcgo"), (["echoserver", "-nginx"], "limit"),
+    ],
+)  # fmt: skip
+def test_whose_cpu_time_the_others_is_divided_by(names: list[str], base: str) -> None:
+    """-: it can't."""
+    from bench.progress import _table  # noqa: PLC0415 - where rich is
+
+    of_arms = {name.lstrip("-"): {"median": None, **({"cannot": "why"} if name[0] == "-" else {})} for name in names}
+    table = _table(POST, {"loads": {POST.name: {"arms": of_arms, "notes": ""}}}, compare.LIMIT)
+    assert f"x {base}" in [column.header for column in table.columns]
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -654,6 +695,23 @@ def test_without_wrk(only_what_is_needed: Path, tmp_path: Path) -> None:
     output = ("--output", str(tmp_path / "result.json"))
     done = bench("compare", "post64", "--quick", "--peers", "limit", *output, path=tmp_path)
     assert (done.returncode, done.stderr) == (3, "bench: wrk is not installed: apt-get install wrk\n")
+
+
+@needs_rich
+@pytest.mark.skipif(
+    shutil.which("h2load", path="/usr/sbin:/sbin") is not None, reason="h2load can't be made missing here"
+)
+def test_without_h2load(only_what_is_needed: Path, tmp_path: Path) -> None:
+    """What it would send is skipped, and that is said; all else is measured."""
+    path = tmp_path / "result.json"
+    words = ("--quick", "--peers", "limit", "--output", str(path))
+    done = bench("compare", "h2post64", "tcp64", *words, path=only_what_is_needed)
+    assert (done.returncode, done.stderr) == (0, "")
+    why = "h2load is not installed: apt-get install nghttp2-client"
+    if importlib.util.find_spec("h2") is None:
+        why = "h2 is not installed: pip install '.[bench]'"
+    assert f"skipped: h2post64: {why}" in done.stdout.splitlines()
+    assert list(figures.load(path)["loads"]) == ["tcp64"]
 
 
 @needs_rich

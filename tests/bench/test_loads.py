@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench import arms, clients, gate, loads
+from bench import arms, clients, gate, http2, loads
 from bench.loads import COUNTED, LOADS, Load, pattern
 from echoserver.wire import request
 
@@ -97,7 +97,7 @@ def test_bytes_tell_where_they_belong() -> None:
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=by_name)
 def test_each_has_a_client_that_can_do_it(load: Load) -> None:
-    assert bool(load.sent) != bool(load.pool)
+    assert bool(load.sent) != (bool(load.pool) or load.name == "h2get")
     if load.protocol in {"tcp", "udp", "ws"} or load.unix or load.rate or load.half_of or load.active or load.steps:
         assert load.native, "wrk can't"
     if load.half_of:
@@ -110,11 +110,36 @@ def test_each_has_a_client_that_can_do_it(load: Load) -> None:
         assert load.handshakes in {"new", "resumed"}
         assert load.protocol == "https"
         assert not load.native
-    assert not (load.native and load.protocol == "https"), "the native client speaks no TLS"
+    assert not (load.native and load.protocol in arms.OVER_TLS), "the native clients speak no TLS"
+    assert load.streams == 1 or load.protocol in clients.HTTP2
+    assert bool(load.encoding) == (bool(load.pool) and load.protocol in clients.HTTP2)
+    assert not load.encoding or load.encoding in http2.ENCODINGS
+    if load.protocol in clients.HTTP2:
+        assert load.native == bool(load.pool), "each has its client"
+        assert len(load.sent) == (load.content or 0)
+        content = load.sent[loads.PREFIX :] if load.protocol == "grpc" else load.sent
+        assert content == pattern(len(content)), "h2load makes the rest"
     assert 0 <= load.active <= load.connections
     assert load.workers in (1, 2)
     assert load.title
     assert re.fullmatch(r"[a-z0-9]+", load.name), "it names files and anchors"
+
+
+def test_a_message_of_grpc() -> None:
+    """Not compressed, its length in four bytes (PROTOCOL-HTTP2.md of gRPC, Length-Prefixed-Message)."""
+    for load in (each for each in LOADS.values() if each.protocol == "grpc"):
+        assert load.sent == b"\0\0\0\0\x40" + pattern(64)
+    assert loads.message(bytes(258)) == b"\0\0\0\1\2" + bytes(258)
+
+
+def test_who_speaks_http_2_and_no_grpc_says_why() -> None:
+    """The limit server alone says nothing: it has no figure there, as over TLS."""
+    calls = {each.name for each in LOADS.values() if each.protocol == "grpc"}
+    for arm in arms.ARMS.values():
+        if "h2c" in arm.speaks and arm.name != "limit":
+            assert ("grpc" in arm.speaks) != (calls <= set(arm.cannot))
+        if "grpc" in arm.speaks:
+            assert not calls & set(arm.cannot)
 
 
 def test_names() -> None:
@@ -128,8 +153,8 @@ def test_names() -> None:
     for name, arm in arms.ARMS.items():
         assert arm.name == name
         assert set(arm.cannot) <= set(LOADS)
-        assert set(arm.speaks) <= {"tcp", "udp", "http", "https", "ws"}
-        assert arm.speaks[-1] not in {"udp", "https"}, "without openssl it would be nowhere"
+        assert set(arm.speaks) <= {"tcp", "udp", "http", "https", "ws", "h2", "h2c", "grpc"}
+        assert arm.speaks[-1] not in {"udp", "https", "h2"}, "without openssl it would be nowhere"
 
 
 def test_what_the_gate_judges_has_a_server_beside_it() -> None:
@@ -151,7 +176,8 @@ def test_what_the_gate_judges_has_a_server_beside_it() -> None:
 def test_quick_runs_each_client_and_what_it_does_otherwise() -> None:
     quick = [LOADS[name] for name in loads.QUICK]
     assert {each.native for each in quick} == {True, False}
-    assert {each.protocol for each in quick} == {"tcp", "udp", "http", "https", "ws"}
+    assert {each.protocol for each in quick} == {"tcp", "udp", "http", "https", "ws", "h2", "h2c", "grpc"}
+    assert {each.native for each in quick if each.protocol == "h2c"} == {True, False}
     assert any(each.handshakes for each in quick)
     assert any(each.unix for each in quick)
     assert any(each.rate for each in quick)

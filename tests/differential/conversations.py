@@ -324,7 +324,7 @@ _BAD_EXPECTATIONS = (
 )  # fmt: skip
 _BAD_BEGINNINGS = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\r\n\r\n\x00", b"hello\r\n", b"\n", b"\r",
-    b"\rGET / HTTP/1.1\r\n\r\n", b"<html>\r\n\r\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\rGET / HTTP/1.1\r\n\r\n", b"<html>\r\n\r\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n",
 )  # fmt: skip
 _BAD_CHUNKS = (
     b"x\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"5\nhello\n0\n\n", b"\r\n", b"0x5\r\nhello\r\n",

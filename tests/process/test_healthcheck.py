@@ -126,6 +126,7 @@ def test_the_environment_says_where(running: Group) -> None:
         assert check(PORT=nobody, ECHOSERVER_HTTP=port).returncode == 0
         assert check(PORT=port, ECHOSERVER_HTTP=nobody).returncode == 1
         assert check(f"http://127.0.0.1:{port}/healthz", ECHOSERVER_HTTP=nobody).returncode == 0
+        assert check(ECHOSERVER_HTTP="off", ECHOSERVER_ANY=port).returncode == 0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost"])

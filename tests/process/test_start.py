@@ -571,7 +571,10 @@ def test_modes_and_faults_are_said_of_the_listeners_that_have_them() -> None:
     [
         (["--no-such-option"], "--no-such-option"),
         (["--workers", "0"], "--workers: '0' is not a number of workers: expected a whole number from 1, or auto"),
-        (["--http", "off", "--tcp", "off", "--udp", "off"], "--http, --https, --tcp, --tls and --udp are all off"),
+        (
+            ["--http", "off", "--tcp", "off", "--udp", "off"],
+            "--http, --https, --tcp, --tls, --udp and --any are all off",
+        ),
         (["--tcp-reset", "101"], "--tcp-reset: '101' is not a share: expected a number from 0 to 100, as in 25, 0.1%,"),
         (["--tcp-mode", "discard", "--tcp-delay", "1s"], "--tcp-delay must be off with --tcp-mode discard"),
     ],

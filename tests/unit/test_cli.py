@@ -21,6 +21,7 @@ OTHER = {  # for every option a text that is not its default
     "header_timeout": "1s", "keep_alive_timeout": "2m", "idle_timeout": "3h", "drain_delay": "4ms",
     "drain_timeout": "off", "workers": "5", "loop": "asyncio", "https": "10.0.0.1:84", "tls": "unix:/t",
     "admin": "fd:7", "max_message": "3MiB", "ws_ping": "20s",
+    "http2": "off", "max_streams": "7", "http2_ping": "30s", "any": "9000", "detect_timeout": "300ms",
     "proxy_protocol": "on", "reuse_port": "off", "tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_client_ca": "/ca.pem",
     "access_log": "json", "log_format": "json", "log_level": "debug", "cpu_affinity": "on", "served_by": "off",
     "unix_mode": "0600", "controls": "off", "controls_prefix": "echo-", "max_delay": "5s", "max_size": "5MiB",
@@ -170,7 +171,7 @@ LINK = (
         (
             ["--http", "off", "--tcp", "off"],
             {"ECHOSERVER_UDP": "off"},
-            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+            "nothing to serve: --http, --https, --tcp, --tls, --udp and --any are all off",
         ),
         *(
             (
@@ -322,7 +323,7 @@ def test_healthcheck_without_http_wants_a_url(capsys: pytest.CaptureFixture[str]
     assert healthcheck([], {"ECHOSERVER_HTTP": "off"}) == 1
     assert (
         capsys.readouterr().err
-        == "echoserver healthcheck: --http, --https and --admin are off: expected a URL to check\n"
+        == "echoserver healthcheck: --http, --https, --any and --admin are off: expected a URL to check\n"
     )
 
 

@@ -362,7 +362,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
             host="127.0.0.1", http=Address("127.0.0.1", 8080), tcp=Address("127.0.0.1", 8007),
             udp=Address("127.0.0.1", 8007), backlog=4096, max_connections=0, max_header=64 << 10, max_body=0,
             buffer_limit=16 << 20, buffer_total=256 << 20, header_timeout=10.0, keep_alive_timeout=75.0,
-            max_message=16 << 20, ws_ping=0.0,
+            max_message=16 << 20, ws_ping=0.0, http2=True, max_streams=128, http2_ping=0.0, any=None,
+            detect_timeout=1.0,
             idle_timeout=0.0, drain_delay=0.0, drain_timeout=10.0, workers=1, loop="auto", https=None, tls=None,
             admin=None,
             proxy_protocol=False, reuse_port=True, unix_mode=0o666,
@@ -401,7 +402,7 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
     [
         (
             {"http": "off", "tcp": "off", "udp": "off"},
-            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+            "nothing to serve: --http, --https, --tcp, --tls, --udp and --any are all off",
         ),
         ({"http": "7", "tcp": "7"}, "--http and --tcp are both 127.0.0.1:7: expected two addresses"),
         ({"http": "[::1]:7", "tcp": "7", "host": "::1"}, "--http and --tcp are both [::1]:7: expected two addresses"),
@@ -430,7 +431,7 @@ def test_settings_that_go_together(texts: dict[str, str]) -> None:
         ({"http": "8080", "admin": "8080"}, "--http and --admin are both 127.0.0.1:8080: expected two addresses"),
         (
             {"http": "off", "tcp": "off", "udp": "off", "admin": "9"},
-            "nothing to serve: --http, --https, --tcp, --tls and --udp are all off",
+            "nothing to serve: --http, --https, --tcp, --tls, --udp and --any are all off",
         ),
     ],
 )

@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
         refused(b"417 Expectation Failed", b"the only expectation supported is 100-continue"),
     ),
     "HTTP/2": (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
         refused(b"505 HTTP Version Not Supported", b"HTTP/2.0 is not supported: expected HTTP/1.1 or HTTP/1.0"),
     ),
     "HEAD": (

@@ -20,7 +20,7 @@ from echoserver.wire.request import MAX_FIELDS
 from tests.unit.examples import examples
 
 PACKAGE = Path(echoserver.__file__).parent
-SOURCES = ("compiled.c", "protocols/udp.c", "wire/ordinary.c")
+SOURCES = ("compiled.c", "protocols/udp.c", "wire/hpack.c", "wire/huffman.c", "wire/ordinary.c")
 
 HEAD = b"""\
 POST /orders/7?state=open HTTP/1.1

@@ -11,7 +11,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_option_is_in_the_table_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(--[a-z-]+) [A-Za-z\\|]+` \| .*? \| (.*?) \|", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(--[a-z0-9-]+) [A-Za-z\\|]+` \| .*? \| (.*?) \|", README, re.MULTILINE))
     assert rows == {option.flag: f"`{option.default}`" for option in config.OPTIONS}
 
 

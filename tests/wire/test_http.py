@@ -610,7 +610,7 @@ REFUSED = {
         400, request("POST /s3cret HTTP/1.1", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked")
     ),
     "HTTP/0.9": (505, request("GET /s3cret HTTP/0.9")),
-    "HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/2": (505, b"GET / HTTP/2.0\r\n\r\n"),
     "HTTP/3.0": (505, request("GET /s3cret HTTP/3.0")),
 }  # fmt: skip
 

@@ -144,7 +144,7 @@ def curl(server: Server, *options: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize("options", [(), ("--tlsv1.3",), ("--tls-max", "1.2"), ("--http1.0",)])
 def test_curl(server: Server, certificates: Certificates, tmp_path: Path, options: tuple[str, ...]) -> None:
     trusting = ("--cacert", str(certificates.ca))
-    assert b"Host: 127.0.0.1:" in curl(server, *options, *trusting).stdout
+    assert b"host: 127.0.0.1:" in curl(server, *options, *trusting).stdout.lower()
     content = tmp_path / "content"
     content.write_bytes(os.urandom(MIB))
     done = curl(server, *options, *trusting, "--data-binary", f"@{content}")
@@ -159,10 +159,13 @@ def test_curl_without_the_authority(server: Server) -> None:
 
 
 @curl_is_here
-def test_https__http_1_1_is_chosen_where_h2_is_offered_too(server: Server, certificates: Certificates) -> None:
-    said = curl(server, "--verbose", "--http2", "--cacert", str(certificates.ca)).stderr.decode()
-    assert re.search(r"ALPN: (server accepted|server did not.*) ?http/1.1", said), said
-    assert "HTTP/1.1 200 OK" in said
+@pytest.mark.parametrize(("offered", "chosen", "status"), [("2", "h2", "2 200"), ("1.1", "http/1.1", "1.1 200 OK")])
+def test_https__what_alpn_chooses(
+    server: Server, certificates: Certificates, offered: str, chosen: str, status: str
+) -> None:
+    said = curl(server, "--verbose", f"--http{offered}", "--cacert", str(certificates.ca)).stderr.decode()
+    assert re.search(rf"ALPN: (server accepted|server did not.*) ?{chosen}", said), said
+    assert f"HTTP/{status}" in said
 
 
 # --- what is offered ---

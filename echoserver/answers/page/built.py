@@ -300,7 +300,7 @@ PAGE = (
     b'  try {\n'
     b'    answer = await fetch(made.request, {signal: mine.signal})\n'
     b'    first = performance.now()\n'
-    b"    tell('said', answer.status + ' ' + answer.statusText, answer.status > 399)\n"
+    b"    tell('said', (answer.status + ' ' + answer.statusText).trim(), answer.status > 399)\n"
     b"    if (answer.redirected) tell('failed', 'The browser followed a redirect: this is the answer of ' + answer.url)\n"
     b'    for (const [name, value] of answer.headers) {\n'
     b"      const row = $('names').insertRow()\n"
@@ -449,6 +449,6 @@ PAGE = (
 
 STYLE_DIGEST, SCRIPT_DIGEST = (
     b"'sha256-rNwpSy5Z+n2QIFhz6/RK/XbWdArzipAbKaTNZT9cM3U='",
-    b"'sha256-E/kjulEh1LpDQjSOaxAwGlHPWUjQnUrUyDEMMvTjz8s='",
+    b"'sha256-Mi9yp8VTPiZM6RlfAVmXlB2Cv/qFYlVQEzNMz1M6KxE='",
 )
 """What a policy calls them by."""

@@ -125,7 +125,7 @@ async function send(event) {
   try {
     answer = await fetch(made.request, {signal: mine.signal})
     first = performance.now()
-    tell('said', answer.status + ' ' + answer.statusText, answer.status > 399)
+    tell('said', (answer.status + ' ' + answer.statusText).trim(), answer.status > 399)
     if (answer.redirected) tell('failed', 'The browser followed a redirect: this is the answer of ' + answer.url)
     for (const [name, value] of answer.headers) {
       const row = $('names').insertRow()

@@ -7,12 +7,12 @@ demand.py, which this module gives what comes.
 import asyncio
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from echoserver.observe import counters
 from echoserver.protocols.http1.content import NO_CONTENT, Chunked, Content, Parts, Relayed, echo_fields
-from echoserver.protocols.http1.demand import Demand
+from echoserver.protocols.http1.demand import FedDemand
 from echoserver.protocols.http1.gather import Gathered
 from echoserver.protocols.http1.site import Site
 from echoserver.protocols.http1.states import (
@@ -38,6 +38,7 @@ from echoserver.transport.stream import BACKLOG, TURN
 from echoserver.wire import request as messages
 from echoserver.wire import response as responses
 from echoserver.wire.chunked import one_chunk
+from echoserver.wire.http2_frames import PREFACE
 from echoserver.wire.reader import ORDINARY_SIZE, RequestReader
 from echoserver.wire.request import NO_REQUEST, Request
 from echoserver.wire.response import HttpError
@@ -71,8 +72,8 @@ class HttpConnection(Connection):
     """
 
     __slots__ = (
-        "_began", "_client_fin", "_hits", "_last", "_memo", "_owed_since", "_partial_head", "_pending", "content",
-        "reader", "request", "site", "state",
+        "_began", "_client_fin", "_hits", "_is_first", "_last", "_memo", "_owed_since", "_partial_head", "_pending",
+        "content", "reader", "request", "site", "state",
     )  # fmt: skip
 
     state: State
@@ -96,6 +97,8 @@ class HttpConnection(Connection):
     """The loop's time when the request being received began to come, 0 before; only where there is an access log."""
     _pending: tuple[bytes, int] | None
     """What has been read, and from which position on it has not been worked off."""
+    _is_first: bool
+    """Nothing has been answered yet, but for ordinary requests."""
     _client_fin: bool
     """The client's FIN has been read, and is heeded when all that came before it has been answered."""
 
@@ -113,6 +116,7 @@ class HttpConnection(Connection):
         self._last = NO_REQUEST.head
         self._began = 0.0
         self._client_fin = False
+        self._is_first = True
         self._owed_since = context.now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -216,7 +220,9 @@ class HttpConnection(Connection):
                     except HttpError as error:
                         self.flush(out)
                         self._count(answered, served)
-                        self._send_error(error, head)
+                        first = self._is_first and self._last is NO_REQUEST.head and not position
+                        if not (first and PREFACE.startswith(head) and self._switch(data)):
+                            self._send_error(error, head)
                         return
                 content = position + request.head_size
                 if request.size >= 0 and position + request.size <= end:
@@ -306,6 +312,23 @@ class HttpConnection(Connection):
         except HttpError as error:
             self._send_error(error, request.head)
             return
+        self._hand_over(following, rest)
+
+    def _switch(self, data: bytes) -> bool:
+        """Leave the connection to HTTP/2, whose preface has come (RFC 9113 section 3.3), if there is any."""
+        begin = self.site.begin_http2
+        if begin is None:
+            return False
+        try:
+            following = begin(self.site, self.origin)
+        except HttpError as error:
+            self._send_error(error)
+            return True
+        self._hand_over(following, data)
+        return True
+
+    def _hand_over(self, following: Connection, rest: bytes) -> None:
+        """Leave the transport to another protocol, with what of the rest of a read is for that."""
         self.received -= len(rest)
         self.hand_over(following)
         if not self.transport.is_closing():
@@ -395,7 +418,7 @@ class HttpConnection(Connection):
         waits = request.expects and position == len(data)
         if request.controls is not None:
             self.flush(out)
-            self.content = demand = Demand(self, request, request.controls)
+            self.content = demand = FedDemand(self, request, request.controls)
             if context.used >= context.config.buffer_total and demand.keeps():
                 self._send_error(HttpError(503, "the server's buffers are full (--buffer-total)"), request.head)
                 return -1
@@ -496,6 +519,38 @@ class HttpConnection(Connection):
         if self._complete(content, data, position):
             self._go_on(request, data, position)
         self._heed_fin()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client does not take all that it is sent."""
+        return self.write_queue is not None
+
+    def facts(self) -> Mapping[str, object]:
+        """What only this version of HTTP has to be described: nothing."""
+        return {}
+
+    def send_continue(self) -> None:
+        """Ask for the content that the client waits with."""
+        self.send(responses.CONTINUE)
+
+    def send_head(self, head: bytes) -> None:
+        """A response begins."""
+        self.send(head)
+
+    def send_content(self, content: bytes | bytearray, *, chunked: bool) -> None:
+        """A piece of its content, not empty."""
+        self.send(responses.chunk(bytes(content)) if chunked else content)
+
+    def send_end(self, *, chunked: bool) -> None:
+        """A response ends."""
+        if chunked:
+            self.send(responses.LAST_CHUNK)
+
+    def send_whole(self, head: bytes, content: bytes, *, chunked: bool) -> None:
+        """A whole response, with one write."""
+        if chunked:
+            content = (responses.chunk(content) if content else b"") + responses.LAST_CHUNK
+        self.send(head + content)
 
     def relay(self, left: int) -> None:
         """So many bytes of the content are still to come, and are to be moved on as they do."""
@@ -617,7 +672,9 @@ class HttpConnection(Connection):
 
     def _count(self, answered: int, served: list[Request]) -> None:
         """So many requests were answered with 200; those to be logged are taken out of served."""
-        self.context.counts[_OK] += answered
+        if answered:
+            self.context.counts[_OK] += answered
+            self._is_first = False
         if served:
             for each in served:
                 self._log(each.head, 200, each.content_length, each.echoed)
@@ -625,6 +682,7 @@ class HttpConnection(Connection):
 
     def _record(self, request: Request, received: int, answered: int, status: int = 200) -> None:
         """A request was answered; received, answered: bytes of content."""
+        self._is_first = False
         self.context.counts[_ANSWERED[status // 100]] += 1
         if self.context.log is not None:
             self._log(request.head, status, received, answered)

@@ -10,7 +10,7 @@ from echoserver.answers.description import describe
 from echoserver.answers.pace import TICK, Pace
 from echoserver.answers.pattern import pattern
 from echoserver.observe.access_log import NO_ANSWER
-from echoserver.protocols.http1.content import Content, Owner, check_length
+from echoserver.protocols.http1.content import Content, Exchange, Owner, check_length
 from echoserver.protocols.http1.facts import facts
 from echoserver.transport.stream import DEMAND
 from echoserver.wire import response
@@ -38,15 +38,12 @@ class Demand(Content):
         "_chunked",
         "_connection",
         "_content",
-        "_declined",
-        "_decoder",
         "_done",
         "_due",
         "_echo",
+        "_ended",
         "_kept",
-        "_left",
         "_length",
-        "_outcome",
         "_pace",
         "_received",
         "_request",
@@ -56,12 +53,20 @@ class Demand(Content):
         "begun",
         "closes",
         "complete",
+        "declined",
+        "outcome",
         "status",
         "switches",
     )  # fmt: skip
 
+    declined: bool
+    """The content is not wanted, and may come all the same."""
+    outcome: controls.Outcome
+    """What was chosen for this request."""
     _done: bool
     """All of the answer has been sent, or there is none."""
+    _ended: bool
+    """All of the answer has been sent; more of the content may still come, and is not wanted."""
     _kept: Fifo
     """Content that waits to be sent."""
     _content: Described | None
@@ -71,15 +76,13 @@ class Demand(Content):
     _due: float
     """When the answer may begin (monotonic())."""
 
-    def __init__(self, connection: Owner, request: Request, asked: controls.Controls) -> None:
+    def __init__(self, connection: Exchange, request: Request, asked: controls.Controls) -> None:
         self._connection = connection
         self._request = request
         self._asked = asked
         self._when = time.time()
-        self._outcome = asked.choose()
+        self.outcome = asked.choose()
         self._echo = asked.echo or (controls.BODY if request.content_type else controls.HEAD)
-        self._decoder = ChunkedDecoder() if request.chunked else None
-        self._left = request.content_length
         self._kept = Fifo()
         described = self._echo == controls.JSON and asked.size is None and request.content_type
         self._content = Described() if described else None
@@ -88,8 +91,8 @@ class Demand(Content):
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
         self._chunked = False
-        self._declined = False  # the content is not wanted, and may come all the same
-        self.begun = self.closes = self.complete = self.switches = self._done = False
+        self.declined = False
+        self.begun = self.closes = self.complete = self.switches = self._done = self._ended = False
         self._received = self._sent = self.status = 0
 
     @property
@@ -106,7 +109,7 @@ class Demand(Content):
 
     @property
     def resets(self) -> bool:
-        return self._outcome.abort
+        return self.outcome.abort
 
     # --- the request's content ---
 
@@ -115,26 +118,15 @@ class Demand(Content):
 
         RFC 9110 section 10.1.1: a final status in place of the 100, after which the connection is closed.
         """
-        if not self._outcome.abort and (self._outcome.status or 200) < 400:
-            self._connection.send(response.CONTINUE)
+        if not self.outcome.abort and (self.outcome.status or 200) < 400:
+            self._connection.send_continue()
             return
-        self._declined = True
-        self._left, self._decoder = 0, None
+        self.declined = True
         if self._echo == controls.BODY:
             self._echo = controls.NONE
 
-    def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
-        """Take content from data, and answer if that was all; out is left alone."""
-        connection = self._connection
-        if self._decoder is not None:
-            content, position = self._decoder.feed(data, position)
-            self.complete = self._decoder.complete
-            check_length(self._received + len(content), connection.context.config.max_body)
-        else:
-            end = min(position + self._left, len(data))
-            content, position = data[position:end], end
-            self._left -= len(content)
-            self.complete = not self._left
+    def take(self, content: bytes) -> bool:
+        """More content has come, the last of it where it is complete; returns whether it has been answered."""
         self._received += len(content)
         if self._content is not None:
             self._content.add(content)
@@ -144,20 +136,15 @@ class Demand(Content):
             self._send()
         elif self.complete and self._timer is None:
             self._wait()
-        if self._done:
-            return position
-        if position < len(data):
-            (connection.keep_until_answered if self.complete else connection.postpone)(data, position)
-        self.regulate()
-        return -1
+        return self._done
 
     def keeps(self) -> bool:
         """Whether content is to be kept."""
-        return bool(self._left or self._decoder is not None) and self._is_echoed()
+        return (self._request.chunked or self._request.content_length > 0) and self._is_echoed()
 
     def _is_echoed(self) -> bool:
-        unsent = self._outcome.abort or self._asked.size is not None or self._request.no_body
-        return self._echo == controls.BODY and not unsent and self._outcome.status not in _EMPTY
+        unsent = self.outcome.abort or self._asked.size is not None or self._request.no_body
+        return self._echo == controls.BODY and not unsent and self.outcome.status not in _EMPTY
 
     def regulate(self) -> None:
         """Account for what is kept, and read on or not.
@@ -167,7 +154,7 @@ class Demand(Content):
         """
         connection = self._connection
         context, total = connection.context, connection.context.config.buffer_total
-        behind = connection.pending_bytes() if self.complete else 0
+        behind = connection.pending_bytes() if self.complete else 0  # the next request
         connection.account()
         if self._content is not None and context.used >= total:
             self._content.forget()
@@ -188,7 +175,7 @@ class Demand(Content):
         """Begin to answer before all has come, if not already."""
         if self.begun or self._timer is not None:
             return
-        if (self._outcome.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
+        if (self.outcome.status or 200) >= 400:  # who sees that does not send the rest, and waits for all of an answer
             self._echo = controls.NONE
             self._kept.clear()
         else:
@@ -202,9 +189,9 @@ class Demand(Content):
     # --- the answer ---
 
     def _wait(self) -> None:
-        if self._outcome.delay:
-            self._due = monotonic() + self._outcome.delay
-            self._sleep(self._outcome.delay)
+        if self.outcome.delay:
+            self._due = monotonic() + self.outcome.delay
+            self._sleep(self.outcome.delay)
         else:
             self._answer()
 
@@ -232,31 +219,32 @@ class Demand(Content):
         """Begin the answer."""
         self.begun = True
         connection, asked, request = self._connection, self._asked, self._request
-        if self._outcome.abort:
+        if self.outcome.abort:
             self._done, self.status = True, NO_ANSWER
             return
-        if request.upgrade and self._outcome.status is None:
+        if request.upgrade and self.outcome.status is None:
             self._done = self.switches = True
             return
         nothing = self._echo == controls.NONE and asked.size is None
-        self.status = self._outcome.status or (204 if nothing else 200)
+        self.status = self.outcome.status or (204 if nothing else 200)
         content_type = self._make_content()
-        self.closes = self._outcome.close or self._declined or not connection.request.keep_alive
+        self.closes = self.outcome.close or self.declined or not connection.request.keep_alive
         self._chunked = self._length is None or (asked.chunked and self.status not in _EMPTY)
         head = self._head(content_type)
         if request.no_body or self.status in _EMPTY:
             self._length = 0
             self._chunked = False
             self._kept.clear()
-            connection.send(head)
+            connection.send_head(head)
+            connection.send_end(chunked=False)
+            self._ended = True
         elif not asked.rate and self.complete and asked.size is None and len(self._kept) <= _PIECE:
             content = b"".join(iter(lambda: self._kept.take(_PIECE), b""))
             self._sent = self._length = len(content)
-            framed = (response.chunk(content) if content else b"") + response.LAST_CHUNK if self._chunked else content
-            self._chunked = False
-            connection.send(head + framed)
+            connection.send_whole(head, content, chunked=self._chunked)
+            self._ended = True
         else:
-            connection.send(head)
+            connection.send_head(head)
             if asked.rate:
                 self._pace = Pace(asked.rate, monotonic())
         self._send()
@@ -307,7 +295,7 @@ class Demand(Content):
         connection = self._connection
         turn = _TURN
         while size := self._available():
-            if connection.write_queue is not None or connection.transport.is_closing():
+            if connection.behind or connection.transport.is_closing():
                 return
             if self._pace is not None:
                 now = monotonic()
@@ -322,8 +310,9 @@ class Demand(Content):
                 self._timer = connection.context.loop.call_soon(self._later)
                 return
         if self.complete:
-            if self._chunked:
-                connection.send(response.LAST_CHUNK)
+            if not self._ended:
+                self._ended = True
+                connection.send_end(chunked=self._chunked)
             self._done = True
 
     def _available(self) -> int:
@@ -338,7 +327,7 @@ class Demand(Content):
         else:
             piece = self._kept.take(size)
         self._sent += len(piece)
-        self._connection.send(response.chunk(bytes(piece)) if self._chunked else piece)
+        self._connection.send_content(piece, chunked=self._chunked)
         return len(piece)
 
     # --- its end ---
@@ -351,3 +340,39 @@ class Demand(Content):
             self._timer.cancel()
             self._timer = None
         self._connection.go_on_reading(DEMAND)
+
+
+class FedDemand(Demand):
+    """The same for HTTP/1.1, where content is found among the bytes of its connection."""
+
+    __slots__ = ("_decoder", "_left", "_owner")
+
+    def __init__(self, connection: Owner, request: Request, asked: controls.Controls) -> None:
+        super().__init__(connection, request, asked)
+        self._owner = connection
+        self._decoder = ChunkedDecoder() if request.chunked else None
+        self._left = request.content_length
+
+    def heed_expectation(self) -> None:
+        super().heed_expectation()
+        if self.declined:
+            self._left, self._decoder = 0, None
+
+    def feed(self, data: bytes, position: int, out: list[bytes]) -> int:
+        """Take content from data, and answer if that was all; out is left alone."""
+        connection = self._owner
+        if self._decoder is not None:
+            content, position = self._decoder.feed(data, position)
+            self.complete = self._decoder.complete
+            check_length(self._received + len(content), connection.context.config.max_body)
+        else:
+            end = min(position + self._left, len(data))
+            content, position = data[position:end], end
+            self._left -= len(content)
+            self.complete = not self._left
+        if self.take(content):
+            return position
+        if position < len(data):
+            (connection.keep_until_answered if self.complete else connection.postpone)(data, position)
+        self.regulate()
+        return -1

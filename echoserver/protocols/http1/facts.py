@@ -6,10 +6,10 @@ from typing import Any
 from echoserver.answers.description import moment
 from echoserver.config.values import unix_path
 from echoserver.observe.access_log import client_of
-from echoserver.protocols.http1.content import Owner
+from echoserver.protocols.http1.content import Exchange
 
 
-def facts(connection: Owner, when: float) -> dict[str, Any]:
+def facts(connection: Exchange, when: float) -> dict[str, Any]:
     """What is known of a connection, and of the server, for a description of a request that came at a time."""
     context, transport = connection.context, connection.transport
     said: dict[str, Any] = {
@@ -20,6 +20,7 @@ def facts(connection: Owner, when: float) -> dict[str, Any]:
         "worker": context.number,
         "host": socket.gethostname(),
         "received_at": moment(when),
+        **connection.facts(),
     }
     proxied = connection.origin.preamble
     if proxied is not None:

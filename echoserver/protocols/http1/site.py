@@ -24,6 +24,9 @@ _TEXT, _HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 Upgrade = Callable[["Site", Origin, Request], Connection]
 """Begins another protocol on a connection, as a request asks for; raises HttpError."""
 
+Http2 = Callable[["Site", Origin], Connection]
+"""Begins HTTP/2 on a connection whose client speaks that; raises HttpError."""
+
 
 class Site:
     """Of one kind of listener: those for everybody, or that of --admin.
@@ -32,12 +35,13 @@ class Site:
     reader may answer in one go. upgrade: what makes a WebSocket's connection of an HTTP one. ready: what
     /readyz says. public: its connections count for --max-connections, and are in the access log; those of --admin do
     neither, for a worker that is full is alive, and its metrics say that it is. reader: for connections whose client
-    has no certificate. kubernetes: where this runs, as far as it was told.
+    has no certificate. begin_http2: what makes a connection of HTTP/2, None where there is none; http2: what these
+    share, once there has been one. kubernetes: where this runs, as far as it was told.
     """
 
     __slots__ = (
-        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "context", "kubernetes",
-        "ordinary_size", "prefix", "public", "reader", "ready", "upgrade",
+        "_browser_page", "_cors", "_metrics", "_served_by", "_subject_readers", "begin_http2", "context", "http2",
+        "kubernetes", "ordinary_size", "prefix", "public", "reader", "ready", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +54,7 @@ class Site:
         metrics_page: Callable[[], bytes] | None = None,
         served_by: bytes = b"",
         upgrade: Upgrade | None = None,
+        begin_http2: Http2 | None = None,
     ) -> None:
         """cors: whose pages may read the answers. metrics_page: None where metrics are not installed.
 
@@ -61,6 +66,8 @@ class Site:
         self.ordinary_size = min(ORDINARY_SIZE, context.config.max_header) if public else 0
         self.public = public
         self.upgrade = upgrade
+        self.begin_http2 = begin_http2
+        self.http2: object = None
         self._metrics = metrics_page
         self._served_by = served_by
         self._cors = response.cross_origin(cors) if cors else b""

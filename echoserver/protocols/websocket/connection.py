@@ -24,7 +24,7 @@ from echoserver.wire.frames import CLOSE, CloseError, SingleFrame
 _unmask = frames.apply_mask
 _SPARED = 4096  # bytes of a message that are kept even where the worker keeps all that it may
 
-_SWITCHED = counters.index("requests", "1xx")
+_ACCEPTED = {status: counters.index("requests", f"{status // 100}xx") for status in (101, 200)}
 _IDLE, _PING = (counters.index("timeouts", each) for each in ("idle", "ping"))
 _ERROR = counters.index("errors", "websocket")
 _ERRORS = {
@@ -45,7 +45,7 @@ class WebSocketEcho(Connection):
 
     __slots__ = (
         "_answer", "_assembly", "_began", "_client_fin", "_core", "_draining", "_echoed", "_head", "_over", "_pinged",
-        "_simple", "_since",
+        "_simple", "_since", "_status",
     )  # fmt: skip
 
     _simple: bool
@@ -69,6 +69,7 @@ class WebSocketEcho(Connection):
         self._assembly = Assembly(core.extensions, context.config.max_message, context.pool)
         core.extensions = []
         self._answer = answer
+        self._status = int(answer[9:12])
         self._head = head if context.log is not None else b""
         self._began = context.loop.time()
         self._simple = True
@@ -81,7 +82,7 @@ class WebSocketEcho(Connection):
         super().connection_made(transport)
         if self.context.under_pressure:
             attach(self)
-        self.context.counts[_SWITCHED] += 1
+        self.context.counts[_ACCEPTED[self._status]] += 1
         self.send(self._answer)
         self._answer = b""
 
@@ -270,7 +271,7 @@ class WebSocketEcho(Connection):
         self._core.parser.close()  # a generator that knows its core: a cycle
         if self.context.log is not None:
             echoed = self._echoed + self._assembly.echoed
-            self.context.log_request(self, self._head, 101, echoed, max(0, echoed - owed), self._began)
+            self.context.log_request(self, self._head, self._status, echoed, max(0, echoed - owed), self._began)
 
     # --- once a sweep, and in a drain ---
 

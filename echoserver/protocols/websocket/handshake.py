@@ -1,4 +1,7 @@
-"""The opening handshake (RFC 6455 section 4): an HTTP request in, the connection that follows and its 101 out."""
+"""The opening handshake (RFC 6455 section 4): an HTTP request in, the connection that follows and its 101 out.
+
+On a stream of HTTP/2 (RFC 8441) it is a 200.
+"""
 
 import dataclasses
 import logging
@@ -34,6 +37,7 @@ _DEFLATE = (
         server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
     ),
 )
+_ANY_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # it tells of every connection, and prints tracebacks
 
 
@@ -49,7 +53,11 @@ def upgrade(site: Site, origin: Origin, request: Request) -> WebSocketEcho:
     # open: else it would read the request itself
     core = _Core(extensions=_DEFLATE, state=OPEN, logger=_SILENT)
     fields = Headers(Upgrade="websocket", Connection="Upgrade")
+    on_stream = request.head.startswith(b"CONNECT ")
     found = _FIELDS.findall(request.head)
+    if on_stream:  # RFC 8441 section 5: what proves the handshake to be one is not there
+        found = [each for each in found if each[0].lower() != b"sec-websocket-key"]
+        fields["Sec-WebSocket-Key"] = _ANY_KEY
     if sum(value.count(b",") + value.count(b";") for _, value in found) > _MOST_MEMBERS:
         raise HttpError(400, f"the WebSocket fields must not have more than {_MOST_MEMBERS} members and parameters")
     for name, value in found:
@@ -58,7 +66,10 @@ def upgrade(site: Site, origin: Origin, request: Request) -> WebSocketEcho:
     if response.status_code != 101:
         raise _refusal(core.handshake_exc)
     del response.headers["Date"]
-    answer = site.start(101) + request.extra + response.headers.serialize()
+    if on_stream:
+        for name in ("Upgrade", "Connection", "Sec-WebSocket-Accept"):
+            del response.headers[name]
+    answer = site.start(200 if on_stream else 101) + request.extra + response.headers.serialize()
     origin = dataclasses.replace(origin, kind=_KIND)
     return WebSocketEcho(site.context, origin, request.head, core, answer)
 

@@ -57,7 +57,8 @@ RUN /src/docker/python.sh
 COPY echoserver /src/echoserver
 COPY docker/train.* docker/trace.py docker/modules.sh docker/freeze.py docker/executable.sh docker/tables.c /src/docker/
 COPY docker/stand_ins /src/docker/stand_ins
-COPY bench/__init__.py bench/arms.py bench/clients.py bench/figures.py bench/loads.py bench/running.py /src/bench/
+COPY bench/__init__.py bench/arms.py bench/clients.py bench/figures.py bench/handshakes.py bench/http2.py bench/loads.py \
+     bench/pools.py bench/running.py /src/bench/
 COPY bench/load /src/bench/load
 COPY bench/native /src/bench/native
 RUN /src/docker/train.sh

@@ -284,7 +284,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated(), st.sampled_from([1, 3, 50, 1 << 20]), st.integers(0, 3), st.booleans())
-@examples(1000)
+@examples(400)
 def test_rfc_9113_section_5_4_whatever_comes_it_ends_or_goes_on(
     loop: asyncio.AbstractEventLoop, sent: bytes, piece: int, turns: int, fin: bool
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGES = {
     "cc": "gcc libc6-dev", "chromedriver": "chromium-driver", "chromium": "chromium", "h2load": "nghttp2-client",
-    "nghttpd": "nghttp2-server", "nm": "binutils",
+    "nghttp": "nghttp2-client", "nghttpd": "nghttp2-server", "nghttpx": "nghttp2-proxy", "nm": "binutils",
     "promtool": "prometheus", "strip": "binutils", "systemd-analyze": "systemd", "systemd-socket-activate": "systemd",
     "unshare": "util-linux",
 }  # fmt: skip

@@ -55,6 +55,16 @@ _INDEX: dict[tuple[str, str], int] = {
     for number, (counter, value) in enumerate((each, value) for each in COUNTERS for value in each.values)
 }
 SIZE = len(_INDEX)
+ANSWERED = {status: _INDEX["requests", f"{status}xx"] for status in (2, 3, 4, 5)}
+"""Where requests are counted, by the first digit of the status that they were answered with."""
+ERRORS = {
+    status: _INDEX["errors", reason]
+    for status, reason in {
+        400: "bad_request", 404: "not_found", 405: "bad_request", 413: "content_too_long", 414: "header_too_long",
+        417: "expectation", 431: "header_too_long", 501: "not_implemented", 503: "too_much_memory", 505: "version",
+    }.items()
+}  # fmt: skip
+"""Where the errors of requests are counted, by status."""
 
 _ROWS = 1 + 16  # the supervisor's, and those of the processes of one worker: one serves, others finish what they have
 _ROW = 1 + SIZE  # process id (0: free), the counters

@@ -10,9 +10,11 @@ import contextlib
 import itertools
 import random
 import socket
+from typing import cast
 
 import pytest
 
+from echoserver.protocols.http2.connection import Http2Connection
 from tests.unit.http2_peer import (
     BEGIN,
     DATA,
@@ -43,7 +45,7 @@ from tests.unit.http2_peer import (
     whole,
     window_update,
 )  # fmt: skip
-from tests.unit.transport import make, over_loopback
+from tests.unit.transport import make, over_loopback, sweep
 
 NO_WINDOW = PREFACE + settings((INITIAL_WINDOW_SIZE, 0))
 WIDE = PREFACE + settings((INITIAL_WINDOW_SIZE, MOST)) + window_update(0, MOST - WINDOW)
@@ -452,6 +454,31 @@ def test_rfc_9113_section_5_2_content_in_bulk_and_others_between(
     while not transport.is_closing() or worker.context.connections:
         loop.run_until_complete(asyncio.sleep(0))
     assert worker.context.used == 0
+
+
+def test_header_timeout__counts_from_the_frame_that_is_torn_behind_content_in_bulk(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """And that beginning is accounted for."""
+    worker = make(loop, header_timeout="10s", keep_alive_timeout="1h")
+    client, transport = over_loopback(worker, "http")
+    with client:
+        peer = Loopback(loop, client)
+        sent = [data(1, CONTENT[at : at + 16384], ends=at + 16384 >= 100_000) for at in range(0, 100_000, 16384)]
+        worker.context.now += 60
+        peer.exchange(b"".join([WIDE, post(1), *sent, get(3)[:20]]), 1)
+        [connection] = worker.context.connections
+        while not cast(Http2Connection, connection)._rest:
+            loop.run_until_complete(asyncio.sleep(0))
+        assert worker.context.used == 20
+        sweep(worker, 5)
+        assert not transport.is_closing()
+        sweep(worker, 6)
+        while worker.context.connections and not cast(Http2Connection, connection).closing:
+            loop.run_until_complete(asyncio.sleep(0))
+        assert worker.context.used == 0
+    while not transport.is_closing() or worker.context.connections:
+        loop.run_until_complete(asyncio.sleep(0))
 
 
 def test_rfc_9113_section_5_2_content_in_bulk_of_one_that_reads_late(loop: asyncio.AbstractEventLoop) -> None:

@@ -50,15 +50,7 @@ _MEMO_SIZE = ORDINARY_SIZE  # bytes of a header section at most that is kept for
 _IDLE_MEMO_SIZE = 1 << 10  # likewise, while the connection is idle
 _SPARED = 4096  # bytes of a header section that are kept even where the worker keeps all that it may
 
-_ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
-_OK = _ANSWERED[2]
-_ERRORS = {
-    status: counters.index("errors", reason)
-    for status, reason in {
-        400: "bad_request", 404: "not_found", 405: "bad_request", 413: "content_too_long", 414: "header_too_long",
-        417: "expectation", 431: "header_too_long", 501: "not_implemented", 503: "too_much_memory", 505: "version",
-    }.items()
-}  # fmt: skip
+_OK = counters.ANSWERED[2]
 _FULL, _DRAINING = (counters.index("errors", reason) for reason in ("too_many_connections", "draining"))
 _HEADER, _KEEP_ALIVE, _IDLE = (counters.index("timeouts", each) for each in ("header", "keep_alive", "idle"))
 _CUT_OFF = 499  # what the access log says, as nginx's does, of a request whose client went away
@@ -683,7 +675,7 @@ class HttpConnection(Connection):
     def _record(self, request: Request, received: int, answered: int, status: int = 200) -> None:
         """A request was answered; received, answered: bytes of content."""
         self._is_first = False
-        self.context.counts[_ANSWERED[status // 100]] += 1
+        self.context.counts[counters.ANSWERED[status // 100]] += 1
         if self.context.log is not None:
             self._log(request.head, status, received, answered)
 
@@ -712,9 +704,9 @@ class HttpConnection(Connection):
         no_body = head.startswith(b"HEAD ") or self.request.no_body
         answer = responses.error(self.site.start(status), error, no_body=no_body)
         self.send(answer)
-        context.counts[_ANSWERED[status // 100]] += 1
+        context.counts[counters.ANSWERED[status // 100]] += 1
         if counter is None:
-            counter = _ERRORS.get(status)
+            counter = counters.ERRORS.get(status)
         if counter is not None:
             context.counts[counter] += 1
         if context.log is not None:
@@ -726,7 +718,7 @@ class HttpConnection(Connection):
 
     def _cut_short(self, status: int) -> None:
         """An echo that has begun can't be completed: its client sees that by the missing last chunk."""
-        self.context.counts[_ERRORS[status]] += 1
+        self.context.counts[counters.ERRORS[status]] += 1
         self._record_cut_off(status)
         self._drop_all()
 

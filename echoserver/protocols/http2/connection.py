@@ -111,11 +111,7 @@ class Http2Connection(Control):
             return
         self._walking = False
         if position < len(data) or self._rest_kept:
-            if position or not self._rest_kept:
-                self._torn_since = self.context.now
-            self._rest = data[position:]
-            self.keep(len(self._rest) - self._rest_kept)
-            self._rest_kept = len(self._rest)
+            self._keep_rest(data[position:], of_another=position > 0)
         else:
             self._rest = b""
         if self._descriptor >= 0:
@@ -136,6 +132,14 @@ class Http2Connection(Control):
             self._settle()
         if self._interrupted and not self.stopped & BACKLOG:  # else it goes on when the client has taken more
             self.yield_turn()
+
+    def _keep_rest(self, rest: bytes, *, of_another: bool) -> None:
+        """Keep what has not been worked off, and account for it; of_another: it is no longer of the same frame."""
+        if of_another or not self._rest_kept:
+            self._torn_since = self.context.now
+        self._rest = rest
+        self.keep(len(rest) - self._rest_kept)
+        self._rest_kept = len(rest)
 
     def _begin(self, data: bytes) -> int:
         """The preface, with the SETTINGS that belong to it, and what follows. Raises Http2Error."""
@@ -378,7 +382,8 @@ class Http2Connection(Control):
         if start < position:
             out.append(view[start:position])
         if not self.closing:
-            self._rest = bytes(view[position:])
+            if position < end or self._rest_kept:
+                self._keep_rest(bytes(view[position:]), of_another=position > 0)
             self._settle()
         self._walking, self._descriptor = False, -1
         if self._interrupted and not self.closing and not self.stopped & BACKLOG:
@@ -423,7 +428,7 @@ class Http2Connection(Control):
             counts[_HEADER] += 1
             self._leave(frames.NO_ERROR if not self._greeted else frames.PROTOCOL_ERROR, "header timeout")
         elif self._draining and not self._leaving and now - self._draining >= IDLE_GRACE:
-            self._say_the_last()
+            self.close_gracefully()
         elif self._pinged > self.last_activity:
             if now - self._pinged >= config.http2_ping:
                 counts[_PING] += 1
@@ -449,7 +454,7 @@ class Http2Connection(Control):
     def _is_header_overdue(self, now: float) -> bool:
         """Whether the client has owed the rest of the preface, of a block, or of a frame where no stream is open."""
         since = self._owed_since
-        if not since and self._rest and not (self._interrupted or self.streams or self.heads):
+        if not since and self._rest and not (self._interrupted or self.streams):
             since = self._torn_since
         return since > 0 and 0 < self.context.config.header_timeout <= now - since
 
@@ -459,7 +464,7 @@ class Http2Connection(Control):
             self.put(frames.frame(frames.PING, 0, 0, bytes(8)))
 
     def _sweep_streams(self, now: float, timeout: float) -> None:
-        for stream in self._find_all():
+        for stream in list(self.streams.values()):
             if stream.lingers:
                 if now - stream.last_activity >= LINGER_TIMEOUT:
                     stream.end_lingering()
@@ -474,9 +479,7 @@ class Http2Connection(Control):
 
     def idle(self) -> bool:
         """No stream is open."""
-        return (
-            not self.streams and not self.heads and self.write_queue is None and not self._rest and self._block is None
-        )
+        return not self.streams and self.write_queue is None and not self._rest and self._block is None
 
     def drain(self) -> None:
         """Say that no more streams are taken, in two steps: the client may have opened some already."""

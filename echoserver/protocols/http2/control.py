@@ -268,7 +268,7 @@ class Control(Output):
         if not flags & frames.ACK:
             self.put(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif payload == DRAIN_PING and self._draining:
-            self._say_the_last()
+            self.close_gracefully()
 
     def _take_window_update(self, _: int, number: int, payload: bytes, __: bytes) -> None:
         if len(payload) != 4:

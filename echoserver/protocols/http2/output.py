@@ -6,7 +6,7 @@ Here are the windows of flow control (RFC 9113 section 5.2) and the streams; wha
 from collections import deque
 from os import writev
 
-from echoserver.observe import counters
+from echoserver.observe.counters import ANSWERED, ERRORS
 from echoserver.protocols.http1.site import Site
 from echoserver.protocols.http2.site import Http2Site
 from echoserver.protocols.http2.stream import Stream
@@ -25,15 +25,6 @@ _SENT_AT_ONCE = 64 << 10  # octets of queued content that are written before it 
 _TURN = 256 << 10  # octets of queued content that are written before other connections have their turn
 _FORGIVEN = 128  # streams that were reset here and whose client may not know it yet
 
-_ANSWERED = {status: counters.index("requests", f"{status}xx") for status in (2, 3, 4, 5)}
-_ERRORS = {
-    status: counters.index("errors", reason)
-    for status, reason in {
-        400: "bad_request", 404: "not_found", 405: "bad_request", 413: "content_too_long", 414: "header_too_long",
-        417: "expectation", 431: "header_too_long", 501: "not_implemented", 503: "too_much_memory",
-    }.items()
-}  # fmt: skip
-
 
 class Output(Connection):
     """The common part: not usable by itself."""
@@ -46,7 +37,7 @@ class Output(Connection):
 
     streams: dict[int, Stream]
     heads: dict[int, Head]
-    """Ordinary requests of which nothing but the header section has come: they become streams where they have to."""
+    """Requests of a read whose content has not been met in it yet: what is left of them then become streams."""
     window: int
     """Octets of content that the client takes, of all streams together."""
     _initial: int
@@ -198,7 +189,7 @@ class Output(Connection):
             self._out.append(frames.window_update(0, self._owed))
             self._owed = 0
         self._flush()
-        if self._leaving and not self.streams and not self.heads and not self.closing:
+        if self._leaving and not self.streams and not self.closing:
             self._end()
         elif self._client_fin and not self._interrupted and not self.closing:
             self._drop_hopeless()
@@ -263,12 +254,6 @@ class Output(Connection):
             return self.streams.get(number)
         return self._make_stream(number, head, ends=False)
 
-    def _find_all(self) -> list[Stream]:
-        """All open streams."""
-        for number in list(self.heads):
-            self._find(number)
-        return list(self.streams.values())
-
     def _make_stream(self, number: int, head: Head, *, ends: bool) -> Stream:
         began = self.context.loop.time() if self.context.log is not None else 0.0
         stream = self.streams[number] = Stream(self, number, head, self._initial, began)
@@ -289,9 +274,9 @@ class Output(Connection):
         if stream.is_tunnel:  # it has been counted, and is logged, as what was spoken there
             pass
         elif status and not stream.cut_off:
-            context.counts[_ANSWERED[status // 100]] += 1
-            if status in _ERRORS and stream.refused:
-                context.counts[_ERRORS[status]] += 1
+            context.counts[ANSWERED[status // 100]] += 1
+            if status in ERRORS and stream.refused:
+                context.counts[ERRORS[status]] += 1
         if context.log is not None and not stream.is_tunnel:
             sent = max(0, stream.answered - stream.unsent)
             self._log(stream.head.text, status, stream.received, sent, stream.began)
@@ -326,7 +311,9 @@ class Output(Connection):
 
     def _drop_streams(self) -> None:
         self._walking = True
-        for stream in self._find_all():
+        for number in list(self.heads):
+            self._find(number)
+        for stream in list(self.streams.values()):
             stream.on_reset()
         self._ready.clear()
         self._walking = False
@@ -334,16 +321,13 @@ class Output(Connection):
     def _drop_hopeless(self) -> None:
         """Forget streams for which more would have to come, after the client's FIN."""
         walking, self._walking = self._walking, True
-        for stream in self._find_all():
+        for stream in list(self.streams.values()):
             if not stream.complete or stream.is_stuck():
                 stream.on_reset()
         self._walking = walking
 
     def close_gracefully(self) -> None:
         """Take no more streams, and end when those under way have (RFC 9113 section 6.8)."""
-        self._say_the_last()
-
-    def _say_the_last(self) -> None:
         if not self._leaving:
             self._leaving = True
             self.put(frames.goaway(self._last, frames.NO_ERROR))

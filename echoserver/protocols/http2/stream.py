@@ -65,7 +65,6 @@ class Carrier(Protocol):
     def expect_much(self, stream: "Stream") -> None: ...
     def on_closed(self, stream: "Stream") -> None: ...
     def close_gracefully(self) -> None: ...
-    def reset(self) -> None: ...
 
 
 class Stream:
@@ -178,7 +177,7 @@ class Stream:
         if self.request.no_body:
             self._carrier.credit(self, len(content))
             if ends:
-                self.finish()
+                self._sent_all()
         else:
             self._send(content, ends=ends, frame=frame)
 
@@ -292,16 +291,16 @@ class Stream:
     def _answer(self, block: bytes, content: bytes) -> None:
         """A 200 response."""
         self.status = 200
-        self._carrier.put(http2_frames.headers(self.id, self._carrier.prefix() + block, end_stream=not content))
-        if content:
-            self._send(content, ends=True)
-        else:
-            self._sent_all()
+        self._respond(self._carrier.prefix() + block, content)
 
     def _send_text(self, whole: bytes) -> None:
         """A whole response, as HTTP/1.1 has it."""
         head, _, content = whole.partition(b"\r\n\r\n")
-        self._carrier.put(http2_frames.headers(self.id, block_of(head), end_stream=not content))
+        self._respond(block_of(head), content)
+
+    def _respond(self, block: bytes, content: bytes) -> None:
+        """A whole response."""
+        self._carrier.put(http2_frames.headers(self.id, block, end_stream=not content))
         if content:
             self._send(content, ends=True)
         else:
@@ -421,10 +420,6 @@ class Stream:
             self._tunnel.drained()
         if self._demand is not None and not self.behind:
             self._demand.resumed()
-
-    def finish(self) -> None:
-        """All has been answered, and the response has ended with its HEADERS."""
-        self._sent_all()
 
     def _sent_all(self) -> None:
         """Our side is closed; what the client still wants to send is not wanted (RFC 9113 section 8.1)."""

@@ -464,7 +464,9 @@ def test_header_timeout__counts_from_the_frame_that_is_torn_behind_content_in_bu
     client, transport = over_loopback(worker, "http")
     with client:
         peer = Loopback(loop, client)
-        sent = [data(1, CONTENT[at : at + 16384], ends=at + 16384 >= 100_000) for at in range(0, 100_000, 16384)]
+        sent = [
+            data(1, CONTENT[at : at + 16384], ends=at + 16384 >= len(CONTENT)) for at in range(0, len(CONTENT), 16384)
+        ]
         worker.context.now += 60
         peer.exchange(b"".join([WIDE, post(1), *sent, get(3)[:20]]), 1)
         [connection] = worker.context.connections

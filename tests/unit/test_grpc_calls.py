@@ -1,6 +1,6 @@
 """gRPC calls in memory: messages torn in any way, deadlines, limits, and how calls end that are not answered whole.
 
-Modules: protocols.http2.grpc, protocols.http2.tunnel.
+Modules: protocols.http2.grpc, protocols.http2.tunnel, protocols.http2.taker.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Each test ends with the account at 0, as http2() has it.
 
-Modules: protocols.http2.stream.
+Modules: protocols.http2.stream, protocols.http2.on_demand.
 """
 
 import asyncio

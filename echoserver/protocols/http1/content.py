@@ -88,9 +88,10 @@ class Exchange(Protocol):
     """
 
     origin: Origin
-    request: Request
     stopped: int
 
+    @property
+    def request(self) -> Request: ...
     @property
     def context(self) -> Context: ...
     @property

@@ -468,14 +468,11 @@ class Http2Connection(Control):
             if stream.lingers:
                 if now - stream.last_activity >= LINGER_TIMEOUT:
                     stream.end_lingering()
-            elif stream.is_waited_for():
+            elif stream.taker.is_waited_for():
                 stream.last_activity = now
             elif 0 < timeout <= now - stream.last_activity:
                 self.context.counts[_IDLE] += 1
-                if stream.status and not stream.is_call:
-                    stream.reset(frames.CANCEL)
-                else:
-                    stream.refuse(HttpError(408, f"no content came for {timeout:g} s (--idle-timeout)"))
+                stream.refuse(HttpError(408, f"no content came for {timeout:g} s (--idle-timeout)"))
 
     def idle(self) -> bool:
         """No stream is open."""
@@ -486,7 +483,7 @@ class Http2Connection(Control):
         if self._greeted and not self._leaving and not self.closing:
             self._draining = self.context.loop.time()
             for stream in list(self.streams.values()):
-                stream.drain()
+                stream.taker.drain()
             self.put(frames.goaway(frames.MAX_STREAM, frames.NO_ERROR))
             self.put(frames.frame(frames.PING, 0, 0, DRAIN_PING))
 

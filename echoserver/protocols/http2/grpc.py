@@ -5,7 +5,9 @@ Most calls never get here: a message that comes whole, with the end of its call,
 """
 
 import asyncio
+import math
 import re
+import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -14,6 +16,8 @@ from echoserver.answers import grpc_controls
 from echoserver.answers.controls import Caps
 from echoserver.answers.grpc_controls import GrpcControls, percent_encoded
 from echoserver.config import values
+from echoserver.protocols.http1.site import Site
+from echoserver.protocols.http2.taker import Taker
 from echoserver.transport.context import Context
 from echoserver.wire import grpc_messages as messages
 from echoserver.wire import hpack
@@ -33,22 +37,17 @@ class CallStream(Protocol):
     """What a call asks of its stream.
 
     begin_response: with these fields behind those of every response; ends: it is all of it. send: content, now or when
-    the client takes it. end_with: trailers, behind what waits. taken: so much content is done with. is_ready: what
-    /readyz says. caps: how far controls may go; None: they are off.
+    the client takes it. end_with: trailers, behind what waits. taken: so much content is done with.
     """
 
     complete: bool
     head: Head
-
-    @property
-    def is_begun(self) -> bool: ...
+    status: int
 
     @property
     def context(self) -> Context: ...
     @property
-    def caps(self) -> Caps | None: ...
-    @property
-    def is_ready(self) -> bool: ...
+    def site(self) -> Site: ...
     def account(self) -> None: ...
     def begin_response(self, block: bytes, *, ends: bool) -> None: ...
     def end_with(self, trailers: bytes) -> None: ...
@@ -56,12 +55,12 @@ class CallStream(Protocol):
     def taken(self, size: int) -> None: ...
 
 
-class GrpcCall:
+class GrpcCall(Taker):
     """One call: content in, content out."""
 
     __slots__ = (
-        "_begun", "_controls", "_deadline", "_due", "_header", "_left", "_own", "_request", "_stream", "_timer",
-        "_waiting", "ended",
+        "_answers", "_controls", "_deadline", "_due", "_ended", "_header", "_left", "_own", "_request", "_stream",
+        "_timer", "_waiting",
     )  # fmt: skip
 
     _header: bytes
@@ -84,24 +83,30 @@ class GrpcCall:
         self._waiting = Fifo()
         self._timer: asyncio.Handle | None = None
         self._deadline: asyncio.Handle | None = None
-        self._begun = self.ended = False
+        self._answers = self._ended = False
 
     @property
     def kept(self) -> int:
-        """Bytes that wait."""
         return len(self._waiting) + len(self._request)
 
-    def begin(self) -> None:
-        """The call has come."""
+    def begin(self, *, ends: bool) -> None:
+        """The call has come; ends: without a message."""
+        self._begin()
+        if ends:
+            self._take(b"")
+
+    def _begin(self) -> None:
         stream, loop = self._stream, self._stream.context.loop
         for name, value in stream.head.grpc:
             if name == b"grpc-timeout" and self._deadline is None and (found := _TIMEOUT.fullmatch(value)):
                 seconds = int(found[1]) * _UNITS[found[2]]
                 self._deadline = loop.call_later(min(seconds, 1e6), self._overdue)
         asked = b"&".join(value for name, value in stream.head.grpc if name == b"x-echo")
-        if asked and stream.caps is not None:
+        config = stream.context.config
+        if asked and config.controls:
+            caps = Caps(config.max_delay or math.inf, config.max_size or sys.maxsize)
             try:
-                self._controls = grpc_controls.read(asked, stream.caps)
+                self._controls = grpc_controls.read(asked, caps)
             except values.ConfigError as error:
                 self._end(messages.INVALID_ARGUMENT, str(error).encode())
                 return
@@ -119,7 +124,7 @@ class GrpcCall:
 
     def _answer(self) -> None:
         """Begin the answer, or give the status that is asked for."""
-        self._begun = True
+        self._answers = True
         status = self._controls.status
         if status:
             self._end(status, self._controls.message)
@@ -134,9 +139,11 @@ class GrpcCall:
         own = (each for each in head.fields if each[0][:1] != b":" and not _NOT_METADATA.fullmatch(each[0]))
         return head.block + b"".join(hpack.literal(name, value) for name, value, *_ in own)
 
-    def take(self, content: bytes) -> None:
-        """More of the call has come, the last of it where the stream is complete."""
-        if self.ended:
+    def take(self, content: bytes, *, ends: bool) -> None:
+        self._take(content)
+
+    def _take(self, content: bytes) -> None:
+        if self._ended:
             return
         self._waiting.add(content)
         self._go_on()
@@ -146,14 +153,14 @@ class GrpcCall:
             self._timer.cancel()
             self._timer = None
         stream = self._stream
-        if not self._begun:
+        if not self._answers:
             early = self._due - monotonic()
             if early > 0:
                 self._timer = stream.context.loop.call_later(early, self._go_on)
                 stream.account()
                 return
             self._answer()
-        while self._waiting and not self.ended:
+        while self._waiting and not self._ended:
             if not self._left:
                 if not self._begin_message():
                     break
@@ -164,7 +171,7 @@ class GrpcCall:
             if not self._left and self._own is not None:
                 self._serve()
         stream.account()
-        if stream.complete and not self._waiting and not self.ended:
+        if stream.complete and not self._waiting and not self._ended:
             if self._header or self._left:
                 self._end(messages.INTERNAL, b"the last message is not complete")
             elif self._own != self._check_health or stream.head.path == messages.HEALTH_CHECK:
@@ -209,7 +216,7 @@ class GrpcCall:
         """A whole message has come to one."""
         request, own = bytes(self._request), self._own
         self._request.clear()
-        if own is None or self.ended:
+        if own is None or self._ended:
             return
         if request[0]:
             self._end(messages.UNIMPLEMENTED, b"compressed messages are not understood here")
@@ -224,55 +231,52 @@ class GrpcCall:
 
     def _check_health(self, request: bytes) -> bytes:
         messages.check_health(request)
-        return messages.SERVING if self._stream.is_ready else messages.NOT_SERVING
+        return messages.SERVING if self._stream.site.ready else messages.NOT_SERVING
 
     def unready(self) -> None:
-        """The server is not ready any more: who watches its health is told."""
-        if self.is_watch:
+        if self.is_endless:
             self._stream.send(messages.framed(messages.NOT_SERVING))
 
     @property
-    def is_watch(self) -> bool:
-        """Whether it only waits for the server's state to change."""
-        return self._begun and not self.ended and self._stream.head.path == messages.HEALTH_WATCH
+    def is_endless(self) -> bool:
+        return self._answers and not self._ended and self._stream.head.path == messages.HEALTH_WATCH
 
     def drain(self) -> None:
-        """A drain has begun: who watches has been told, and is not waited for."""
-        if self.is_watch:
+        if self.is_endless:
             self._end(messages.UNAVAILABLE, b"the server is shutting down")
 
     def is_waited_for(self) -> bool:
-        """Whether the server, not the client, has to act next."""
-        return self._timer is not None or self.is_watch
+        return self._timer is not None or self.is_endless
 
     # --- the end ---
 
-    def refuse(self, error: HttpError) -> None:
-        """It is not served, or not to its end."""
+    def refuse(self, error: HttpError) -> bool:
         code = messages.DEADLINE_EXCEEDED if error.status == 408 else messages.RESOURCE_EXHAUSTED
         self._end(code, error.reason.encode())
+        return True
 
     def _overdue(self) -> None:
         self._end(messages.DEADLINE_EXCEEDED, b"the deadline of the call has passed (grpc-timeout)")
 
     def _end(self, status: int, message: bytes = b"") -> None:
         """Say how the call has ended."""
-        if self.ended:
+        if self._ended:
             return
-        self.ended = True
-        self.stop()
+        self._stop()
         trailers = hpack.literal(b"grpc-status", b"%d" % status)
         if message:
             trailers += hpack.literal(b"grpc-message", percent_encoded(message))
         stream = self._stream
-        if stream.is_begun:
+        if stream.status:
             stream.end_with(trailers)
         else:
             stream.begin_response(self._fields() + trailers, ends=True)
 
-    def stop(self) -> None:
-        """The stream is at its end."""
-        self.ended = True
+    def on_closed(self, *, cut_off: bool) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._ended = True
         for each in (self._timer, self._deadline):
             if each is not None:
                 each.cancel()

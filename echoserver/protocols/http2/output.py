@@ -121,7 +121,7 @@ class Output(Connection):
 
     def _resume_all(self) -> None:
         for stream in list(self.streams.values()):
-            stream.resumed()
+            stream.taker.resumed()
 
     def _write_out(self) -> None:
         out, descriptor = self._out, self._descriptor
@@ -146,7 +146,7 @@ class Output(Connection):
     def _wake_if_waiting(self, stream: Stream) -> None:
         if stream.may_send():
             self.wake(stream)
-        stream.resumed()
+        stream.taker.resumed()
 
     def _wake_all(self) -> None:
         """All that wait, those behind the one that was served last before the others."""
@@ -177,7 +177,7 @@ class Output(Connection):
                 if stream.may_send():
                     self.wake(stream)
                 else:
-                    stream.resumed()
+                    stream.taker.resumed()
             if sent >= _SENT_AT_ONCE:
                 self._flush()
                 turn, sent = turn + sent, 0
@@ -271,15 +271,14 @@ class Output(Connection):
         context, status = self.context, stream.status
         if not stream.complete:
             self._forgiven.append(stream.id)
-        if stream.is_tunnel:  # it has been counted, and is logged, as what was spoken there
-            pass
-        elif status and not stream.cut_off:
-            context.counts[ANSWERED[status // 100]] += 1
-            if status in ERRORS and stream.refused:
-                context.counts[ERRORS[status]] += 1
-        if context.log is not None and not stream.is_tunnel:
-            sent = max(0, stream.answered - stream.unsent)
-            self._log(stream.head.text, status, stream.received, sent, stream.began)
+        if not stream.taker.is_a_connection:
+            if status and not stream.cut_off:
+                context.counts[ANSWERED[status // 100]] += 1
+                if status in ERRORS and stream.refused:
+                    context.counts[ERRORS[status]] += 1
+            if context.log is not None:
+                sent = max(0, stream.answered - stream.unsent)
+                self._log(stream.head.text, status, stream.received, sent, stream.began)
         if not self._walking:
             self._settle()
 
@@ -289,7 +288,7 @@ class Output(Connection):
 
     def unready(self) -> None:
         for stream in list(self.streams.values()):
-            stream.unready()
+            stream.taker.unready()
 
     # --- how it ends ---
 

@@ -5,17 +5,13 @@ may send as much again only when it has gone.
 """
 
 import asyncio
-import math
-import sys
-from collections.abc import Mapping
 from typing import Protocol
 
-from echoserver.answers.controls import Caps, Controls
-from echoserver.observe.access_log import NO_ANSWER
-from echoserver.protocols.http1.demand import Demand
 from echoserver.protocols.http1.site import Site
 from echoserver.protocols.http2.grpc import GrpcCall
+from echoserver.protocols.http2.on_demand import OnDemand
 from echoserver.protocols.http2.site import block_of
+from echoserver.protocols.http2.taker import ECHO, Taker
 from echoserver.protocols.http2.tunnel import Tunnel
 from echoserver.transport.context import Context
 from echoserver.transport.origin import Origin
@@ -72,14 +68,15 @@ class Stream:
 
     window: octets that the client takes on it. uncredited: octets of content that have come and that the client may not
     send again yet; owed: those that it may, and has not been told so. left: octets of content that the request still
-    has, -1 for any; complete: all of it has come. status: that of the response, 0 before it; refused: it is an error of
-    its request's. cut_off: it was not completed. waiting: it is among those that have something to send.
+    has, -1 for any; complete: all of it has come. taker: what takes it. status: that of the response, 0 before it;
+    refused: it is an error of its request's. cut_off: it was not completed. waiting: it is among those that have
+    something to send.
     """
 
     __slots__ = (
-        "_call", "_carrier", "_demand", "_ends", "_held", "_kept", "_queue", "_sent_end", "_trailers", "_tunnel",
-        "answered", "began", "closed", "complete", "cut_off", "head", "id", "is_large", "last_activity", "left",
-        "origin", "owed", "received", "refused", "request", "status", "stopped", "uncredited", "waiting", "window",
+        "_carrier", "_ends", "_held", "_kept", "_queue", "_sent_end", "_trailers", "answered", "began", "closed",
+        "complete", "cut_off", "head", "id", "is_large", "last_activity", "left", "origin", "owed", "received",
+        "refused", "request", "status", "taker", "uncredited", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, number: int, head: Head, window: int, began: float) -> None:
@@ -91,9 +88,7 @@ class Stream:
         self.origin = carrier.origin
         self.last_activity = carrier.context.now
         self.request = head.request or NO_REQUEST
-        self._demand: Demand | None = None
-        self._tunnel: Tunnel | None = None
-        self._call: GrpcCall | None = None
+        self.taker: Taker = ECHO
         self._queue = Fifo()
         self._trailers = b""
         self.left = head.length
@@ -102,7 +97,7 @@ class Stream:
         self._held = len(head.text) * (4 if head.is_call else 1) if len(head.text) > _SHORT else 0
         self._ends = self.complete = self.closed = self.cut_off = self.refused = self.waiting = False
         self._sent_end = False
-        self.received = self.answered = self.uncredited = self.owed = self.status = self.stopped = 0
+        self.received = self.answered = self.uncredited = self.owed = self.status = 0
 
     # --- the request ---
 
@@ -113,20 +108,18 @@ class Stream:
         if head.error is not None:
             self.refuse(head.error)
         elif head.is_call:
-            self._call = GrpcCall(self)
-            self._call.begin()
-            if ends:
-                self._call.take(b"")
+            self.taker = call = GrpcCall(self)
+            call.begin(ends=ends)
         elif request is None:
             if ends:
                 self._answer(head.block, head.text if head.echo else b"")
         elif request.page is not None:
-            whole, _, self.status = carrier.site.answer(request, request.page)
-            self._send_text(whole)
+            self.respond_as(carrier.site.answer(request, request.page)[0])
         elif request.upgrade and request.controls is None:
-            self._begin_tunnel(request)
+            self.begin_tunnel(request)
         elif request.controls is not None:
-            self._begin_on_demand(request, request.controls, ends=ends)
+            self.taker = answer = OnDemand(self, request, request.controls)
+            answer.begin(ends=ends)
         else:
             if request.expects and not ends:
                 self.send_continue()
@@ -135,15 +128,7 @@ class Stream:
         if self._held and not self.closed:
             self.account()
 
-    def _begin_on_demand(self, request: Request, controls: Controls, *, ends: bool) -> None:
-        self._demand = Demand(self, request, controls)
-        if request.expects and not ends:
-            self._demand.heed_expectation()
-        if ends or self._demand.declined or request.upgrade:
-            self._demand.complete = True
-            self._demanded(self._demand, done=self._demand.take(b""))
-
-    def _begin_tunnel(self, request: Request) -> None:
+    def begin_tunnel(self, request: Request) -> None:
         """Leave the stream to WebSocket (RFC 8441)."""
         begin = self.site.upgrade
         try:
@@ -155,22 +140,30 @@ class Stream:
         except HttpError as error:
             self.refuse(error)
             return
-        self._tunnel = Tunnel(self)
-        self._tunnel.begin(following)
-        if self.complete:
-            self._tunnel.feed(b"", ends=True)
+        self.taker = tunnel = Tunnel(self)
+        tunnel.begin(following, ends=self.complete)
 
     def _answer_whole(self, request: Request) -> None:
         """Answer what is neither ordinary nor on demand: HEAD, TRACE, OPTIONS and the like."""
-        self.status = 200
-        self._send_text(self._carrier.site.start(200) + request.answer)
+        self.respond_as(self._carrier.site.start(200) + request.answer)
 
     def take(self, content: bytes, *, ends: bool, frame: bytes = b"") -> None:
         """Content has come; frame: the DATA that it came in, where it can go back as it is."""
         self.received += len(content)
         self.last_activity = self._carrier.context.now
         self.complete = ends
-        if self._is_taken(content, ends=ends) or not self._is_as_declared(len(content), ends=ends):
+        if self.lingers:
+            self._drop(len(content))
+            return
+        if self._ends and not self.taker.is_a_connection:  # the answer is known, and waits
+            self._carrier.credit(self, len(content))
+            return
+        if not self._is_as_declared(len(content), ends=ends):
+            return
+        if self.taker is not ECHO:
+            self.taker.take(content, ends=ends)
+            if ends and self._sent_end and self.taker.is_a_connection:
+                self._close()
             return
         if not self.status:
             self._begin_echo(ends=ends)
@@ -181,29 +174,6 @@ class Stream:
         else:
             self._send(content, ends=ends, frame=frame)
 
-    def _is_taken(self, content: bytes, *, ends: bool) -> bool:
-        """Give content to what there is besides an echo; returns whether there is any such thing."""
-        if self.lingers:
-            self._drop(len(content))
-        elif self._ends and self._tunnel is None:  # the answer is known, and waits
-            self._carrier.credit(self, len(content))
-        elif self._call is not None:
-            if self._is_as_declared(len(content), ends=ends):
-                self._call.take(content)
-        elif self._tunnel is not None:
-            self._tunnel.feed(content, ends=ends)
-            self.account()
-            if ends and self._sent_end:
-                self._close()
-        elif self.request.upgrade:  # RFC 8441 section 4: the client has to wait for the response
-            self.reset(http2_frames.PROTOCOL_ERROR)
-        elif self._demand is not None:
-            if self._is_as_declared(len(content), ends=ends):
-                self._demand_more(self._demand, content, ends=ends)
-        else:
-            return False
-        return True
-
     def _is_as_declared(self, size: int, *, ends: bool) -> bool:
         """Whether so much more content may come; else the stream has been reset, or its request refused."""
         if self.left >= 0:
@@ -213,32 +183,18 @@ class Stream:
                 return False
             return True
         most = self._carrier.context.config.max_body
-        if 0 < most < self.received:
+        if 0 < most < self.received and not self.taker.is_a_connection:
             self.refuse(HttpError(413, f"the content has more than {most} bytes (--max-body)"))
             return False
         return True
-
-    def _demand_more(self, demand: Demand, content: bytes, *, ends: bool) -> None:
-        demand.complete = ends
-        self._demanded(demand, done=demand.take(content))
-        config = self.context.config
-        if (
-            self._carrier.is_full
-            and demand.kept > config.buffer_limit // config.max_streams
-            and not demand.begun
-            and not demand.is_waited_for()
-        ):  # others may wait likewise, and none of them go on
-            self.refuse(HttpError(503, "the connection's buffers are full (--buffer-limit)"))
 
     def room(self) -> int:
         """Octets of content that may go back just as they come; 0: they have to be looked at."""
         if (
             self.complete
-            or self._demand is not None
+            or self.taker is not ECHO
             or self._queue
             or self.request.no_body
-            or self.request.upgrade
-            or self._call is not None
             or self._sent_end
             or self._carrier.context.config.max_body
         ):
@@ -265,7 +221,7 @@ class Stream:
         if block and self._carrier.is_full:
             self.reset(http2_frames.ENHANCE_YOUR_CALM)
             return
-        if not self.request.no_body and self._demand is None:
+        if not self.request.no_body and self.taker is ECHO:
             self._trailers = block
             self._held += len(block)
         self.take(b"", ends=True)
@@ -293,8 +249,9 @@ class Stream:
         self.status = 200
         self._respond(self._carrier.prefix() + block, content)
 
-    def _send_text(self, whole: bytes) -> None:
+    def respond_as(self, whole: bytes) -> None:
         """A whole response, as HTTP/1.1 has it."""
+        self.status = int(whole[9:12])
         head, _, content = whole.partition(b"\r\n\r\n")
         self._respond(block_of(head), content)
 
@@ -308,19 +265,16 @@ class Stream:
 
     def refuse(self, error: HttpError) -> None:
         """Answer with an error, if nothing has been answered, and take nothing more."""
-        if self._call is not None:
-            self._call.refuse(error)
+        if self.taker.refuse(error):
             return
-        if self._demand is not None:
-            self._demand.stop()
-            self._demand = None
-            self.account()
+        self.taker = ECHO
+        self.account()
         if self.status:
             self.reset(http2_frames.CANCEL)
             return
-        self.status, self.refused = error.status, True
+        self.refused = True
         no_body = self.request.no_body or self.head.text.startswith(b"HEAD ")
-        self._send_text(response.error(self._carrier.site.start(error.status), error, no_body=no_body))
+        self.respond_as(response.error(self._carrier.site.start(error.status), error, no_body=no_body))
 
     def _send(self, content: bytes | bytearray, *, ends: bool, frame: bytes = b"") -> None:
         """Send content, now or when the client takes it."""
@@ -368,18 +322,8 @@ class Stream:
                 piece = content[start : start + http2_frames.MAX_SIZE]
                 last = flags if start + len(piece) == size else 0
                 carrier.put(http2_frames.begin(http2_frames.DATA, last, self.id, len(piece)) + piece)
-        if self._demand is None and self._tunnel is None and self._call is None:
+        if self.taker is ECHO:
             carrier.credit(self, size)
-
-    @property
-    def is_call(self) -> bool:
-        """Whether it is a call of gRPC."""
-        return self._call is not None
-
-    @property
-    def is_tunnel(self) -> bool:
-        """Whether another protocol is spoken on it."""
-        return self._tunnel is not None
 
     @property
     def unsent(self) -> int:
@@ -394,10 +338,9 @@ class Stream:
 
     def is_stuck(self) -> bool:
         """Whether it waits for what does not come any more, after the client's FIN."""
-        if self._call is not None and self._call.is_watch:
+        if self.taker.is_endless:
             return True
-        begun = self._demand is not None and self._demand.begun
-        return min(self.window, self._carrier.window) <= 0 and (bool(self._queue) or begun)
+        return min(self.window, self._carrier.window) <= 0 and (bool(self._queue) or self.taker.begun)
 
     def send_some(self) -> int:
         """Send of what waits as much as goes into a frame; returns how much of the windows it took."""
@@ -414,13 +357,6 @@ class Stream:
             self._sent_all()
         return len(piece)
 
-    def resumed(self) -> None:
-        """The client takes more."""
-        if self._tunnel is not None and not self._queue:
-            self._tunnel.drained()
-        if self._demand is not None and not self.behind:
-            self._demand.resumed()
-
     def _sent_all(self) -> None:
         """Our side is closed; what the client still wants to send is not wanted (RFC 9113 section 8.1)."""
         if self.closed:
@@ -429,18 +365,15 @@ class Stream:
         if self.head.malformed:  # section 8.1.1
             self._carrier.put(http2_frames.rst_stream(self.id, http2_frames.PROTOCOL_ERROR))
         elif not self.complete:
-            tunnel = self._tunnel
-            if (not tunnel.is_closing()) if tunnel is not None else self.left <= _DROPPED:
+            if self.taker.reads_on if self.taker.is_a_connection else self.left <= _DROPPED:
                 return  # it is half-closed
             self._carrier.put(http2_frames.rst_stream(self.id, http2_frames.NO_ERROR))
-        if self._demand is not None and self._demand.outcome.close:
-            self._carrier.close_gracefully()
         self._close()
 
     @property
     def lingers(self) -> bool:
         """Whether all is answered, and the client still sends: reset at once, some do not read the answer."""
-        return self._sent_end and self._tunnel is None
+        return self._sent_end and not self.taker.is_a_connection
 
     def end_lingering(self) -> None:
         """It has had its time, or sends too much (RFC 9113 section 8.1)."""
@@ -456,23 +389,49 @@ class Stream:
         elif self.left > _DROPPED:
             self.end_lingering()
 
-    # --- what a call of gRPC asks for ---
+    # --- what its taker asks for ---
 
     @property
-    def caps(self) -> Caps | None:
-        """How far controls may go; None: they are off."""
-        config = self.context.config
-        return Caps(config.max_delay or math.inf, config.max_size or sys.maxsize) if config.controls else None
+    def context(self) -> Context:
+        return self._carrier.context
 
     @property
-    def is_ready(self) -> bool:
-        """What /readyz says."""
-        return self.site.ready
+    def site(self) -> Site:
+        return self._carrier.site
 
     @property
-    def is_begun(self) -> bool:
-        """Whether the response has begun."""
-        return self.status > 0
+    def transport(self) -> asyncio.Transport:
+        return self._carrier.transport
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is kept for the connection's streams as may be."""
+        return self._carrier.is_full
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client does not take all that it is sent."""
+        return (
+            self.closed
+            or bool(self._queue)
+            or not self._carrier.takes_more
+            or min(self.window, self._carrier.window) <= 0
+        )
+
+    def account(self) -> None:
+        """What is kept has changed."""
+        if self.closed:
+            return
+        kept = self._held + self.taker.kept
+        if not self.taker.is_a_connection:  # else it accounts for what waits to be sent
+            kept += len(self._queue)
+        self._carrier.keep(kept - self._kept)
+        self._kept = kept
+
+    def begin_as(self, head: bytes) -> None:
+        """A response begins, as HTTP/1.1 has it."""
+        self.status = int(head[9:12])
+        self._carrier.put(http2_frames.headers(self.id, block_of(head)))
 
     def begin_response(self, block: bytes, *, ends: bool) -> None:
         """A 200 response with fields of its own; ends: it is all of it."""
@@ -490,19 +449,7 @@ class Stream:
             self._carrier.put(http2_frames.headers(self.id, trailers, end_stream=True))
             self._sent_all()
 
-    def unready(self) -> None:
-        """The server is not ready any more."""
-        if self._call is not None:
-            self._call.unready()
-
-    def drain(self) -> None:
-        """A drain has begun."""
-        if self._call is not None:
-            self._call.drain()
-
-    # --- what a tunnel asks for ---
-
-    def send(self, content: bytes) -> None:
+    def send(self, content: bytes | bytearray) -> None:
         """Send content, now or when the client takes it."""
         self._send(content, ends=False)
 
@@ -524,84 +471,18 @@ class Stream:
         self.account()
         self._carrier.credit(self, size)
 
-    # --- what an answer on demand asks for ---
-
-    @property
-    def context(self) -> Context:
-        return self._carrier.context
-
-    @property
-    def site(self) -> Site:
-        return self._carrier.site
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self._carrier.transport
-
-    @property
-    def behind(self) -> bool:
-        """Whether the client does not take all that it is sent."""
-        return (
-            self.closed
-            or bool(self._queue)
-            or not self._carrier.takes_more
-            or min(self.window, self._carrier.window) <= 0
-        )
-
-    def account(self) -> None:
-        """What is kept has changed."""
-        if self.closed:
-            return
-        if self._tunnel is not None:  # what waits to be sent is accounted for by what is spoken there
-            kept = self._tunnel.pending
-        else:
-            kept = self._held + len(self._queue) + (0 if self._demand is None else self._demand.kept)
-            if self._call is not None:
-                kept += self._call.kept
-        self._carrier.keep(kept - self._kept)
-        self._kept = kept
-
-    def facts(self) -> Mapping[str, object]:
-        """What only HTTP/2 has, for a description."""
-        return {"stream": self.id, "pseudo_fields": [[n.decode(), v.decode("latin-1")] for n, v in self.head.pseudo]}
-
-    def pending_bytes(self) -> int:
-        """Nothing is read behind a request."""
-        return 0
-
-    def go_on_reading(self, why: int) -> None:
-        """The client may send more."""
-        self.stopped &= ~why
-        if self.stopped or not self.uncredited or self.closed:
-            return
-        if not self._carrier.is_full or self._demand is None or not self._demand.kept:
+    def credit_all(self) -> None:
+        """The client may send as much as it has sent."""
+        if self.uncredited and not self.closed:
             self._carrier.credit(self, self.uncredited)
 
-    def stop_reading(self, why: int) -> None:
-        """Let the client send no more than it already may."""
-        self.stopped |= why
+    def close_connection(self) -> None:
+        """Take no more streams, and end when those under way have."""
+        self._carrier.close_gracefully()
 
     def send_continue(self) -> None:
         """Ask for the content that the client waits with."""
         self._carrier.put(http2_frames.headers(self.id, _CONTINUE))
-
-    def send_head(self, head: bytes) -> None:
-        """A response begins."""
-        self.status = int(head[9:12])
-        self._carrier.put(http2_frames.headers(self.id, block_of(head)))
-
-    def send_content(self, content: bytes | bytearray, *, chunked: bool) -> None:
-        """A piece of its content, not empty."""
-        self._send(content, ends=False)
-
-    def send_end(self, *, chunked: bool) -> None:
-        """It ends."""
-        self._end()
-
-    def send_whole(self, head: bytes, content: bytes, *, chunked: bool) -> None:
-        """A whole response."""
-        self.status = int(head[9:12])
-        self._send_text(head + content)
 
     def _end(self) -> None:
         if self.closed:
@@ -611,26 +492,6 @@ class Stream:
         else:
             self._carrier.put(http2_frames.frame(http2_frames.DATA, http2_frames.END_STREAM, self.id))
             self._sent_all()
-
-    def on_answered(self) -> None:
-        """The answer on demand is complete."""
-        if self._demand is not None:
-            self._demanded(self._demand, done=True)
-
-    def _demanded(self, demand: Demand, *, done: bool) -> None:
-        if not done:
-            demand.regulate()
-            return
-        if demand.switches:
-            self._demand = None
-            self._begin_tunnel(self.request)
-            return
-        outcome = demand.outcome
-        if outcome.abort:
-            self.status = NO_ANSWER
-            self.reset(http2_frames.INTERNAL_ERROR)
-        if outcome.close:
-            self._carrier.close_gracefully()
 
     # --- its end ---
 
@@ -653,22 +514,8 @@ class Stream:
         if self.closed:
             return
         self.closed = True
-        if self._demand is not None:
-            self._demand.stop()
-            self._demand = None
         self._queue.clear()
-        if self._call is not None:
-            self._call.stop()
-        if self._tunnel is not None:
-            self._tunnel.on_closed(cut_off=self.cut_off)
+        self.taker.on_closed(cut_off=self.cut_off)
         self._carrier.keep(-self._kept)
         self._kept = 0
         self._carrier.on_closed(self)
-
-    def is_waited_for(self) -> bool:
-        """Whether the server, not the client, has to act next."""
-        if self._tunnel is not None:  # it has deadlines of its own
-            return True
-        if self._call is not None:
-            return self._call.is_waited_for()
-        return self._demand is not None and self._demand.is_waited_for()

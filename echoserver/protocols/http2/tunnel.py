@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
+from echoserver.protocols.http2.taker import Taker
 from echoserver.wire.fifo import Fifo
 
 
 class TunnelStream(Protocol):
     """What a tunnel asks of its stream.
 
-    send_head: the head of the response, as HTTP/1.1 has it. send: content, now or when the client takes it; unsent:
-    what of it waits. end: our side. cancel: reset it. taken: so much content has been delivered.
+    account: what is kept has changed. begin_as: the response begins, as HTTP/1.1 has it. send: content, now or when the
+    client takes it; unsent: what of it waits. end: our side. cancel: reset it. taken: so much content was delivered.
     """
 
     closed: bool
@@ -20,14 +21,15 @@ class TunnelStream(Protocol):
     def transport(self) -> asyncio.Transport: ...
     @property
     def unsent(self) -> int: ...
-    def send_head(self, head: bytes) -> None: ...
+    def account(self) -> None: ...
+    def begin_as(self, head: bytes) -> None: ...
     def send(self, content: bytes) -> None: ...
     def end(self) -> None: ...
     def cancel(self) -> None: ...
     def taken(self, size: int) -> None: ...
 
 
-class Tunnel(asyncio.Transport):
+class Tunnel(Taker, asyncio.Transport):
     """Between a stream and a protocol, which writes the head of its response first."""
 
     __slots__ = ("_begun", "_closing", "_ended", "_fin", "_paused", "_pending", "_protocol", "_stopped", "_stream")
@@ -40,26 +42,37 @@ class Tunnel(asyncio.Transport):
         self._stopped = self._paused = self._closing = self._ended = self._fin = False
         self._begun = False
 
-    def begin(self, protocol: asyncio.BaseProtocol) -> None:
-        """The protocol has the stream from here on."""
+    is_a_connection = True
+
+    def begin(self, protocol: asyncio.BaseProtocol, *, ends: bool) -> None:
+        """The protocol has the stream from here on; ends: the client says nothing more."""
         self._protocol = protocol
         protocol.connection_made(self)
+        if ends:
+            self.take(b"", ends=True)
 
     # --- the stream's side ---
 
-    def feed(self, content: bytes, *, ends: bool) -> None:
-        """Content has come; ends: the last of it."""
+    def take(self, content: bytes, *, ends: bool) -> None:
         self._fin = self._fin or ends
         self._pending.add(content)
         self._deliver()
+        self._stream.account()
 
     @property
-    def pending(self) -> int:
-        """Bytes that have come and have not been delivered."""
+    def kept(self) -> int:
         return len(self._pending)
 
-    def drained(self) -> None:
-        """All that was sent has gone."""
+    @property
+    def reads_on(self) -> bool:
+        return not self._closing
+
+    def is_waited_for(self) -> bool:
+        return True  # what is spoken has deadlines of its own
+
+    def resumed(self) -> None:
+        if self._stream.unsent:
+            return
         if self._paused:
             self._paused = False
             if self._protocol is not None:
@@ -68,7 +81,6 @@ class Tunnel(asyncio.Transport):
             self._stream.end()
 
     def on_closed(self, *, cut_off: bool) -> None:
-        """The stream has ended."""
         protocol, self._protocol = self._protocol, None
         self._closing = True
         self._pending.clear()
@@ -96,7 +108,7 @@ class Tunnel(asyncio.Transport):
         """Send content."""
         if not self._begun:
             self._begun = True
-            self._stream.send_head(bytes(data))
+            self._stream.begin_as(bytes(data))
         elif data and not self._closing and not self._stream.closed:
             self._stream.send(bytes(data))
             if self._stream.unsent and not self._paused and self._protocol is not None:
